@@ -1,0 +1,20 @@
+"""How Alembic reaches the database: with MIGRATION_DATABASE_URL where it is set."""
+
+from alembic import context
+from flask import current_app
+from sqlalchemy import create_engine, pool
+
+metadata = current_app.extensions["migrate"].db.metadata
+url = current_app.config["MIGRATION_DATABASE_URL"]
+options = {"target_metadata": metadata, "compare_type": True, **current_app.extensions["migrate"].configure_args}
+
+if context.is_offline_mode():
+    context.configure(url=url, literal_binds=True, **options)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    engine = create_engine(url, poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        context.configure(connection=connection, **options)
+        with context.begin_transaction():
+            context.run_migrations()

@@ -1,0 +1,26 @@
+"""The task API: a REST service that keeps each user's tasks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flask import Flask
+
+from todo_api import auth, cli, config, errors, health, observability, ownership, tasks
+from todo_api.extensions import db, migrate
+
+
+def create_app(environ: Mapping[str, str] | None = None, instance: Path | None = None) -> Flask:
+    """Make the application from environment variables (the process's own by default). Raises config.ConfigError."""
+    app = Flask(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
+    app.url_map.merge_slashes = False  # an unknown path is 404, not a redirect
+    app.config.update(config.read(config.environment() if environ is None else environ, Path(app.instance_path)))
+    observability.init_app(app)
+    errors.init_app(app)
+    db.init_app(app)
+    migrate.init_app(app)
+    auth.init_app(app)
+    ownership.init_app(app)
+    tasks.init_app(app)
+    health.init_app(app)
+    cli.init_app(app)
+    return app

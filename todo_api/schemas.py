@@ -1,0 +1,102 @@
+"""What a body may say: JSON read strictly, and the marshmallow schemas of a task."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from marshmallow import Schema, fields, pre_load
+
+TITLE_MAX = 200
+DESCRIPTION_MAX = 2000
+READ_ONLY = {"id", "user_id", "created_at", "updated_at"}
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
+
+
+class MalformedJSON(ValueError):
+    """The body is not one JSON object (RFC 8259) in UTF-8; the message says what is wrong with it."""
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in `body`; duplicate names, NaN and Infinity are refused. Raises MalformedJSON."""
+    try:
+        value = _DECODER.decode(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise MalformedJSON("The body is not UTF-8.") from None
+    except RecursionError:
+        raise MalformedJSON("The body is nested too deeply.") from None
+    except json.JSONDecodeError as error:
+        raise MalformedJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
+    except MalformedJSON:
+        raise
+    except ValueError:  # Python's limit on the digits of an integer
+        raise MalformedJSON("The body holds a number with too many digits.") from None
+    if not isinstance(value, dict):
+        raise MalformedJSON("The body must be a JSON object.")
+    return value
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise MalformedJSON("The body names a field twice in one object.")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise MalformedJSON(f"The body is not JSON: {name} is not a JSON value.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_no_constant)
+
+
+class Text(fields.Field[str]):
+    """A JSON string of `least` to `most` Unicode code points, all of which a database can keep."""
+
+    default_error_messages = {
+        "invalid": "Must be a string.",
+        "unstorable": "Must not contain U+0000 or a lone surrogate.",
+        "length": "Must have {least} to {most} characters.",
+    }
+
+    def __init__(self, *, least: int, most: int, trim: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.least, self.most, self.trim = least, most, trim
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        if UNSTORABLE.search(value):
+            raise self.make_error("unstorable")
+        text = value.strip() if self.trim else value
+        if not self.least <= len(text) <= self.most:
+            raise self.make_error("length", least=self.least, most=self.most)
+        return text
+
+
+class StrictBoolean(fields.Field[bool]):
+    """JSON true or false; no "yes", no 1."""
+
+    default_error_messages = {"invalid": "Must be true or false."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+class TaskSchema(Schema):
+    """A task as a client may write it; the server's own fields may be sent back and are ignored."""
+
+    title = Text(least=1, most=TITLE_MAX, trim=True, required=True)
+    description = Text(least=0, most=DESCRIPTION_MAX, allow_none=True, load_default=None)
+    is_completed = StrictBoolean(load_default=False)
+
+    @pre_load
+    def drop_read_only(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {name: value for name, value in data.items() if name not in READ_ONLY}
+
+
+NEW_TASK = TaskSchema()
+CHANGES = TaskSchema(partial=True)
+
