@@ -1,0 +1,191 @@
+"""The cast and the stage: alice owns, bob is a stranger; every test that takes `app` runs on both databases."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_migrate import upgrade
+from sqlalchemy import create_engine, make_url, text
+from werkzeug.test import TestResponse
+
+from tests import postgres
+from tests.tokens import SECRET, token
+from todo_api import create_app
+from todo_api.extensions import db
+
+SERVER = pytest.StashKey[ExitStack]()
+MakeApp = Callable[..., Flask]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start PostgreSQL once, before xdist starts its workers, which find it in the environment."""
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    config.stash[SERVER] = ExitStack()
+    os.environ["TODO_TEST_SERVER"] = config.stash[SERVER].enter_context(postgres.server())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if SERVER in config.stash:
+        config.stash[SERVER].close()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """With CI=true nothing is skipped: a missing component fails."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def _push_request_context() -> None:
+    """Replace pytest-flask's: it keeps one context for a whole test, so a view that forgets to commit would pass."""
+
+
+@pytest.fixture(scope="session")
+def fresh_database() -> Iterator[Callable[[str], str]]:
+    """Make an empty PostgreSQL database and return its URL."""
+    server = make_url(os.environ["TODO_TEST_SERVER"]).set(drivername="postgresql+psycopg2")
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    made: list[str] = []
+
+    def make(purpose: str) -> str:
+        name = f"todo_test_{purpose}_{os.getpid()}_{len(made)}"
+        made.append(name)
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        return server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+
+    yield make
+    with admin.connect() as connection:
+        for name in made:
+            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[[str], str]) -> dict[str, str]:
+    """The URLs of one migrated database of each kind."""
+    folder = tmp_path_factory.mktemp("databases")
+    urls = {"sqlite": f"sqlite:///{folder / 'todo.db'}", "postgresql": fresh_database("main")}
+    for url in urls.values():
+        app = create_app(environ_for(url), folder)
+        with app.app_context():
+            upgrade()
+            dispose(app)
+    return urls
+
+
+def environ_for(url: str, **settings: str) -> dict[str, str]:
+    """The environment of an application on that database: production where that is allowed."""
+    environment = "development" if url.startswith("sqlite") else "production"
+    return {"ENVIRONMENT": environment, "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, **settings}
+
+
+def dispose(app: Flask) -> None:
+    with app.app_context():
+        for engine in db.engines.values():
+            engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, databases: dict[str, str]) -> str:
+    """A migrated database without rows."""
+    url = databases[request.param]
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"))
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM tasks"))
+        connection.execute(text("DELETE FROM users"))
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def make_app(database_url: str, tmp_path: Path) -> Iterator[MakeApp]:
+    """Make an application with other settings on the test's database."""
+    made: list[Flask] = []
+
+    def make(**settings: str) -> Flask:
+        app = create_app(environ_for(database_url, **settings), tmp_path)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        dispose(app)
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    return make_app()
+
+
+class Caller:
+    """A user with a token, or nobody, and the requests they send."""
+
+    def __init__(self, client: FlaskClient, user: str | None) -> None:
+        self.client = client
+        self.headers = {"Authorization": f"Bearer {token(user)}"} if user else {}
+
+    def __call__(self, method: str, path: str, **more: Any) -> TestResponse:
+        headers = {**self.headers, **more.pop("headers", {})}
+        return self.client.open(path, method=method, headers=headers, **more)
+
+    def get(self, path: str, **more: Any) -> TestResponse:
+        return self("GET", path, **more)
+
+    def post(self, path: str, **more: Any) -> TestResponse:
+        return self("POST", path, **more)
+
+    def put(self, path: str, **more: Any) -> TestResponse:
+        return self("PUT", path, **more)
+
+    def patch(self, path: str, **more: Any) -> TestResponse:
+        return self("PATCH", path, **more)
+
+    def delete(self, path: str, **more: Any) -> TestResponse:
+        return self("DELETE", path, **more)
+
+    def create(self, title: str = "Buy milk", **fields: Any) -> dict[str, Any]:
+        """Create a task and return it."""
+        response = self.post("/api/tasks", json={"title": title, **fields})
+        assert response.status_code == 201, response.text
+        task: dict[str, Any] = response.json
+        return task
+
+
+@pytest.fixture
+def alice(app: Flask) -> Caller:
+    return Caller(app.test_client(), "alice")
+
+
+@pytest.fixture
+def bob(app: Flask) -> Caller:
+    return Caller(app.test_client(), "bob")
+
+
+@pytest.fixture
+def nobody(app: Flask) -> Caller:
+    return Caller(app.test_client(), None)
+
+
+def assert_error(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """The one error body (contract of errors), and nothing besides."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/json"
+    body: dict[str, Any] = response.json
+    extra = {"errors"} if code == "VALIDATION_ERROR" else set()
+    assert set(body) == {"detail", "error_code", "status_code"} | extra
+    assert (body["error_code"], body["status_code"]) == (code, status)
+    assert isinstance(body["detail"], str)
+    assert body["detail"]
+    assert response.headers["X-Request-ID"]
+    return body

