@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flask import Flask
@@ -36,7 +36,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport() -> Iterator[None]:
     """With CI=true nothing is skipped: a missing component fails."""
     outcome: Any = yield
     report = outcome.get_result()
@@ -158,8 +158,7 @@ class Caller:
         """Create a task and return it."""
         response = self.post("/api/tasks", json={"title": title, **fields})
         assert response.status_code == 201, response.text
-        task: dict[str, Any] = response.json
-        return task
+        return cast(dict[str, Any], response.json)
 
 
 @pytest.fixture
@@ -181,7 +180,7 @@ def assert_error(response: TestResponse, status: int, code: str) -> dict[str, An
     """The one error body (contract of errors), and nothing besides."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/json"
-    body: dict[str, Any] = response.json
+    body = cast(dict[str, Any], response.json)
     extra = {"errors"} if code == "VALIDATION_ERROR" else set()
     assert set(body) == {"detail", "error_code", "status_code"} | extra
     assert (body["error_code"], body["status_code"]) == (code, status)

@@ -91,12 +91,17 @@ def _start(folder: Path, scratch: Path, identity: dict[str, Any]) -> "subprocess
     folder = _runnable(folder, scratch, identity)
     log = (scratch / "log").open("wb")
     more = {"cwd": scratch, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **identity}
-    initdb = [folder / "initdb", "-D", cluster, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    initdb: list[Any] = [folder / "initdb", "-D", cluster, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     # lower() must know more than ASCII; not every system has the first of these locales
     for locale in ("C.UTF-8", "en_US.UTF-8", "C"):
         if subprocess.run([*initdb, f"--locale={locale}"], check=False, **more).returncode == 0:
             break
-    settings = {"listen_addresses": "", "unix_socket_directories": str(scratch), "fsync": "off", "max_connections": "200"}
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(scratch),
+        "fsync": "off",
+        "max_connections": "200",
+    }
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     return subprocess.Popen([folder / "postgres", "-D", cluster, *options], **more)
 

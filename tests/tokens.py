@@ -8,7 +8,9 @@ import jwt
 SECRET = "the-secret-of-the-tests-0123456789-abcdef"
 
 
-def token(sub: Any = "alice", *, secret: str = SECRET, algorithm: str = "HS256", headers: Any = None, **claims: Any) -> str:
+def token(
+    sub: Any = "alice", *, secret: str = SECRET, algorithm: str = "HS256", headers: Any = None, **claims: Any
+) -> str:
     """Return a signed token that expires in 15 minutes; a claim given as None is left out."""
     now = int(time.time())
     body = {"sub": sub, "iat": now, "exp": now + 900, **claims}

@@ -29,7 +29,7 @@ def token(user: str, minutes: int) -> None:
     if current_app.config["ENVIRONMENT"] != "development":
         raise click.ClickException("tokens are made here in development only (ENVIRONMENT)")
     if not current_app.config["DEVELOPMENT_SECRET"]:
-        raise click.ClickException("BETTER_AUTH_SECRET is set: its owner makes the tokens; unset it to use the development secret")
+        raise click.ClickException("BETTER_AUTH_SECRET is set, so your Better Auth makes the tokens")
     click.echo(create_access_token(user, expires_delta=timedelta(minutes=minutes)))
 
 

@@ -69,7 +69,8 @@ def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
         "LOG_LEVEL": _choice(environ, "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         "CONCEAL_FOREIGN_TASKS": _boolean(environ, "CONCEAL_FOREIGN_TASKS"),
         "MAX_TASKS_PER_USER": _integer(environ, "MAX_TASKS_PER_USER", 10_000, 0, 2**31 - 1),
-        "MAX_CONTENT_LENGTH": MAX_BODY_BYTES,
+        # One more than allowed: Werkzeug cuts a chunked body off at its limit and says nothing.
+        "MAX_CONTENT_LENGTH": MAX_BODY_BYTES + 1,
         "DB_STATEMENT_TIMEOUT": timeout,
         "MIGRATION_DATABASE_URL": _database_url(environ, "MIGRATION_DATABASE_URL", development, default=url),
         "SQLALCHEMY_DATABASE_URI": url,
@@ -138,7 +139,9 @@ def _database_url(environ: Mapping[str, str], name: str, development: bool, defa
     value = _text(environ, name)
     if value is None:
         if name == "DATABASE_URL" and not development:
-            raise ConfigError(f"{name} is required unless ENVIRONMENT=development: postgresql://USER:PASSWORD@HOST/NAME")
+            raise ConfigError(
+                f"{name} is required unless ENVIRONMENT=development: postgresql://USER:PASSWORD@HOST/NAME"
+            )
         return default
     try:
         url = make_url(value)
@@ -153,7 +156,9 @@ def _database_url(environ: Mapping[str, str], name: str, development: bool, defa
     except (ArgumentError, LibpqError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-    raise ConfigError(f"{name} must be postgresql://USER:PASSWORD@HOST:PORT/NAME, with options that libpq knows, or sqlite:///FILE")
+    raise ConfigError(
+        f"{name} must be postgresql://USER:PASSWORD@HOST:PORT/NAME, with options that libpq knows, or sqlite:///FILE"
+    )
 
 
 def _parts(url: URL) -> dict[str, Any]:

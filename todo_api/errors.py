@@ -60,7 +60,7 @@ def api_error(error: ApiError) -> Response:
 
 
 def validation_error(error: ValidationError) -> Response:
-    return error_response("VALIDATION_ERROR", errors=error.normalized_messages())
+    return error_response("VALIDATION_ERROR", errors=error.messages)
 
 
 def http_error(error: HTTPException) -> Response:

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
-from todo_api.extensions import db
+from todo_api.extensions import Base
 
 RFC3339 = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -63,7 +63,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class User(db.Model):
+class User(Base):
     """Somebody who has had a task; `id` is the `sub` claim of their tokens."""
 
     __tablename__ = "users"
@@ -73,7 +73,7 @@ class User(db.Model):
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=utc_now)
 
 
-class Task(db.Model):
+class Task(Base):
     """One task of one user. `updated_at` is its version: every change sets it strictly later."""
 
     __tablename__ = "tasks"

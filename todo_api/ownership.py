@@ -6,7 +6,7 @@ row. Tasks come out as the JSON text that the API answers with: the database wri
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
@@ -120,7 +120,7 @@ class OwnedTasks:
         exists = self._database.run(EXISTS, {"id": values["id"]})
         raise TaskForbidden if exists and not self._database.conceal else TaskNotFound
 
-    def _run(self, statement: str, **values: Any) -> "list[str]":
+    def _run(self, statement: str, **values: Any) -> Sequence[str]:
         values["user_id"] = self.user_id
         return self._database.run(statement, values)
 
@@ -152,7 +152,7 @@ class Database:
         if self._sqlite:
             self._sql = {key: re.sub(r"%\((\w+)\)s", r":\1", sql) for key, sql in self._sql.items()}
 
-    def run(self, statement: str, values: dict[str, Any]) -> list[str]:
+    def run(self, statement: str, values: dict[str, Any]) -> Sequence[str]:
         """Run one statement and return the first column of its rows."""
         if self._sqlite:
             values["now"] = datetime.now(UTC).strftime(RFC3339)

@@ -99,4 +99,3 @@ class TaskSchema(Schema):
 
 NEW_TASK = TaskSchema()
 CHANGES = TaskSchema(partial=True)
-

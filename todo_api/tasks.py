@@ -6,6 +6,7 @@ from flask import Blueprint, Flask, Response, request
 from marshmallow import Schema
 
 from todo_api.auth import current_user_id, jwt_required
+from todo_api.config import MAX_BODY_BYTES
 from todo_api.errors import ApiError, error_response
 from todo_api.ownership import OwnedTasks, TaskForbidden, TaskLimitReached, TaskNotFound
 from todo_api.schemas import CHANGES, NEW_TASK, MalformedJSON, parse_object
@@ -56,6 +57,8 @@ def own_tasks() -> OwnedTasks:
 def body(schema: Schema) -> dict[str, Any]:
     """Return the validated body; judged in the order size, media type, JSON, fields."""
     raw = request.get_data(cache=False)
+    if len(raw) > MAX_BODY_BYTES:
+        raise ApiError("PAYLOAD_TOO_LARGE")
     if request.mimetype != "application/json":
         raise ApiError("UNSUPPORTED_MEDIA_TYPE")
     fields: dict[str, Any] = schema.load(parse_object(raw))

@@ -32,7 +32,8 @@ def upgrade() -> None:
         sa.Column("id", UUID_TEXT, nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
-        sa.Column("is_completed", sa.Boolean(create_constraint=True, name=op.f("ck_tasks_is_completed")), nullable=False),
+        # a check of its own where the database has no booleans
+        sa.Column("is_completed", sa.Boolean(create_constraint=True, name="is_completed"), nullable=False),
         sa.Column("created_at", TIMESTAMP, nullable=False),
         sa.Column("updated_at", TIMESTAMP, nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
@@ -42,7 +43,9 @@ def upgrade() -> None:
         sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name=op.f("ck_tasks_title_length")),
         sa.CheckConstraint("length(description) <= 2000", name=op.f("ck_tasks_description_length")),
         sa.CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", name=op.f("ck_tasks_idempotency_key_length")),
-        sa.CheckConstraint("(idempotency_key IS NULL) = (idempotency_digest IS NULL)", name=op.f("ck_tasks_idempotency_pair")),
+        sa.CheckConstraint(
+            "(idempotency_key IS NULL) = (idempotency_digest IS NULL)", name=op.f("ck_tasks_idempotency_pair")
+        ),
     )
     op.create_index("ix_tasks_id", "tasks", ["id"], unique=True)
     op.create_index("ix_tasks_newest_first", "tasks", ["user_id", sa.text("created_at DESC"), sa.text("id DESC")])

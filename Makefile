@@ -1,0 +1,49 @@
+# Thin on purpose: README.md lists the same in plain commands.
+PORT ?= 8000
+VENV ?= .venv
+TEST_OPTIONS ?= -n auto
+BIN = $(VENV)/bin
+# What an operator's shell holds must not become a developer's database or secret: those are in .env.
+DEVELOPMENT = env $(foreach name,DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET,-u $(name) -u $(name)_FILE) ENVIRONMENT=development
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLite, and print a token to paste
+	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' "$(PORT)" 2>/dev/null \
+	  || { echo "Port $(PORT) is in use or no port: try make run PORT=8001" >&2; exit 1; }
+	@$(DEVELOPMENT) $(BIN)/flask db upgrade
+	@token=$$($(DEVELOPMENT) $(BIN)/flask token developer 2>/dev/null); \
+	  echo "The tasks are at http://127.0.0.1:$(PORT)/api/tasks; paste this into another terminal:"; \
+	  echo "curl -H 'Authorization: Bearer $${token:-A_TOKEN_OF_YOUR_BETTER_AUTH}' http://127.0.0.1:$(PORT)/api/tasks"
+	@exec $(DEVELOPMENT) $(BIN)/flask run --port $(PORT)
+
+test: $(VENV)/requirements-dev.txt ## Run all tests on SQLite and PostgreSQL
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
+
+lint: $(VENV)/requirements-dev.txt ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.env:
+	@cp .env.example .env
+
+$(VENV)/requirements.txt: requirements.txt
+$(VENV)/requirements-dev.txt: requirements-dev.txt requirements.txt
+$(VENV)/%.txt: | $(BIN)/python
+	@echo "Installing $*.txt ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check --retries 1 -r $*.txt >$(VENV)/pip.log 2>&1 \
+	  || { echo "The packages could not be installed (is there a network?); $(VENV)/pip.log says why" >&2; exit 1; }
+	@cp $*.txt $@
+
+$(BIN)/python:
+	@for python in python3 python3.14 python3.13 python3.12 python3.11 python none; do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && break; done; \
+	  [ $$python != none ] || { echo "Python 3.11 or newer is needed: https://www.python.org/downloads/" >&2; exit 1; }; \
+	  echo "Making $(VENV) with $$($$python --version) ..."; \
+	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
+	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+
+.PHONY: help run test lint
+.DELETE_ON_ERROR:

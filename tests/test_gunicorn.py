@@ -1,0 +1,178 @@
+"""The production server: gunicorn with its own configuration, on PostgreSQL."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.programs import Program, copy_project, environment, run, running
+from tests.tokens import SECRET, token
+
+GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:0")
+OTHER_SECRET = "another-secret-of-the-tests-0123456789-abcdef"
+
+
+class Server:
+    """A running gunicorn and the requests sent to it."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.port = int(program.wait_for("Listening at: ").rpartition(" (")[0].rpartition(":")[2])
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Return the status and the parsed body of an answer, over a connection of its own."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            sent = {"Authorization": f"Bearer {token()}", "Content-Type": "application/json"}
+            sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, sent, encode_chunked=sent.get("Transfer-Encoding") == "chunked")
+            response = connection.getresponse()
+            raw = response.read()
+            return response.status, json.loads(raw) if raw else None
+
+    def raw(self, text: str) -> str:
+        """Return what the server answers to these bytes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(text.encode())
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def settings(fresh_database: Callable[[str], str], project: Path) -> dict[str, str]:
+    """Production settings with a database made by `flask db upgrade`, as an operator does."""
+    env = environment(ENVIRONMENT="production", DATABASE_URL=fresh_database("gunicorn"), BETTER_AUTH_SECRET=SECRET)
+    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
+    assert upgraded.returncode == 0, upgraded.stderr
+    return env
+
+
+@pytest.fixture(scope="module")
+def server(settings: dict[str, str], project: Path) -> Iterator[Server]:
+    with running(*GUNICORN, cwd=project, env=settings) as program:
+        yield Server(program)
+
+
+def test_tasks_are_kept_behind_gunicorn(server: Server) -> None:
+    status, task = server.request("POST", "/api/tasks", '{"title": "Étude 任务"}'.encode())
+    assert status == 201
+    assert server.request("GET", f"/api/tasks/{task['id']}") == (200, task)
+    assert task["title"] == "Étude 任务"
+
+
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO"])
+def test_no_header_moves_the_application(server: Server, name: str) -> None:
+    """With SCRIPT_NAME trusted the path would lose its beginning and lead nowhere."""
+    answer = server.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{name}: /api\r\nConnection: close\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 401 ")
+    assert "TOKEN_MISSING" in answer
+
+
+def test_two_authorization_headers_are_refused(server: Server) -> None:
+    header = f"Authorization: Bearer {token()}\r\n"
+    answer = server.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{header}{header}Connection: close\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 401 ")
+    assert "TOKEN_INVALID" in answer
+
+
+@pytest.mark.parametrize(("size", "status"), [(64 * 1024, 201), (64 * 1024 + 1, 413)])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_size_of_a_body_is_limited_however_it_is_sent(
+    server: Server, size: int, status: int, chunked: bool
+) -> None:
+    body = b'{"title": "x"}'.ljust(size)
+    if chunked:
+        answer = server.request("POST", "/api/tasks", iter([body[:100], body[100:]]), Transfer_Encoding="chunked")
+    else:
+        answer = server.request("POST", "/api/tasks", body)
+    assert answer[0] == status
+
+
+def test_an_acknowledged_task_outlives_killed_workers(settings: dict[str, str], project: Path) -> None:
+    user = {"Authorization": f"Bearer {token('outliver')}"}
+    with running(*GUNICORN, cwd=project, env=settings) as program:
+        _, task = Server(program).request("POST", "/api/tasks", '{"title": "Kept"}', **user)
+        program.stop(signal.SIGKILL)
+    with running(*GUNICORN, cwd=project, env=settings) as program:
+        assert Server(program).request("GET", "/api/tasks", **user) == (200, [task])
+
+
+def test_processes_that_meet_a_new_user_make_one_row(server: Server) -> None:
+    """The creations of 16 connections are spread over both workers."""
+    user = {"Authorization": f"Bearer {token('newcomer')}"}
+    answers: list[int] = []
+
+    def create() -> None:
+        answers.append(server.request("POST", "/api/tasks", '{"title": "First"}', **user)[0])
+
+    threads = [threading.Thread(target=create) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [201] * 16
+    assert len(server.request("GET", "/api/tasks", **user)[1]) == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENVIRONMENT", "prod"),
+        ("DATABASE_URL", ""),
+        ("DATABASE_URL", "sqlite:///todo.db"),
+        ("BETTER_AUTH_SECRET", ""),
+        ("BETTER_AUTH_SECRET", "short"),
+        ("BETTER_AUTH_SECRET", f"{SECRET}\n"),
+        ("MAX_TASKS_PER_USER", "-1"),
+        ("WEB_THREADS", "0"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_with_one_line(
+    settings: dict[str, str], project: Path, name: str, value: str
+) -> None:
+    ended = run(*GUNICORN, cwd=project, env=settings | {"JWT_ISSUER": "i", "JWT_AUDIENCE": "a", name: value})
+    assert ended.returncode not in (0, None)
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"todo_api: {name} ")
+
+
+def test_a_reload_takes_new_settings_and_a_bad_one_leaves_the_old_workers(
+    settings: dict[str, str], project: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    env = settings | {"BETTER_AUTH_SECRET_FILE": str(file), "WEB_CONCURRENCY": "1"}
+    del env["BETTER_AUTH_SECRET"]
+    with running(*GUNICORN, cwd=project, env=env) as program:
+        server = Server(program)
+        assert server.request("GET", "/api/tasks")[0] == 200
+        file.write_text("short")
+        os.kill(program.process.pid, signal.SIGHUP)
+        program.wait_for("Not reloaded")
+        assert "todo_api: BETTER_AUTH_SECRET must have at least 32 bytes" in program.output
+        assert "Traceback" not in program.output
+        assert server.request("GET", "/api/tasks")[0] == 200
+
+        file.write_text(OTHER_SECRET + "\n")
+        program.lines.clear()
+        os.kill(program.process.pid, signal.SIGHUP)
+        program.wait_for("Worker exiting")
+        assert server.request("GET", "/api/tasks")[0] == 401
+        again = {"Authorization": f"Bearer {token(secret=OTHER_SECRET)}"}
+        assert server.request("GET", "/api/tasks", **again)[0] == 200
+        program.process.send_signal(signal.SIGTERM)
+        assert program.process.wait(30) == 0
