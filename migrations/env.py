@@ -3,6 +3,7 @@
 from alembic import context
 from flask import current_app
 from sqlalchemy import create_engine, pool
+from sqlalchemy.exc import OperationalError
 
 metadata = current_app.extensions["migrate"].db.metadata
 url = current_app.config["MIGRATION_DATABASE_URL"]
@@ -14,7 +15,11 @@ if context.is_offline_mode():
         context.run_migrations()
 else:
     engine = create_engine(url, poolclass=pool.NullPool)
-    with engine.connect() as connection:
+    try:
+        connection = engine.connect()
+    except OperationalError as error:
+        raise SystemExit(f"todo_api: the database cannot be reached: {str(error.orig).splitlines()[0]}") from None
+    with connection:
         context.configure(connection=connection, **options)
         with context.begin_transaction():
             context.run_migrations()

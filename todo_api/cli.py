@@ -7,6 +7,7 @@ import click
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 from flask_jwt_extended import create_access_token
+from sqlalchemy.exc import OperationalError
 
 from todo_api.auth import USER_ID
 from todo_api.extensions import db
@@ -41,7 +42,11 @@ def user_delete(user: str, yes: bool) -> None:
     """Delete USER and all their tasks, after asking."""
     if not yes:
         click.confirm(f"Delete {user!r} and all their tasks for good?", abort=True)
-    if not OwnedTasks(user).delete_user():
+    try:
+        found = OwnedTasks(user).delete_user()
+    except OperationalError as error:
+        raise click.ClickException(f"the database cannot be reached: {str(error.orig).splitlines()[0]}") from None
+    if not found:
         raise click.ClickException(f"there is no user {user!r}")
     click.echo(f"Deleted {user!r} and all their tasks.")
 

@@ -64,15 +64,11 @@ def validation_error(error: ValidationError) -> Response:
 
 
 def http_error(error: HTTPException) -> Response:
-    """Answer what Flask and Werkzeug refuse themselves, with the headers they set."""
-    original = error.get_response()
-    if original.status_code < 400:
-        return Response(original.response, original.status_code, original.headers)
-    status = HTTPStatus(original.status_code)
+    """Answer what Flask and Werkzeug refuse themselves, with the methods they allow."""
+    status = HTTPStatus(error.code or 500)
     code = BY_STATUS.get(status)
     response = error_response(code) if code else _response(status.name, status, status.description or status.phrase)
-    if "Allow" in original.headers:
-        response.headers["Allow"] = original.headers["Allow"]
+    response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
     return response
 
 
@@ -80,7 +76,7 @@ def database_error(error: SQLAlchemyError) -> Response:
     """Answer 503 when the database is away, too slow or has no connection left; 500 for everything else."""
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if lost or isinstance(error, OperationalError | InterfaceError | PoolTimeout):
-        current_app.logger.error("database unavailable: %s", error)
+        current_app.logger.error("database unavailable: %s", " ".join(str(getattr(error, "orig", error)).split()))
         return error_response("DATABASE_UNAVAILABLE")
     return unexpected_error(error)
 
