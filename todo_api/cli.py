@@ -1,5 +1,6 @@
-"""What a developer or an operator types: `flask token`, `flask user-delete`, and names at hand in `flask shell`."""
+"""What a developer or an operator types: the flask commands, and names at hand in `flask shell`."""
 
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -9,10 +10,12 @@ from flask.cli import with_appcontext
 from flask_jwt_extended import create_access_token
 from sqlalchemy.exc import OperationalError
 
-from todo_api.auth import USER_ID
+from todo_api.auth import UNREADABLE, USER_ID, check, reason_of, trust
 from todo_api.extensions import db
+from todo_api.keys import KeysUnavailableError, UnknownKeyError
 from todo_api.models import Task, User
 from todo_api.ownership import OwnedTasks
+from todo_api.token_check import findings
 
 
 def user_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -30,8 +33,43 @@ def token(user: str, minutes: int) -> None:
     if current_app.config["ENVIRONMENT"] != "development":
         raise click.ClickException("tokens are made here in development only (ENVIRONMENT)")
     if not current_app.config["DEVELOPMENT_SECRET"]:
-        raise click.ClickException("BETTER_AUTH_SECRET is set, so your Better Auth makes the tokens")
+        raise click.ClickException(
+            "BETTER_AUTH_SECRET or a key set is configured, so your Better Auth makes the tokens"
+        )
     click.echo(create_access_token(user, expires_delta=timedelta(minutes=minutes)))
+
+
+@click.command("token-check")
+@click.argument("text", metavar="TOKEN")
+@with_appcontext
+def token_check(text: str) -> None:
+    """Say whether TOKEN ("-": read it from standard input) is accepted, and which checks it fails."""
+    text = (sys.stdin.read() if text == "-" else text).strip()
+    try:
+        check(text)
+        verdict = "accepted"
+    except KeysUnavailableError:
+        verdict = "refused for now: the keys cannot be fetched"
+    except (*UNREADABLE, UnknownKeyError) as error:
+        verdict = f"refused: {reason_of(error)}"
+    for name, good, expected, found in findings(text):
+        click.echo(f"{'ok  ' if good else 'FAIL'} {name}: expected {expected}; found {found}")
+    click.echo(verdict)
+    sys.exit(verdict != "accepted")
+
+
+@click.command()
+@with_appcontext
+def keys() -> None:
+    """Fetch the key set and show it."""
+    found = trust().keys
+    if found is None:
+        raise click.ClickException("no key set is configured (BETTER_AUTH_URL or JWKS_URL)")
+    if not found.refresh():
+        raise click.ClickException(f"no key set can be fetched from {found.url}")
+    click.echo(f"{found.url}, fetched {found.age():.0f} s ago")
+    for kid, key in found.keys.items():
+        click.echo(f"{key.algorithm_name} {kid!a}")
 
 
 @click.command("user-delete")
@@ -56,6 +94,6 @@ def shell_context() -> dict[str, Any]:
 
 
 def init_app(app: Flask) -> None:
-    app.cli.add_command(token)
-    app.cli.add_command(user_delete)
+    for command in (token, token_check, keys, user_delete):
+        app.cli.add_command(command)
     app.shell_context_processor(shell_context)

@@ -4,9 +4,11 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from ipaddress import ip_address
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from psycopg2 import Error as LibpqError
 from psycopg2.extensions import parse_dsn
@@ -22,7 +24,11 @@ SAMPLE_SECRETS = {
     "replace-me-with-the-secret-of-your-front-end",
 }
 MAY_COME_FROM_A_FILE = {"BETTER_AUTH_SECRET", "DATABASE_URL", "MIGRATION_DATABASE_URL"}
-OPERATOR_CHOICES = MAY_COME_FROM_A_FILE | {f"{name}_FILE" for name in MAY_COME_FROM_A_FILE} | {"ENVIRONMENT"}
+OPERATOR_CHOICES = {f"{name}{end}" for name in MAY_COME_FROM_A_FILE for end in ("", "_FILE")} | {
+    "BETTER_AUTH_URL",
+    "ENVIRONMENT",
+    "JWKS_URL",
+}
 
 
 class ConfigError(ValueError):
@@ -51,8 +57,8 @@ def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
     kind = _choice(environ, "ENVIRONMENT", "production", ("development", "staging", "production"))
     development = kind == "development"
     url = _database_url(environ, "DATABASE_URL", development, default=f"sqlite:///{instance / 'todo.db'}")
-    secret, made_here = _shared_secret(environ, development, instance)
-    issuer, audience = _text(environ, "JWT_ISSUER"), _text(environ, "JWT_AUDIENCE")
+    jwks_url, issuer, audience = _key_set(environ, development)
+    secret, made_here = _shared_secret(environ, development, instance, needed=jwks_url is None)
     algorithm = _choice(environ, "JWT_ALGORITHM", "HS256", ("HS256", "HS384", "HS512"))
     timeout = _integer(environ, "DB_STATEMENT_TIMEOUT", 10, 1, 3600)
     pool = {
@@ -88,13 +94,12 @@ def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
         },
         "DEVELOPMENT_SECRET": made_here,
         "JWT_SECRET_KEY": secret,
+        "JWKS_URL": jwks_url,
         "JWT_ALGORITHM": algorithm,
-        "JWT_DECODE_ALGORITHMS": [algorithm],
         "JWT_DECODE_ISSUER": issuer,
         "JWT_ENCODE_ISSUER": issuer,
         "JWT_DECODE_AUDIENCE": audience,
         "JWT_ENCODE_AUDIENCE": audience,
-        "JWT_DECODE_LEEWAY": 10,
     }
 
 
@@ -175,14 +180,60 @@ def _engine_options(url: str, timeout: int, pool: dict[str, int]) -> dict[str, A
     return {**options, "connect_args": {"connect_timeout": 10, "application_name": "todo_api"}}
 
 
-def _shared_secret(environ: Mapping[str, str], development: bool, instance: Path) -> tuple[str, bool]:
-    """Return the secret, and whether it is the development one kept in `instance`."""
+def _key_set(environ: Mapping[str, str], development: bool) -> tuple[str | None, str | None, str | None]:
+    """Return the URL of the key set, the issuer and the audience; None where there is none."""
+    base, keys = (_web_url(environ, name, development) for name in ("BETTER_AUTH_URL", "JWKS_URL"))
+    origin = None
+    if base:
+        if base.query or base.path.rstrip("/") not in ("", "/api/auth"):
+            raise ConfigError("BETTER_AUTH_URL must be an origin such as https://app.example.com")
+        origin = f"{base.scheme}://{base.netloc}"
+    issuer, audience = (_text(environ, name) or origin for name in ("JWT_ISSUER", "JWT_AUDIENCE"))
+    if keys and not (issuer and audience):
+        missing = "JWT_AUDIENCE" if issuer else "JWT_ISSUER"
+        raise ConfigError(f"{missing} is required when JWKS_URL is set without BETTER_AUTH_URL")
+    url = keys.geturl() if keys else f"{origin}/api/auth/jwks" if origin else None
+    return url, issuer, audience
+
+
+def _web_url(environ: Mapping[str, str], name: str, development: bool) -> SplitResult | None:
+    """Return the URL as its origin is written in tokens: lower case, without the scheme's own port."""
+    value = _text(environ, name)
+    if value is None:
+        return None
+    try:
+        url = urlsplit(value)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        host, port = "", None
+    if not re.fullmatch(r"https?://[!-~]+", value, re.IGNORECASE) or not host or "@" in url.netloc or url.fragment:
+        raise ConfigError(f"{name} must be a URL like https://app.example.com")
+    if url.scheme == "http" and not (development or _is_loopback(host)):
+        raise ConfigError(f"{name} must begin with https:// unless ENVIRONMENT=development or it points at loopback")
+    written = f"[{host}]" if ":" in host else host
+    own_port = port in (None, 443 if url.scheme == "https" else 80)
+    return url._replace(netloc=written if own_port else f"{written}:{port}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shared_secret(
+    environ: Mapping[str, str], development: bool, instance: Path, needed: bool
+) -> tuple[str | None, bool]:
+    """Return the secret, and whether it is the development one kept in `instance`; None where there need be none."""
     name = "BETTER_AUTH_SECRET"
     value = _text(environ, name)
     if value is None:
+        if not needed:
+            return None, False
         if development:
             return _development_secret(instance / "development-secret"), True
-        raise ConfigError(f"{name} is required unless ENVIRONMENT=development: the secret of your Better Auth server")
+        raise ConfigError(f"{name} or BETTER_AUTH_URL is required unless ENVIRONMENT=development")
     if development:
         return value, False
     if value in SAMPLE_SECRETS:

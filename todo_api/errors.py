@@ -26,6 +26,7 @@ ERRORS = {
     "UNSUPPORTED_MEDIA_TYPE": (415, "The body must be sent as application/json."),
     "TASK_LIMIT_REACHED": (422, "This user has as many tasks as a user may have."),
     "INTERNAL_ERROR": (500, "Something went wrong here; the request id finds it in the log."),
+    "KEYS_UNAVAILABLE": (503, "The keys that verify tokens cannot be fetched now."),
     "DATABASE_UNAVAILABLE": (503, "The database cannot be reached now."),
 }
 BY_STATUS = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}

@@ -1,0 +1,141 @@
+"""The issuer's public keys (JWKS, RFC 7517): fetched apart from requests, and kept through an outage."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from jwt import PyJWK, PyJWKSet
+from jwt.exceptions import PyJWTError
+
+ALGORITHMS = ("EdDSA", "ES256", "RS256", "PS256")
+REFRESH_SECONDS = 300
+RETRY_SECONDS = 30  # after a failure, unless a request asks sooner
+COOLDOWN_SECONDS = 5  # between two fetches, whatever the requests ask
+STALE_SECONDS = 3600
+PATIENCE_SECONDS = 3  # of a fetch, and of a request that needs one
+MAX_BYTES = 256 * 1024
+
+
+class UnknownKeyError(LookupError):
+    """A good, fresh set does not hold the key."""
+
+
+class KeysUnavailableError(ConnectionError):
+    """The key may exist, but no set can be fetched that would tell."""
+
+
+class KeySet:
+    """The keys at `url`, by `kid`. One thread, started on first need, does all the fetching.
+
+    Times are of time.monotonic(), in seconds.
+    """
+
+    def __init__(self, url: str, logger: logging.Logger) -> None:
+        self.url = url
+        self.keys: dict[str, PyJWK] = {}
+        self.good_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._fetching = self._wanted = False
+        self._logger = logger
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def age(self) -> float:
+        """Return the seconds since the set in use was fetched; infinite without one."""
+        return time.monotonic() - self.good_at
+
+    def key(self, kid: str) -> PyJWK:
+        """Return the key; one that is not at hand may take a fetch. Raises UnknownKeyError, KeysUnavailableError."""
+        found = self._at_hand(kid)
+        return found or self._ask_for(kid)
+
+    def _at_hand(self, kid: str) -> PyJWK | None:
+        return self.keys.get(kid) if self.age() < STALE_SECONDS else None
+
+    def _ask_for(self, kid: str) -> PyJWK:
+        with self._changed:
+            if self._fetching or time.monotonic() - self._tried_at >= COOLDOWN_SECONDS:
+                self._wake()
+                self._changed.wait_for(lambda: not (self._wanted or self._fetching), PATIENCE_SECONDS)
+            if found := self._at_hand(kid):
+                return found
+            if self._wanted or self._fetching or self.good_at < self._tried_at:
+                raise KeysUnavailableError
+            raise UnknownKeyError
+
+    def _wake(self) -> None:
+        self._wanted = not self._fetching
+        self._changed.notify_all()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._keep_fresh, name="keys", daemon=True)
+            self._thread.start()
+
+    def _keep_fresh(self) -> NoReturn:
+        while True:
+            seconds = REFRESH_SECONDS if self.refresh() else RETRY_SECONDS
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted, seconds)
+
+    def refresh(self) -> bool:
+        """Fetch the keys now and return whether that worked."""
+        with self._changed:
+            self._wanted, self._fetching, self._tried_at = False, True, time.monotonic()
+        keys = self._fetch()
+        with self._changed:
+            self._fetching = False
+            if keys:
+                self.keys, self.good_at = keys, self._tried_at
+            self._changed.notify_all()
+        return bool(keys)
+
+    def _fetch(self) -> dict[str, PyJWK]:
+        try:
+            keys = parse(download(self.url))
+        except (OSError, HTTPException, PyJWTError, ValueError, RecursionError) as error:
+            self._logger.warning("keys not fetched from %s: %s: %.200r", self.url, type(error).__name__, str(error))
+            return {}
+        self._logger.info("keys fetched from %s: %s", self.url, ", ".join(repr(kid[:64]) for kid in keys))
+        return keys
+
+
+def download(url: str) -> bytes:
+    """Return the body at `url`, read within PATIENCE_SECONDS in all; no redirect is followed.
+
+    Raises OSError, HTTPException, ValueError.
+    """
+    parts = urlsplit(url)
+    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    with closing(connect(parts.netloc, timeout=PATIENCE_SECONDS)) as connection:
+        connection.connect()
+        # The connection's own timeout is for each read, so that a trickle could last for ever.
+        deadline = threading.Timer(PATIENCE_SECONDS, connection.sock.shutdown, [socket.SHUT_RDWR])
+        deadline.start()
+        try:
+            connection.request("GET", f"{parts.path or '/'}?{parts.query}".rstrip("?"))
+            response = connection.getresponse()
+            body = response.read(MAX_BYTES + 1)
+        finally:
+            deadline.cancel()
+    if response.status != 200:
+        raise ValueError(f"status {response.status}")
+    if len(body) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES} bytes")
+    return body
+
+
+def parse(body: bytes) -> dict[str, PyJWK]:
+    """Return the keys of a JWKS document that can verify a token here. Raises ValueError, PyJWTError."""
+    document = json.loads(body)
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    usable = (key for key in PyJWKSet.from_dict(document) if key.public_key_use in (None, "sig"))
+    keys = {key.key_id: key for key in usable if isinstance(key.key_id, str) and key.algorithm_name in ALGORITHMS}
+    if not keys:
+        raise ValueError("no key that can be used")
+    return keys

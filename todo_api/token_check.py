@@ -1,0 +1,68 @@
+"""What `flask token-check` finds in a token: for the operator only, a client never learns it."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jwt as pyjwt
+from flask import current_app
+from jwt.types import Options
+
+from todo_api.auth import LEEWAY, TOKEN_TYPES, UNREADABLE, USER_ID, is_number, key_for, trust
+from todo_api.keys import ALGORITHMS, KeysUnavailableError, UnknownKeyError
+
+SIGNATURE_ALONE: Options = {
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+
+
+def findings(text: str) -> Iterator[tuple[str, bool, str, str]]:
+    """Yield each check as its name, whether it holds, what is expected here and what was found."""
+    try:
+        parts = pyjwt.decode_complete(text, options={"verify_signature": False})
+    except UNREADABLE as error:
+        yield "form", False, "a JWT", str(error)
+        return
+    header, claims, config, sources = parts["header"], parts["payload"], current_app.config, trust()
+    accepted = ([sources.secret.algorithm_name] if sources.secret else []) + list(ALGORITHMS if sources.keys else [])
+    signed = verified(text, header, claims)
+    by_key_set = sources.keys is not None and header.get("alg") in ALGORITHMS
+    kids = list(sources.keys.keys) if sources.keys and by_key_set else []
+    issuer, audience, now = config["JWT_DECODE_ISSUER"], config["JWT_DECODE_AUDIENCE"], time.time()
+    audiences = claims.get("aud") if isinstance(claims.get("aud"), list) else [claims.get("aud")]
+    seen = {name: shown(values.get(name)) for values in (claims, header) for name in values}
+
+    def line(name: str, good: bool, expected: str) -> tuple[str, bool, str, str]:
+        return name, good, expected, seen.get(name, "nothing")
+
+    yield line("alg", header.get("alg") in accepted, " or ".join(accepted))
+    yield line("kid", not by_key_set or header.get("kid") in kids, " or ".join(map(shown, kids)) or "anything")
+    yield line("typ", str(header.get("typ", "JWT")).lower() in TOKEN_TYPES, "nothing, JWT or at+jwt")
+    yield "signature", signed == "good", "good", signed
+    yield line("iss", issuer in (None, claims.get("iss")), shown(issuer) if issuer else "anything")
+    yield line("aud", audience is None or audience in audiences, shown(audience) if audience else "anything")
+    yield line("exp", is_number(claims.get("exp")) and claims["exp"] > now - LEEWAY, f"more than {now:.0f}")
+    for name in ("nbf", "iat"):
+        held = name not in claims or (is_number(claims[name]) and claims[name] <= now + LEEWAY)
+        yield line(name, held, f"nothing, or at most {now:.0f}")
+    yield line("sub", bool(USER_ID.fullmatch(str(claims.get("sub", "")))), "text of 1 to 255 characters")
+    yield line("type", claims.get("type", "access") == "access", "nothing, or access")
+
+
+def verified(text: str, header: dict[str, Any], claims: dict[str, Any]) -> str:
+    """Return "good" for a signature that one of the service's keys verifies, else what is wrong."""
+    try:
+        pyjwt.decode(text, key_for(header, claims), options=SIGNATURE_ALONE)
+    except (*UNREADABLE, UnknownKeyError, KeysUnavailableError) as error:
+        return str(error) or "no key to verify it with"
+    return "good"
+
+
+def shown(value: object) -> str:
+    return ascii(value)[:200]
