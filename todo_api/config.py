@@ -4,17 +4,20 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from itertools import takewhile
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from psycopg2 import Error as LibpqError
 from psycopg2.extensions import parse_dsn
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+UNDECODABLE = re.compile("[\ud800-\udfff]")  # how Python shows bytes that are no UTF-8
 MAX_BODY_BYTES = 64 * 1024
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = {
@@ -24,11 +27,7 @@ SAMPLE_SECRETS = {
     "replace-me-with-the-secret-of-your-front-end",
 }
 MAY_COME_FROM_A_FILE = {"BETTER_AUTH_SECRET", "DATABASE_URL", "MIGRATION_DATABASE_URL"}
-OPERATOR_CHOICES = {f"{name}{end}" for name in MAY_COME_FROM_A_FILE for end in ("", "_FILE")} | {
-    "BETTER_AUTH_URL",
-    "ENVIRONMENT",
-    "JWKS_URL",
-}
+OPERATOR_CHOICES = MAY_COME_FROM_A_FILE | {f"{name}_FILE" for name in MAY_COME_FROM_A_FILE} | {"ENVIRONMENT"}
 
 
 class ConfigError(ValueError):
@@ -55,47 +54,54 @@ def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
     `instance` is the folder of a developer's own database and secret. Raises ConfigError.
     """
     kind = _choice(environ, "ENVIRONMENT", "production", ("development", "staging", "production"))
-    development = kind == "development"
+    for name in ("WEB_CONCURRENCY", "WEB_THREADS"):  # gunicorn.conf.py uses them
+        _integer(environ, name, 1, 1, 1000)
+    return {
+        "ENVIRONMENT": kind,
+        "LOG_LEVEL": _choice(environ, "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+        "CONCEAL_FOREIGN_TASKS": _choice(environ, "CONCEAL_FOREIGN_TASKS", "false", ("true", "false")) == "true",
+        "MAX_TASKS_PER_USER": _integer(environ, "MAX_TASKS_PER_USER", 10_000, 0, 2**31 - 1),
+        # One more than allowed: Werkzeug cuts a chunked body off at its limit and says nothing.
+        "MAX_CONTENT_LENGTH": MAX_BODY_BYTES + 1,
+        **_database(environ, kind == "development", instance),
+        **_tokens(environ, kind == "development", instance),
+    }
+
+
+def _database(environ: Mapping[str, str], development: bool, instance: Path) -> dict[str, Any]:
     url = _database_url(environ, "DATABASE_URL", development, default=f"sqlite:///{instance / 'todo.db'}")
-    jwks_url, issuer, audience = _key_set(environ, development)
-    secret, made_here = _shared_secret(environ, development, instance, needed=jwks_url is None)
-    algorithm = _choice(environ, "JWT_ALGORITHM", "HS256", ("HS256", "HS384", "HS512"))
     timeout = _integer(environ, "DB_STATEMENT_TIMEOUT", 10, 1, 3600)
-    pool = {
+    engine: dict[str, Any] = {
         "pool_size": _integer(environ, "DB_POOL_SIZE", 5, 1, 1000),
         "max_overflow": _integer(environ, "DB_MAX_OVERFLOW", 10, 0, 1000),
         "pool_recycle": _integer(environ, "DB_POOL_RECYCLE", 240, 1, 86400),
         "pool_timeout": _integer(environ, "DB_POOL_TIMEOUT", 5, 1, 3600),
+        "hide_parameters": True,  # errors are logged, tasks are not
     }
-    for name in ("WEB_CONCURRENCY", "WEB_THREADS"):  # gunicorn.conf.py uses them
-        _integer(environ, name, 1, 1, 1000)
-    engine = _engine_options(url, timeout, pool)
+    if url.startswith("sqlite"):
+        engine |= {"connect_args": {"timeout": timeout}, "paramstyle": "named"}
+    else:  # a serverless database may need some seconds to wake up
+        engine |= {"connect_args": {"connect_timeout": 10, "application_name": "todo_api"}}
+    # Requests use an engine of their own in which each statement is its own transaction: no BEGIN, COMMIT or ROLLBACK
+    # travels (950 to 840 us of CPU for one read). Shell and migrations stay transactional.
+    autocommit = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True, "pool_reset_on_return": None}
     return {
-        "ENVIRONMENT": kind,
-        "LOG_LEVEL": _choice(environ, "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
-        "CONCEAL_FOREIGN_TASKS": _boolean(environ, "CONCEAL_FOREIGN_TASKS"),
-        "MAX_TASKS_PER_USER": _integer(environ, "MAX_TASKS_PER_USER", 10_000, 0, 2**31 - 1),
-        # One more than allowed: Werkzeug cuts a chunked body off at its limit and says nothing.
-        "MAX_CONTENT_LENGTH": MAX_BODY_BYTES + 1,
         "DB_STATEMENT_TIMEOUT": timeout,
         "MIGRATION_DATABASE_URL": _database_url(environ, "MIGRATION_DATABASE_URL", development, default=url),
         "SQLALCHEMY_DATABASE_URI": url,
         "SQLALCHEMY_ENGINE_OPTIONS": engine,
-        # Requests use an engine of their own in which each statement is its own transaction: no BEGIN, COMMIT or
-        # ROLLBACK travels (950 to 840 us of CPU for one read). Shell and migrations stay transactional.
-        "SQLALCHEMY_BINDS": {
-            "autocommit": {
-                **engine,
-                "url": url,
-                "isolation_level": "AUTOCOMMIT",
-                "skip_autocommit_rollback": True,
-                "pool_reset_on_return": None,
-            }
-        },
+        "SQLALCHEMY_BINDS": {"autocommit": {**engine, **autocommit, "url": url}},
+    }
+
+
+def _tokens(environ: Mapping[str, str], development: bool, instance: Path) -> dict[str, Any]:
+    jwks_url, issuer, audience = _key_set(environ, development)
+    secret, made_here = _shared_secret(environ, development, instance, needed=jwks_url is None)
+    return {
         "DEVELOPMENT_SECRET": made_here,
         "JWT_SECRET_KEY": secret,
         "JWKS_URL": jwks_url,
-        "JWT_ALGORITHM": algorithm,
+        "JWT_ALGORITHM": _choice(environ, "JWT_ALGORITHM", "HS256", ("HS256", "HS384", "HS512")),
         "JWT_DECODE_ISSUER": issuer,
         "JWT_ENCODE_ISSUER": issuer,
         "JWT_DECODE_AUDIENCE": audience,
@@ -116,8 +122,8 @@ def _text(environ: Mapping[str, str], name: str) -> str | None:
             raise ConfigError(f"{name}_FILE must name a readable text file: {type(error).__name__}") from None
         if not value:
             raise ConfigError(f"{name}_FILE names an empty file")
-    if value and value != value.strip():
-        raise ConfigError(f"{name} must not begin or end with white space")
+    if value and (value != value.strip() or UNDECODABLE.search(value)):
+        raise ConfigError(f"{name} must be UTF-8 text that does not begin or end with white space")
     return value
 
 
@@ -126,10 +132,6 @@ def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[
     if value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}")
     return value
-
-
-def _boolean(environ: Mapping[str, str], name: str) -> bool:
-    return _choice(environ, name, "false", ("true", "false")) == "true"
 
 
 def _integer(environ: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
@@ -148,36 +150,25 @@ def _database_url(environ: Mapping[str, str], name: str, development: bool, defa
                 f"{name} is required unless ENVIRONMENT=development: postgresql://USER:PASSWORD@HOST/NAME"
             )
         return default
-    try:
-        url = make_url(value)
-        backend = url.get_backend_name()
-        if backend == "sqlite" and url.database not in (None, "", ":memory:"):
-            if development:
-                return value
-            raise ConfigError(f"{name} must be a PostgreSQL URL unless ENVIRONMENT=development")
-        if backend in ("postgres", "postgresql"):
-            parse_dsn(URL.create("postgresql", **_parts(url)).render_as_string(hide_password=False))
-            return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
-    except (ArgumentError, LibpqError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    if postgresql := re.fullmatch(r"postgres(?:ql)?(?:\+psycopg2)?(://.*)", value):
+        if _is_understood(f"postgresql{postgresql[1]}"):
+            return f"postgresql+psycopg2{postgresql[1]}"
+    elif re.fullmatch("sqlite:///(?!:memory:)[^?]+", value):
+        if development:
+            return value
+        raise ConfigError(f"{name} must be a PostgreSQL URL unless ENVIRONMENT=development")
     raise ConfigError(
         f"{name} must be postgresql://USER:PASSWORD@HOST:PORT/NAME, with options that libpq knows, or sqlite:///FILE"
     )
 
 
-def _parts(url: URL) -> dict[str, Any]:
-    parts = url._asdict()
-    del parts["drivername"]
-    return parts
-
-
-def _engine_options(url: str, timeout: int, pool: dict[str, int]) -> dict[str, Any]:
-    options: dict[str, Any] = {**pool, "hide_parameters": True}  # errors are logged, tasks are not
-    if url.startswith("sqlite"):
-        return {**options, "connect_args": {"timeout": timeout}, "paramstyle": "named"}
-    # A serverless database may need some seconds to wake up.
-    return {**options, "connect_args": {"connect_timeout": 10, "application_name": "todo_api"}}
+def _is_understood(url: str) -> bool:
+    try:
+        make_url(url)
+        parse_dsn(url)
+    except (ArgumentError, LibpqError, ValueError):
+        return False
+    return True
 
 
 def _key_set(environ: Mapping[str, str], development: bool) -> tuple[str | None, str | None, str | None]:
@@ -247,13 +238,10 @@ def _development_secret(path: Path) -> str:
     """Return the secret kept at `path`, made on first use; processes that start together agree on one."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(48), encoding="ascii")
-        try:
+        handle, draft = mkstemp(dir=path.parent)  # mode 0600
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        with suppress(FileExistsError):
             os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        Path(draft).unlink()
     return path.read_text(encoding="ascii")

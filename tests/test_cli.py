@@ -1,0 +1,140 @@
+"""The commands: `flask token`, `flask user-delete`, and the names at hand in `flask shell`."""
+
+from typing import Any
+
+import jwt
+import pytest
+from click.testing import Result
+from flask import Flask
+from sqlalchemy import create_engine, text
+
+from tests.conftest import Caller, MakeApp
+from todo_api.extensions import db
+from todo_api.models import Task, User
+from todo_api.ownership import OwnedTasks
+
+DEVELOPMENT = {"ENVIRONMENT": "development", "BETTER_AUTH_SECRET": ""}
+
+
+def run(app: Flask, *arguments: str, answer: str = "") -> Result:
+    result: Result = app.test_cli_runner().invoke(args=arguments, input=answer)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def assert_refused(result: Result, *words: str) -> None:
+    """A status that says so, a line for a person, and nothing that looks like a result."""
+    assert result.exit_code != 0
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    for word in words:
+        assert word in result.stderr.splitlines()[-1]
+
+
+def stored(url: str) -> tuple[list[str], list[str]]:
+    """The ids of the users, and the owners of the tasks."""
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"))
+    with engine.connect() as connection:
+        users = connection.execute(text("SELECT id FROM users ORDER BY id")).scalars().all()
+        owners = connection.execute(text("SELECT user_id FROM tasks ORDER BY user_id")).scalars().all()
+    engine.dispose()
+    return list(users), list(owners)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"JWT_ISSUER": "https://app.example.com", "JWT_AUDIENCE": "https://api.example.com"},
+        {"JWT_ALGORITHM": "HS384"},
+    ],
+)
+@pytest.mark.parametrize("user", ["alice", "Ünïcode 用户", "a" * 255])
+def test_the_service_takes_the_token_it_prints(make_app: MakeApp, settings: dict[str, str], user: str) -> None:
+    app = make_app(**DEVELOPMENT, **settings)
+    printed = run(app, "token", user)
+    assert printed.exit_code == 0
+    assert printed.stderr == ""
+    [token] = printed.stdout.splitlines()
+    headers = {"Authorization": f"Bearer {token}"}
+    created: Any = app.test_client().post("/api/tasks", headers=headers, json={"title": "Mine"})
+    assert created.status_code == 201
+    assert created.json["user_id"] == user
+
+
+@pytest.mark.parametrize(("options", "minutes"), [((), 1440), (("--minutes", "1"), 1), (("--minutes=90",), 90)])
+def test_a_token_lasts_as_long_as_it_was_asked_for(make_app: MakeApp, options: tuple[str, ...], minutes: int) -> None:
+    token = run(make_app(**DEVELOPMENT), "token", "alice", *options).stdout.strip()
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == minutes * 60
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "1.5", "soon", "525601"])
+def test_a_token_cannot_last_that_long(make_app: MakeApp, minutes: str) -> None:
+    assert_refused(run(make_app(**DEVELOPMENT), "token", "alice", f"--minutes={minutes}"), "--minutes")
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_no_token_is_made_outside_development(make_app: MakeApp, environment: str) -> None:
+    assert_refused(run(make_app(ENVIRONMENT=environment), "token", "alice"), "development", "ENVIRONMENT")
+
+
+def test_no_token_is_made_with_the_secret_of_another(make_app: MakeApp) -> None:
+    assert_refused(run(make_app(ENVIRONMENT="development"), "token", "alice"), "BETTER_AUTH_SECRET")
+
+
+@pytest.mark.parametrize("command", [("token",), ("user-delete", "--yes")])
+@pytest.mark.parametrize("user", ["", "a" * 256, "a\0b", "a\udcffb"])
+def test_a_user_id_that_no_token_can_hold_is_refused(make_app: MakeApp, command: tuple[str, ...], user: str) -> None:
+    assert_refused(run(make_app(**DEVELOPMENT), *command, user), "1 to 255 characters")
+
+
+@pytest.mark.parametrize(("options", "answer"), [((), "y\n"), ((), "yes\n"), (("--yes",), "")])
+@pytest.mark.parametrize("user", ["alice", "%", "o'brien", "_"])
+def test_a_deleted_user_takes_along_their_tasks_and_nobody_elses(
+    app: Flask, bob: Caller, database_url: str, options: tuple[str, ...], answer: str, user: str
+) -> None:
+    caller = Caller(app.test_client(), user)
+    caller.create()
+    caller.create()
+    kept = bob.create()
+    result = run(app, "user-delete", user, *options, answer=answer)
+    assert result.exit_code == 0
+    assert ("[y/N]" in result.stdout) == (not options)
+    assert repr(user) in result.stdout
+    assert stored(database_url) == (["bob"], ["bob"])
+    assert bob.get("/api/tasks").json == [kept]
+    assert caller.get("/api/tasks").json == []
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_a_user_is_kept_unless_the_answer_is_yes(app: Flask, alice: Caller, database_url: str, answer: str) -> None:
+    task = alice.create()
+    result = run(app, "user-delete", "alice", answer=answer)
+    assert result.exit_code == 1
+    assert "'alice'" in result.stdout
+    assert stored(database_url) == (["alice"], ["alice"])
+    assert alice.get("/api/tasks").json == [task]
+
+
+def test_an_unknown_user_cannot_be_deleted(app: Flask, alice: Caller, database_url: str) -> None:
+    alice.create()
+    assert_refused(run(app, "user-delete", "Alice", "--yes"), "there is no user 'Alice'")
+    assert stored(database_url) == (["alice"], ["alice"])
+
+
+def test_the_shell_has_the_models_and_the_owner_scoped_helper_at_hand(app: Flask, alice: Caller) -> None:
+    task = alice.create()
+    with app.app_context():
+        names = app.make_shell_context()
+        assert (names["db"], names["User"], names["Task"], names["OwnedTasks"]) == (db, User, Task, OwnedTasks)
+        assert task["id"] in names["OwnedTasks"]("alice").list()
+        assert names["OwnedTasks"]("bob").list() == "[]"
+        assert names["db"].session.get(names["Task"], ("alice", task["id"])).title == task["title"]
+
+
+def test_the_commands_are_listed(app: Flask) -> None:
+    listed = run(app, "--help").stdout
+    assert " token " in listed
+    assert " user-delete " in listed

@@ -1,0 +1,143 @@
+"""The models through `db.session`, as a developer uses them in the shell."""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import select
+
+from tests.conftest import Caller
+from todo_api.extensions import db
+from todo_api.models import Task, User, new_task_id
+
+INDIA = timezone(timedelta(hours=5, minutes=30))
+UUID7 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def store(app: Flask, *rows: User | Task) -> None:
+    """Store the rows, in an application context of their own."""
+    with app.app_context():
+        for row in rows:
+            db.session.add(row)
+            db.session.flush()
+        db.session.commit()
+
+
+def the_task(app: Flask) -> Task:
+    """Read the one task back, in an application context of its own."""
+    with app.app_context():
+        return db.session.scalars(select(Task)).one()
+
+
+def the_user(app: Flask) -> User:
+    with app.app_context():
+        return db.session.scalars(select(User)).one()
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 100_000, 123_456, 999_999])
+def test_a_task_comes_back_as_it_was_stored(app: Flask, microsecond: int) -> None:
+    task_id = new_task_id()
+    created = datetime(2026, 2, 8, 9, 30, 0, microsecond, tzinfo=UTC)
+    values = {
+        "user_id": "alice",
+        "id": task_id,
+        "title": "Étude 任务 🎹",
+        "description": "",
+        "is_completed": True,
+        "created_at": created,
+        "updated_at": created + timedelta(days=1),
+        "idempotency_key": "key-1",
+        "idempotency_digest": b"\x00\xff",
+    }
+    store(app, User(id="alice", created_at=created), Task(**values))
+    task = the_task(app)
+    assert {name: getattr(task, name) for name in values} == values
+    assert the_user(app).created_at == created
+    with app.app_context():
+        assert db.session.get(Task, ("alice", task_id)) is not None
+        assert db.session.get(Task, ("bob", task_id)) is None
+
+
+def test_times_come_back_in_utc_whatever_zone_they_were_given_in(app: Flask) -> None:
+    given = datetime(2026, 2, 8, 1, 0, 0, 123456, tzinfo=INDIA)
+    store(app, User(id="alice", created_at=given), Task(user_id="alice", title="x", created_at=given, updated_at=given))
+    task = the_task(app)
+    for read in (task.created_at, task.updated_at, the_user(app).created_at):
+        assert read == given
+        assert read.utcoffset() == timedelta(0)
+        assert read.isoformat() == "2026-02-07T19:30:00.123456+00:00"
+
+
+def test_what_is_not_given_has_a_default(app: Flask) -> None:
+    before = datetime.now(UTC)
+    store(app, User(id="alice"), Task(user_id="alice", title="Buy milk"))
+    after = datetime.now(UTC)
+    task = the_task(app)
+    assert UUID7.fullmatch(task.id)
+    assert (task.description, task.is_completed) == (None, False)
+    assert (task.idempotency_key, task.idempotency_digest) == (None, None)
+    for time in (task.created_at, task.updated_at, the_user(app).created_at):
+        assert before <= time <= after
+
+
+def test_ids_are_made_in_the_order_of_time_and_never_twice() -> None:
+    ids = [new_task_id() for _ in range(1000)]
+    assert all(UUID7.fullmatch(made) for made in ids)
+    assert ids == sorted(set(ids))
+
+
+def test_what_the_service_stores_is_what_the_models_read(app: Flask, alice: Caller) -> None:
+    created = alice.create("Buy milk", description="2 l", is_completed=True)
+    task = the_task(app)
+    assert {name: getattr(task, name) for name in created if not name.endswith("_at")} == {
+        name: value for name, value in created.items() if not name.endswith("_at")
+    }
+    assert task.created_at == datetime.fromisoformat(created["created_at"])
+    assert task.updated_at == datetime.fromisoformat(created["updated_at"])
+
+
+def test_what_the_models_store_is_what_the_service_answers(app: Flask, alice: Caller) -> None:
+    time = datetime(2026, 2, 8, 15, 0, 0, 120000, tzinfo=INDIA)
+    task_id = new_task_id()
+    store(app, User(id="alice"), Task(user_id="alice", id=task_id, title="x", created_at=time, updated_at=time))
+    listed: Any = alice.get("/api/tasks").json
+    assert listed == [
+        {
+            "id": task_id,
+            "user_id": "alice",
+            "title": "x",
+            "description": None,
+            "is_completed": False,
+            "created_at": "2026-02-08T09:30:00.120000Z",
+            "updated_at": "2026-02-08T09:30:00.120000Z",
+        }
+    ]
+
+
+def test_a_rollback_undoes_what_was_not_committed(app: Flask) -> None:
+    store(app, User(id="alice"), Task(user_id="alice", title="kept"))
+    with app.app_context():
+        db.session.add(User(id="bob"))
+        for task in db.session.scalars(select(Task)):
+            task.title = "changed"
+        db.session.flush()
+        assert db.session.get(User, "bob") is not None
+        db.session.rollback()
+        assert db.session.get(User, "bob") is None
+    assert the_user(app).id == "alice"
+    assert the_task(app).title == "kept"
+
+
+def test_a_context_that_ends_without_a_commit_leaves_nothing(app: Flask) -> None:
+    with app.app_context():
+        db.session.add(User(id="alice"))
+        db.session.flush()
+    with app.app_context():
+        assert db.session.get(User, "alice") is None
+
+
+def test_a_task_introduces_itself_with_its_owner() -> None:
+    task = Task(user_id="alice", id=new_task_id(), title="Buy milk", description="at the corner")
+    assert repr(task) == f"<Task {task.id} of 'alice': 'Buy milk'>"
