@@ -34,11 +34,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "schemas": set(),
     "errors": {"extensions"},
     "models": {"extensions"},
-    "auth": {"extensions", "errors", "observability"},
+    "keys": set(),
+    "auth": {"keys", "extensions", "errors", "observability"},
+    "token_check": {"keys", "auth"},
     "ownership": {"extensions", "models", "conditional", "observability"},
     "tasks": ABOVE_TASKS,
     "health": {"extensions", "auth", "ownership", "observability"},
-    "cli": {"extensions", "models", "auth", "ownership"},
+    "cli": {"keys", "extensions", "models", "auth", "ownership", "token_check"},
     "__init__": ABOVE_TASKS | {"tasks", "health", "cli"},
 }
 

@@ -224,7 +224,7 @@ def _shared_secret(
             return None, False
         if development:
             return _development_secret(instance / "development-secret"), True
-        raise ConfigError(f"{name} or BETTER_AUTH_URL is required unless ENVIRONMENT=development")
+        raise ConfigError(f"{name} is required unless BETTER_AUTH_URL is set or ENVIRONMENT=development")
     if development:
         return value, False
     if value in SAMPLE_SECRETS:
