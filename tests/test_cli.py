@@ -1,5 +1,6 @@
 """The commands: `flask token`, `flask user-delete`, and the names at hand in `flask shell`."""
 
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -8,7 +9,8 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import create_engine, text
 
-from tests.conftest import Caller, MakeApp
+from tests.conftest import Caller, MakeApp, dispose, environ_for
+from todo_api import create_app
 from todo_api.extensions import db
 from todo_api.models import Task, User
 from todo_api.ownership import OwnedTasks
@@ -122,6 +124,15 @@ def test_an_unknown_user_cannot_be_deleted(app: Flask, alice: Caller, database_u
     alice.create()
     assert_refused(run(app, "user-delete", "Alice", "--yes"), "there is no user 'Alice'")
     assert stored(database_url) == (["alice"], ["alice"])
+
+
+def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
+    app = create_app(environ_for("postgresql://todo:pa55word@127.0.0.1:1/todo"), tmp_path)
+    result = run(app, "user-delete", "alice", "--yes")
+    assert_refused(result, "database")
+    assert "pa55word" not in result.stderr
+    assert "Traceback" not in result.stderr
+    dispose(app)
 
 
 def test_the_shell_has_the_models_and_the_owner_scoped_helper_at_hand(app: Flask, alice: Caller) -> None:

@@ -227,6 +227,11 @@ def test_neons_options_reach_the_driver(tmp_path: Path) -> None:
     assert options["connect_args"]["connect_timeout"] >= 10
 
 
+def test_what_a_database_url_says_itself_is_kept(tmp_path: Path) -> None:
+    found = read(PRODUCTION | {"DATABASE_URL": f"{URL}?connect_timeout=30"}, tmp_path)
+    assert found["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"] == {"application_name": "todo_api"}
+
+
 def test_migrations_may_have_a_database_url_of_their_own(tmp_path: Path) -> None:
     direct = "postgres://owner:secret@direct.example.com/todo"
     found = read(PRODUCTION | {"MIGRATION_DATABASE_URL": direct}, tmp_path)

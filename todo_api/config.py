@@ -81,7 +81,9 @@ def _database(environ: Mapping[str, str], development: bool, instance: Path) -> 
     if url.startswith("sqlite"):
         engine |= {"connect_args": {"timeout": timeout}, "paramstyle": "named"}
     else:  # a serverless database may need some seconds to wake up
-        engine |= {"connect_args": {"connect_timeout": 10, "application_name": "todo_api"}}
+        unless_said = {"connect_timeout": 10, "application_name": "todo_api"}
+        said = make_url(url).query
+        engine["connect_args"] = {name: value for name, value in unless_said.items() if name not in said}
     # Requests use an engine of their own in which each statement is its own transaction: no BEGIN, COMMIT or ROLLBACK
     # travels (950 to 840 us of CPU for one read). Shell and migrations stay transactional.
     autocommit = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True, "pool_reset_on_return": None}

@@ -83,12 +83,11 @@ class OwnedTasks:
         """
         task_id = new_task_id()
         task = {"id": task_id, "title": title, "description": description, "is_completed": is_completed}
-        created = self._run(CREATE, **task)
-        if not created:  # the user's first task, or one too many
-            self._run(CREATE_USER)
-            created = self._run(CREATE, **task)
-        if not created:
-            raise TaskLimitReached
+        known = False
+        while not (created := self._run(CREATE, **task)):
+            if known:
+                raise TaskLimitReached
+            known = not self._run(CREATE_USER)  # else this is the user's first task
         return task_id, created[0]
 
     def get(self, task_id: str) -> str:
