@@ -169,8 +169,8 @@ def test_the_reader_of_imports_sees_each_way_to_write_one(code: str, found: set[
     assert own_imports(ast.parse(code)) == found
 
 
-# config imports nothing of the house and so reaches no table; a URL's `query` is none.
-@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"ownership", "extensions", "config"}))
+# config and keys import nothing of the house and so reach no table; a URL's `query` is none.
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"ownership", "extensions", "config", "keys"}))
 def test_the_database_is_asked_in_ownership_only(module: str) -> None:
     assert queries(MODULES[module]) == set()
 

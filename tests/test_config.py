@@ -74,7 +74,6 @@ MEANINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("MAX_TASKS_PER_USER", "MAX_TASKS_PER_USER", 10_000, {"0": 0, "1": 1, "2147483647": 2**31 - 1}),
     ("DB_STATEMENT_TIMEOUT", "DB_STATEMENT_TIMEOUT", 10, {"1": 1, "3600": 3600}),
     ("JWT_ALGORITHM", "JWT_ALGORITHM", "HS256", {"HS256": "HS256", "HS384": "HS384", "HS512": "HS512"}),
-    ("JWT_ALGORITHM", "JWT_DECODE_ALGORITHMS", ["HS256"], {"HS256": ["HS256"], "HS512": ["HS512"]}),
     ("JWT_ISSUER", "JWT_DECODE_ISSUER", None, {"https://app.example.com": "https://app.example.com"}),
     ("JWT_AUDIENCE", "JWT_DECODE_AUDIENCE", None, {"https://api.example.com": "https://api.example.com"}),
     ("BETTER_AUTH_SECRET", "JWT_SECRET_KEY", SECRET, {"x" * 32: "x" * 32, "é" * 16: "é" * 16, "x" * 999: "x" * 999}),
