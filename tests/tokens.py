@@ -5,7 +5,7 @@ from typing import Any
 
 import jwt
 
-SECRET = "the-secret-of-the-tests-0123456789-abcdef"
+SECRET = "the-secret-of-the-tests-long-enough-for-each-algorithm-0123456789-abcdef"
 
 
 def token(

@@ -1,0 +1,228 @@
+"""The one error body: every status from the real route, and the order in which a request is judged."""
+
+import io
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import create_engine, make_url, text
+
+from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
+from todo_api import create_app, ownership
+from todo_api.extensions import db
+
+MISSING = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
+TOO_LARGE = b" " * (64 * 1024 + 1)
+
+
+@pytest.fixture
+def log(app: Flask) -> Iterator[io.StringIO]:
+    """What the application's own handler writes."""
+    [handler] = app.logger.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    stream = io.StringIO()
+    before = handler.setStream(stream)
+    yield stream
+    handler.setStream(before)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("path", ["/", "/api", "/api/", "/api/tasks/", "/api//tasks", "//api/tasks", f"{MISSING}/"])
+def test_an_unknown_path_is_not_found_with_or_without_a_token(
+    alice: Caller, nobody: Caller, method: str, path: str
+) -> None:
+    for caller in (alice, nobody):
+        assert_error(caller(method, path), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/api/tasks", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("DELETE", "/api/tasks", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("POST", MISSING, {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}),
+        ("TRACE", MISSING, {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}),
+        ("POST", "/health/live", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_an_unknown_method_names_the_allowed_ones_with_or_without_a_token(
+    alice: Caller, nobody: Caller, method: str, path: str, allowed: set[str]
+) -> None:
+    for caller in (alice, nobody):
+        response = caller(method, path)
+        assert_error(response, 405, "METHOD_NOT_ALLOWED")
+        assert set(response.headers["Allow"].split(", ")) == allowed
+
+
+WRONGS: dict[str, tuple[int, str]] = {
+    "token": (401, "TOKEN_MISSING"),
+    "size": (413, "PAYLOAD_TOO_LARGE"),
+    "media type": (415, "UNSUPPORTED_MEDIA_TYPE"),
+    "json": (400, "MALFORMED_JSON"),
+    "field": (400, "VALIDATION_ERROR"),
+    "missing": (404, "TASK_NOT_FOUND"),
+    "foreign": (403, "TASK_FORBIDDEN"),
+}
+BODIES = {"json": b"{", "field": b'{"title": ""}'}
+
+
+@pytest.mark.parametrize("task", ["missing", "foreign"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(a, b) for i, a in enumerate(list(WRONGS)[:5]) for b in [*list(WRONGS)[i + 1 : 5], None]],
+)
+def test_a_request_is_judged_in_order(
+    alice: Caller, bob: Caller, nobody: Caller, first: str, second: str | None, task: str
+) -> None:
+    """Each request is wrong in two ways besides its task; the earlier one is what the client hears of."""
+    wrongs = {first, second}
+    caller = nobody if "token" in wrongs else bob
+    body = next((BODIES[wrong] for wrong in BODIES if wrong in wrongs), b'{"title": "x"}')
+    body += TOO_LARGE * ("size" in wrongs)
+    path = MISSING if task == "missing" else f"/api/tasks/{alice.create()['id']}"
+    media_type = "text/plain" if "media type" in wrongs else "application/json"
+    assert_error(caller("PUT", path, data=body, content_type=media_type), *WRONGS[first])
+
+
+def test_health_needs_no_token_and_touches_no_database(nobody: Caller, app: Flask) -> None:
+    dispose(app)
+    response = nobody.get("/health/live")
+    assert (response.status_code, response.json) == (200, {"status": "ok"})
+    with app.app_context():
+        assert db.engines["autocommit"].pool.checkedin() == 0  # type: ignore[attr-defined]
+
+
+def test_a_crash_says_nothing_of_its_cause_and_the_log_does(
+    alice: Caller, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(_: Any) -> str:
+        raise RuntimeError("the cause of it all")
+
+    monkeypatch.setattr(ownership.OwnedTasks, "list", crash)
+    response = alice.get("/api/tasks", headers={"X-Request-ID": "crash-1"})
+    assert_error(response, 500, "INTERNAL_ERROR")
+    assert "cause of it all" not in response.text
+    assert "RuntimeError" not in response.text
+    assert "RuntimeError: the cause of it all" in log.getvalue()
+    assert "[crash-1]" in log.getvalue()
+
+
+def test_a_statement_that_fails_says_nothing_of_sql_or_driver(app: Flask, alice: Caller, log: io.StringIO) -> None:
+    """A database without our tables is the operator's fault and not the client's."""
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE tasks RENAME TO elsewhere"))
+    try:
+        response = alice.post("/api/tasks", json={"title": "a private title"}, headers={"X-Request-ID": "sql-1"})
+    finally:
+        with app.app_context(), db.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO tasks"))
+    assert response.status_code >= 500
+    assert not re.search("tasks|SQL|psycopg|sqlite|relation", response.text, re.IGNORECASE)
+    assert "tasks" in log.getvalue()
+    assert "[sql-1]" in log.getvalue()
+    assert "private" not in log.getvalue()
+
+
+def assert_unavailable(response: Any) -> None:
+    assert_error(response, 503, "DATABASE_UNAVAILABLE")
+    assert int(response.headers["Retry-After"]) >= 1
+
+
+def test_a_database_that_cannot_be_reached_is_unavailable(tmp_path: Any) -> None:
+    app = create_app(environ_for("postgresql://todo:password@127.0.0.1:1/todo"), tmp_path)
+    alice = Caller(app.test_client(), "alice")
+    for response in (alice.get("/api/tasks"), alice.post("/api/tasks", json={"title": "x"}), alice.delete(MISSING)):
+        assert_unavailable(response)
+        assert "127.0.0.1" not in response.text
+    assert alice.get("/health/live").status_code == 200
+
+
+def test_a_pool_without_a_free_connection_is_unavailable(make_app: MakeApp) -> None:
+    app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0", DB_POOL_TIMEOUT="1")
+    alice = Caller(app.test_client(), "alice")
+    with app.app_context():
+        engine = db.engines["autocommit"]
+    with engine.connect():
+        assert_unavailable(alice.get("/api/tasks"))
+    assert alice.get("/api/tasks").status_code == 200
+
+
+def test_a_statement_that_runs_out_of_time_is_unavailable_and_did_nothing(make_app: MakeApp, database_url: str) -> None:
+    app = make_app(DB_STATEMENT_TIMEOUT="1")
+    alice = Caller(app.test_client(), "alice")
+    task = alice.create("Kept")
+    url = make_url(database_url)
+    blocker = create_engine(url.set(drivername=url.drivername.replace("postgresql", "postgresql+psycopg2")))
+    with blocker.begin() as connection:
+        connection.execute(text("UPDATE tasks SET title = title"))
+        assert_unavailable(alice.put(f"/api/tasks/{task['id']}", json={"title": "Late"}))
+    blocker.dispose()
+    assert alice.get("/api/tasks").json == [task]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_closed_connections_are_replaced(make_app: MakeApp, database_url: str) -> None:
+    """After the database closed all connections, at most the requests that meet them fail, and with 503."""
+    alice = Caller(make_app().test_client(), "alice")
+    alice.create("Kept")
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg2:"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        closed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        connection.execute(text(f"{closed} AND datname = current_database()"))
+    engine.dispose()
+    answers = [alice.get("/api/tasks") for _ in range(3)]
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert answers[-1].status_code == 200
+    assert len(answers[-1].json or []) == 1
+
+
+@pytest.mark.parametrize("sent", ["a", "A-z_0.9", "x" * 128])
+def test_a_clients_request_id_is_sent_back(nobody: Caller, sent: str) -> None:
+    assert nobody.get("/health/live", headers={"X-Request-ID": sent}).headers["X-Request-ID"] == sent
+
+
+@pytest.mark.parametrize("sent", ["", " ", "x" * 129, "a b", "a\tb", "é", "a,b", "<script>", "a/b", "%0a"])
+def test_a_request_id_of_another_form_is_replaced(nobody: Caller, sent: str) -> None:
+    ids = [nobody.get("/health/live", headers={"X-Request-ID": sent}).headers["X-Request-ID"] for _ in range(2)]
+    assert sent not in ids
+    assert len(set(ids)) == 2
+    assert all(re.fullmatch("[A-Za-z0-9._-]{1,128}", made) for made in ids)
+
+
+def test_every_answer_has_the_common_headers(alice: Caller, nobody: Caller) -> None:
+    task = alice.create()
+    answers = [
+        alice.get("/api/tasks"),
+        alice.delete(f"/api/tasks/{task['id']}"),
+        alice.get(MISSING),
+        nobody.get("/api/tasks"),
+        nobody.get("/nowhere"),
+        nobody.get("/health/live"),
+    ]
+    for answer in answers:
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+        assert answer.headers["Vary"] == "Authorization, Origin"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert len(answer.headers.getlist("X-Request-ID")) == 1
+
+
+def test_requests_at_the_same_time_keep_their_own_ids(app: Flask) -> None:
+    wrong: list[str] = []
+
+    def ask(name: str) -> None:
+        caller = Caller(app.test_client(), name)
+        for number in range(20):
+            sent = f"{name}-{number}"
+            if caller.get("/nowhere", headers={"X-Request-ID": sent}).headers["X-Request-ID"] != sent:
+                wrong.append(sent)
+
+    threads = [threading.Thread(target=ask, args=[f"user{number}"]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
