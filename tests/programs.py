@@ -1,17 +1,24 @@
 """Real programs in a copy of the project: gunicorn, flask, make."""
 
+import http.client
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
+
+from tests.tokens import token
 
 ROOT = Path(__file__).parent.parent
+GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:0")
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", ".env", "instance", ".*_cache", "__pycache__", ".hypothesis", ".coverage*"
 )
@@ -71,7 +78,9 @@ class Program:
             os.killpg(self.process.pid, how)
         self.process.wait(30)
         self._reader.join()
+        assert self.process.stdin
         assert self.process.stdout
+        self.process.stdin.close()
         self.process.stdout.close()
 
 
@@ -83,7 +92,7 @@ def running(*command: str, cwd: Path, env: Mapping[str, str]) -> Iterator[Progra
         cwd=cwd,
         env=env,
         text=True,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -93,3 +102,28 @@ def running(*command: str, cwd: Path, env: Mapping[str, str]) -> Iterator[Progra
         yield program
     finally:
         program.stop()
+
+
+class Server:
+    """A running gunicorn and the requests sent to it."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.port = int(program.wait_for("Listening at: ").rpartition(" (")[0].rpartition(":")[2])
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Return the status and the parsed body of an answer, over a connection of its own."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            sent = {"Authorization": f"Bearer {token()}", "Content-Type": "application/json"}
+            sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, sent, encode_chunked=sent.get("Transfer-Encoding") == "chunked")
+            response = connection.getresponse()
+            raw = response.read()
+            return response.status, json.loads(raw) if raw else None
+
+    def raw(self, text: str) -> str:
+        """Return what the server answers to these bytes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(text.encode())
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()

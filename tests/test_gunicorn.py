@@ -1,49 +1,18 @@
 """The production server: gunicorn with its own configuration, on PostgreSQL."""
 
-import http.client
-import json
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.programs import Program, copy_project, environment, run, running
+from tests.programs import GUNICORN, Server, copy_project, environment, run, running
 from tests.tokens import SECRET, token
 
-GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:0")
 OTHER_SECRET = "another-secret-of-the-tests-0123456789-abcdef"
-
-
-class Server:
-    """A running gunicorn and the requests sent to it."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.port = int(program.wait_for("Listening at: ").rpartition(" (")[0].rpartition(":")[2])
-
-    def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        """Return the status and the parsed body of an answer, over a connection of its own."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            sent = {"Authorization": f"Bearer {token()}", "Content-Type": "application/json"}
-            sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, sent, encode_chunked=sent.get("Transfer-Encoding") == "chunked")
-            response = connection.getresponse()
-            raw = response.read()
-            return response.status, json.loads(raw) if raw else None
-
-    def raw(self, text: str) -> str:
-        """Return what the server answers to these bytes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
-            connection.sendall(text.encode())
-            connection.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 """Who is calling: the checks on a token, and `jwt_required`, the guard of every route under /api/."""
 
+import json
 import logging
 import re
 import time
-from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from flask_jwt_extended import decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt import PyJWK
 from jwt import exceptions as refused
+from jwt.utils import base64url_decode, base64url_encode
 
 from todo_api.errors import ApiError
 from todo_api.extensions import jwt
@@ -151,6 +152,7 @@ def reason_of(error: Exception) -> str:
 
 def check(token: str) -> dict[str, Any]:
     """Return the claims of a good token; raise one of UNREADABLE, UnknownKeyError or KeysUnavailableError."""
+    refuse_other_spellings(token)
     claims = decode_token(token)
     if "exp" not in claims:
         raise refused.MissingRequiredClaimError("exp")
@@ -162,6 +164,23 @@ def check(token: str) -> dict[str, Any]:
     if not USER_ID.fullmatch(claims["sub"]):
         raise refused.InvalidSubjectError("sub must have 1 to 255 characters")
     return claims
+
+
+def refuse_other_spellings(token: str) -> None:
+    """Refuse what PyJWT reads leniently: base64url with padding or stray bits, a name twice in one object."""
+    parts = token.split(".")
+    raw = [base64url_decode(part) for part in parts]
+    if [base64url_encode(part).decode() for part in raw] != parts:
+        raise refused.DecodeError("not written as RFC 7515 has it")
+    for part in raw[:2]:
+        json.loads(part, object_pairs_hook=_unique_names)
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise refused.DecodeError("a name stands twice")
+    return found
 
 
 def is_number(value: object) -> bool:
@@ -212,16 +231,12 @@ def _description(token: str | None) -> str:
 def init_app(app: Flask) -> None:
     jwt.init_app(app)
     secret, algorithm, url = (app.config[name] for name in ("JWT_SECRET_KEY", "JWT_ALGORITHM", "JWKS_URL"))
-    shared = PyJWK({"kty": "oct", "alg": algorithm, "k": _base64url(secret)}) if secret else None
+    key = {"kty": "oct", "alg": algorithm, "k": base64url_encode((secret or "").encode()).decode()}
     app.config["JWT_DECODE_LEEWAY"] = LEEWAY
     # Which of these a token may use is for its key to say: a PyJWK verifies one algorithm.
     app.config["JWT_DECODE_ALGORITHMS"] = [algorithm, *ALGORITHMS]
-    app.extensions["trust"] = Trust(shared, KeySet(url, app.logger) if url else None)
+    app.extensions["trust"] = Trust(PyJWK(key) if secret else None, KeySet(url, app.logger) if url else None)
     if app.config["ENVIRONMENT"] != "development":
         unchecked = [f"JWT_{name}" for name in ("ISSUER", "AUDIENCE") if app.config[f"JWT_DECODE_{name}"] is None]
         if unchecked:
             app.logger.warning("%s not set: tokens of any issuer or audience are taken", " and ".join(unchecked))
-
-
-def _base64url(text: str) -> str:
-    return urlsafe_b64encode(text.encode()).rstrip(b"=").decode()

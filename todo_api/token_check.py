@@ -8,7 +8,7 @@ import jwt as pyjwt
 from flask import current_app
 from jwt.types import Options
 
-from todo_api.auth import LEEWAY, TOKEN_TYPES, UNREADABLE, USER_ID, is_number, key_for, trust
+from todo_api.auth import LEEWAY, TOKEN_TYPES, UNREADABLE, USER_ID, is_number, key_for, refuse_other_spellings, trust
 from todo_api.keys import ALGORITHMS, KeysUnavailableError, UnknownKeyError
 
 SIGNATURE_ALONE: Options = {
@@ -25,6 +25,7 @@ SIGNATURE_ALONE: Options = {
 def findings(text: str) -> Iterator[tuple[str, bool, str, str]]:
     """Yield each check as its name, whether it holds, what is expected here and what was found."""
     try:
+        refuse_other_spellings(text)
         parts = pyjwt.decode_complete(text, options={"verify_signature": False})
     except UNREADABLE as error:
         yield "form", False, "a JWT", str(error)
@@ -33,6 +34,8 @@ def findings(text: str) -> Iterator[tuple[str, bool, str, str]]:
     accepted = ([sources.secret.algorithm_name] if sources.secret else []) + list(ALGORITHMS if sources.keys else [])
     signed = verified(text, header, claims)
     by_key_set = sources.keys is not None and header.get("alg") in ALGORITHMS
+    if sources.keys and by_key_set and not sources.keys.keys:
+        sources.keys.refresh()
     kids = list(sources.keys.keys) if sources.keys and by_key_set else []
     issuer, audience, now = config["JWT_DECODE_ISSUER"], config["JWT_DECODE_AUDIENCE"], time.time()
     audiences = claims.get("aud") if isinstance(claims.get("aud"), list) else [claims.get("aud")]
@@ -51,7 +54,8 @@ def findings(text: str) -> Iterator[tuple[str, bool, str, str]]:
     for name in ("nbf", "iat"):
         held = name not in claims or (is_number(claims[name]) and claims[name] <= now + LEEWAY)
         yield line(name, held, f"nothing, or at most {now:.0f}")
-    yield line("sub", bool(USER_ID.fullmatch(str(claims.get("sub", "")))), "text of 1 to 255 characters")
+    named = isinstance(claims.get("sub"), str) and USER_ID.fullmatch(claims["sub"]) is not None
+    yield line("sub", named, "text of 1 to 255 characters")
     yield line("type", claims.get("type", "access") == "access", "nothing, or access")
 
 

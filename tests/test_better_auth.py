@@ -1,0 +1,142 @@
+"""A front end's real Better Auth server, and the real tokens it issues, against a real gunicorn."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.issuers import SECRET, BetterAuth, better_auth
+from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def database(fresh_database: Callable[[str], str], project: Path) -> str:
+    url = fresh_database("better_auth")
+    env = environment(DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET)
+    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
+    assert upgraded.returncode == 0, upgraded.stderr
+    return url
+
+
+@pytest.fixture
+def serve(project: Path, database: str) -> Callable[..., Any]:
+    """Run the service in production with these settings."""
+
+    @contextmanager
+    def serving(**settings: str) -> Iterator[Server]:
+        env = environment(DATABASE_URL=database, WEB_CONCURRENCY="1", **settings)
+        with running(*GUNICORN, cwd=project, env=env) as program:
+            yield Server(program)
+
+    return serving
+
+
+def settings_of(issuer: BetterAuth, kind: str) -> dict[str, str]:
+    """The three ways to configure the service."""
+    key_set = {"BETTER_AUTH_URL": issuer.origin}
+    secret = {"BETTER_AUTH_SECRET": SECRET}
+    claims = {"JWT_ISSUER": issuer.origin, "JWT_AUDIENCE": issuer.origin}
+    return {"key set": key_set, "secret": secret | claims, "both": key_set | secret}[kind]
+
+
+def ask(server: Server, token: str, method: str = "GET", body: str | None = None) -> tuple[int, Any]:
+    return server.request(method, "/api/tasks", body, Authorization=f"Bearer {token}")
+
+
+@pytest.mark.parametrize(
+    ("alg", "kind"),
+    [
+        ("EdDSA", "key set"),
+        ("ES256", "key set"),
+        ("RS256", "key set"),
+        ("PS256", "key set"),
+        ("HS256", "secret"),
+        ("EdDSA", "both"),
+        ("HS256", "both"),
+    ],
+)
+def test_a_real_token_names_its_user(serve: Callable[..., Any], alg: str, kind: str) -> None:
+    with better_auth(alg=alg) as issuer, serve(**settings_of(issuer, kind)) as server:
+        user, session, _ = issuer.sign_up("alice")
+        token = issuer.token(session)
+        status, task = ask(server, token, "POST", '{"title": "Real"}')
+        assert (status, task["user_id"]) == (201, user)
+        assert ask(server, token) == (200, [task])
+        _, session, _ = issuer.sign_up("bob")
+        assert ask(server, issuer.token(session)) == (200, [])
+
+
+@pytest.mark.parametrize("ending", ["/", "/api/auth", "/api/auth/"])
+def test_the_address_of_better_auth_may_be_written_longer(serve: Callable[..., Any], ending: str) -> None:
+    with better_auth() as issuer, serve(BETTER_AUTH_URL=issuer.origin + ending) as server:
+        _, session, _ = issuer.sign_up("alice")
+        assert ask(server, issuer.token(session))[0] == 200
+
+
+def test_a_secret_alone_refuses_the_tokens_of_a_key_set_and_the_other_way_round(serve: Callable[..., Any]) -> None:
+    with better_auth() as issuer, serve(**settings_of(issuer, "secret")) as server:
+        _, session, _ = issuer.sign_up("alice")
+        assert ask(server, issuer.token(session))[0] == 401
+    with better_auth() as keys, better_auth(alg="HS256") as issuer, serve(BETTER_AUTH_URL=keys.origin) as server:
+        _, session, _ = issuer.sign_up("alice")
+        assert ask(server, issuer.token(session))[0] == 401
+
+
+def test_a_rotated_key_works_within_5_seconds_and_the_old_one_goes_on(serve: Callable[..., Any]) -> None:
+    with better_auth(rotate=3) as issuer, serve(**settings_of(issuer, "key set")) as server:
+        _, session, _ = issuer.sign_up("alice")
+        old = issuer.token(session)
+        assert ask(server, old)[0] == 200
+        time.sleep(3.5)
+        new = issuer.token(session)
+        assert new.partition(".")[0] != old.partition(".")[0]
+        deadline = time.monotonic() + 5.5
+        while ask(server, new)[0] != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert ask(server, issuer.token(session))[0] == 200
+        assert ask(server, old)[0] == 200
+
+
+def test_an_outage_of_better_auth_signs_nobody_out(serve: Callable[..., Any]) -> None:
+    with better_auth() as issuer, better_auth() as other:
+        with serve(**settings_of(issuer, "key set")) as server:
+            _, session, _ = issuer.sign_up("alice")
+            known, later = issuer.token(session), issuer.token(session)
+            assert ask(server, known)[0] == 200
+            issuer.program.stop()
+            assert ask(server, known)[0] == 200
+            assert ask(server, later)[0] == 200
+            _, session, _ = other.sign_up("alice")
+            time.sleep(5)  # until the keys may be asked for again
+            status, body = ask(server, other.token(session))
+            assert (status, body["error_code"]) == (503, "KEYS_UNAVAILABLE")
+            assert "keys not fetched" in server.program.output
+            assert known.split(".")[2] not in server.program.output
+        with serve(**settings_of(issuer, "key set")) as server:
+            status, body = ask(server, known)
+            assert (status, body["error_code"]) == (503, "KEYS_UNAVAILABLE")
+
+
+@pytest.mark.parametrize("kind", ["secret", "key set", "both"])
+@pytest.mark.parametrize("cookies", ["jwt", "jwks"])
+def test_what_else_better_auth_signs_is_no_token_for_the_api(
+    serve: Callable[..., Any], kind: str, cookies: str
+) -> None:
+    with better_auth(cookies=cookies) as issuer, serve(**settings_of(issuer, kind)) as server:
+        _, session, jar = issuer.sign_up("alice")
+        mail = issuer.program.wait_for("mail ").split()[1]
+        cookie = jar["better-auth.session_data"]
+        assert mail.count(".") == cookie.count(".") == 2
+        for token in (mail, cookie, session):
+            status, body = ask(server, token)
+            assert (status, body["error_code"]) == (401, "TOKEN_INVALID")

@@ -1,0 +1,230 @@
+"""The issuer's key endpoint will fail: what the service does about it, and how often it asks."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.conftest import Caller, assert_error, dispose, environ_for
+from tests.issuers import Behaviour, Key, KeyServer, answer, hang, reset, trickle
+from todo_api import create_app, keys
+from todo_api.keys import KeySet, KeysUnavailableError, UnknownKeyError
+
+ONE, OTHER = Key("EdDSA", "one"), Key("ES256", "other")
+OCT = {"kty": "oct", "kid": "one", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}
+PATIENCE = 0.4
+
+
+FAILURES: dict[str, Behaviour] = {
+    "reset": reset,
+    "slow": hang,
+    "trickle": trickle,
+    "500": answer(500, json.dumps({"keys": [ONE.jwk]}).encode()),
+    "404": answer(404, b"{}"),
+    "HTML": answer(200, b"<html>Sign in</html>"),
+    "no UTF-8": answer(200, b"\xff\xfe"),
+    "array": answer(200, b"[]"),
+    "too deep": answer(200, b"[" * 100_000),
+    "empty set": answer(200, b'{"keys": []}'),
+    "no keys": answer(200, b"{}"),
+    "keys no list": answer(200, b'{"keys": {"a": 1}}'),
+    "redirect": answer(302, b"", Location="/moved"),
+    "50 MB": answer(200, b" " * 50_000_000),
+    "a secret": answer(200, json.dumps({"keys": [OCT]}).encode()),
+    "for encryption": answer(200, json.dumps({"keys": [ONE.jwk | {"use": "enc"}]}).encode()),
+    "unusable": answer(200, json.dumps({"keys": [{"kty": "EC", "kid": "one"}, 1, None]}).encode()),
+    "no kid": answer(200, json.dumps({"keys": [ONE.jwk | {"kid": None}]}).encode()),
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same times in small, so that the tests need not wait."""
+    monkeypatch.setattr(keys, "PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr(keys, "COOLDOWN_SECONDS", 0.6)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[KeyServer]:
+    server = KeyServer()
+    server.serve(ONE.jwk)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def key_set(endpoint: KeyServer) -> KeySet:
+    return KeySet(endpoint.url, logging.getLogger("tests.keys"))
+
+
+def outcome(key_set: KeySet, kid: str) -> str:
+    try:
+        return key_set.key(kid).algorithm_name
+    except (UnknownKeyError, KeysUnavailableError) as error:
+        return type(error).__name__
+
+
+def at_once(number: int, work: Callable[[], Any]) -> list[tuple[Any, float]]:
+    """Return what so many threads get that start together, each with the seconds it took."""
+    found: list[tuple[Any, float]] = []
+    barrier = threading.Barrier(number)
+
+    def run() -> None:
+        barrier.wait()
+        began = time.monotonic()
+        result = work()
+        found.append((result, time.monotonic() - began))
+
+    threads = [threading.Thread(target=run) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_the_keys_are_fetched_once_for_many_tokens(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert endpoint.asked == []
+    assert [outcome(key_set, "one") for _ in range(100)] == ["EdDSA"] * 100
+    assert endpoint.asked == ["/jwks"]
+
+
+def test_requests_that_start_together_share_one_fetch(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert {result for result, _ in at_once(8, lambda: outcome(key_set, "one"))} == {"EdDSA"}
+    assert len(endpoint.asked) == 1
+
+
+def test_an_unknown_key_of_a_good_set_is_unknown_and_costs_one_fetch(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    assert {outcome(key_set, f"unknown {number}") for number in range(200)} == {"UnknownKeyError"}
+    assert len(endpoint.asked) == 1
+    time.sleep(0.7)
+    assert {outcome(key_set, f"unknown {number}") for number in range(200)} == {"UnknownKeyError"}
+    assert len(endpoint.asked) == 2
+
+
+def test_a_rotated_key_is_found_and_the_withdrawn_one_forgotten(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.serve(OTHER.jwk)
+    time.sleep(0.7)
+    assert outcome(key_set, "other") == "ES256"
+    assert outcome(key_set, "one") == "UnknownKeyError"
+
+
+def test_the_set_is_fetched_again_by_itself(
+    key_set: KeySet, endpoint: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "REFRESH_SECONDS", 0.1)
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.serve(OTHER.jwk)
+    time.sleep(0.5)
+    assert list(key_set.keys) == ["other"]
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_from_a_cold_start_a_failing_endpoint_makes_keys_unavailable(
+    key_set: KeySet, endpoint: KeyServer, failure: Behaviour
+) -> None:
+    endpoint.behaviour = failure
+    began = time.monotonic()
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    assert time.monotonic() - began < PATIENCE + 0.5
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    assert endpoint.asked == ["/jwks"]
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_once_warm_a_failing_endpoint_costs_known_users_nothing(
+    key_set: KeySet, endpoint: KeyServer, failure: Behaviour
+) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.behaviour = failure
+    time.sleep(0.7)
+    unknown = threading.Thread(target=outcome, args=[key_set, "unknown"])
+    unknown.start()
+    waits = at_once(20, lambda: outcome(key_set, "one"))
+    assert {result for result, _ in waits} == {"EdDSA"}
+    assert max(seconds for _, seconds in waits) < PATIENCE / 2
+    unknown.join()
+    assert [outcome(key_set, f"unknown {number}") for number in range(50)] == ["KeysUnavailableError"] * 50
+    assert endpoint.asked == ["/jwks"] * 2
+
+
+def test_nobody_waits_longer_for_keys_than_the_patience(key_set: KeySet, endpoint: KeyServer) -> None:
+    endpoint.behaviour = hang
+    waits = at_once(8, lambda: outcome(key_set, "one"))
+    assert {result for result, _ in waits} == {"KeysUnavailableError"}
+    assert max(seconds for _, seconds in waits) < PATIENCE + 0.3
+    assert len(endpoint.asked) == 1
+
+
+def test_an_endpoint_that_recovers_is_used_again(key_set: KeySet, endpoint: KeyServer) -> None:
+    endpoint.behaviour = FAILURES["500"]
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    endpoint.serve(ONE.jwk)
+    time.sleep(0.7)
+    assert outcome(key_set, "one") == "EdDSA"
+
+
+def test_a_failed_refresh_is_tried_again_by_itself(
+    key_set: KeySet, endpoint: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "RETRY_SECONDS", 0.1)
+    endpoint.behaviour = FAILURES["500"]
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    endpoint.serve(ONE.jwk)
+    time.sleep(0.5)
+    assert list(key_set.keys) == ["one"]
+
+
+def test_a_good_set_serves_an_outage_for_an_hour_and_no_longer(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.behaviour = FAILURES["500"]
+    key_set.good_at -= 3590
+    assert outcome(key_set, "one") == "EdDSA"
+    key_set.good_at -= 20
+    time.sleep(0.7)
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    assert key_set.age() > 3600
+
+
+@pytest.fixture
+def app(endpoint: KeyServer, databases: dict[str, str], tmp_path: Path) -> Iterator[Flask]:
+    claims = {"JWT_ISSUER": "https://issuer.example", "JWT_AUDIENCE": "api"}
+    app = create_app(environ_for(databases["sqlite"], JWKS_URL=endpoint.url, **claims), tmp_path)
+    yield app
+    dispose(app)
+
+
+def ask(app: Flask, key: Key, **claims: Any) -> Any:
+    client = Caller(app.test_client(), None)
+    client.headers = {"Authorization": f"Bearer {key.token(iss='https://issuer.example', aud='api', **claims)}"}
+    return client.get("/api/tasks")
+
+
+def test_a_client_is_told_to_come_back_when_keys_cannot_be_had(app: Flask, endpoint: KeyServer) -> None:
+    endpoint.behaviour = FAILURES["HTML"]
+    response = ask(app, ONE)
+    assert_error(response, 503, "KEYS_UNAVAILABLE")
+    assert int(response.headers["Retry-After"]) >= 1
+    endpoint.serve(ONE.jwk)
+    time.sleep(0.7)
+    assert ask(app, ONE).status_code == 200
+    assert_error(ask(app, OTHER), 401, "TOKEN_INVALID")
+
+
+def test_the_outcome_of_each_fetch_is_logged(key_set: KeySet, endpoint: KeyServer, caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
+    key_set.refresh()
+    endpoint.behaviour = FAILURES["500"]
+    key_set.refresh()
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert "'one'" in caplog.text
+    assert "status 500" in caplog.text
+    assert caplog.text.count(endpoint.url) == 2

@@ -1,0 +1,115 @@
+"""What `flask token-check` and `flask keys` tell an operator."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.conftest import dispose, environ_for
+from tests.issuers import Key, KeyServer, answer
+from tests.tokens import SECRET, token
+from todo_api import create_app
+
+ISSUER, AUDIENCE = "https://app.example.com", "https://api.example.com"
+CLAIMS: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE}
+KEY, STRANGER = Key("EdDSA", "one"), Key("EdDSA", "one")
+
+
+@pytest.fixture
+def endpoint() -> Iterator[KeyServer]:
+    server = KeyServer()
+    server.serve(KEY.jwk)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def app(endpoint: KeyServer, databases: dict[str, str], tmp_path: Path) -> Iterator[Flask]:
+    settings = {"JWKS_URL": endpoint.url, "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE}
+    app = create_app(environ_for(databases["sqlite"], **settings), tmp_path)
+    yield app
+    dispose(app)
+
+
+def now() -> int:
+    return int(time.time())
+
+
+def failed(output: str) -> set[str]:
+    """The names of the checks that the output marks as failed."""
+    return {line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("FAIL ")}
+
+
+TOKENS: dict[str, tuple[str, set[str]]] = {
+    "good": (KEY.token(**CLAIMS), set()),
+    "good by the secret": (token(**CLAIMS), set()),
+    "expired": (KEY.token(**CLAIMS, exp=now() - 3600, iat=None), {"exp"}),
+    "not yet valid": (KEY.token(**CLAIMS, nbf=now() + 3600), {"nbf"}),
+    "issued in the future": (KEY.token(**CLAIMS, iat=now() + 3600), {"iat"}),
+    "another issuer": (KEY.token(iss="https://evil.example", aud=AUDIENCE), {"iss"}),
+    "no audience": (KEY.token(iss=ISSUER), {"aud"}),
+    "everything wrong": (KEY.token(exp=now() - 3600, type="id", sub=""), {"exp", "iss", "aud", "type", "sub"}),
+    "a stranger's key": (STRANGER.token(**CLAIMS), {"signature"}),
+    "another secret": (token(**CLAIMS, secret=SECRET[::-1]), {"signature"}),
+    "an unknown key": (KEY.token({"kid": "two"}, **CLAIMS), {"kid", "signature"}),
+    "no key id": (KEY.token({"kid": None}, **CLAIMS), {"kid", "signature"}),
+    "another algorithm": (token(**CLAIMS, algorithm="HS512"), {"alg", "signature"}),
+    "another type": (KEY.token({"typ": "dpop+jwt"}, **CLAIMS), {"typ", "signature"}),
+    "no expiry": (KEY.token(**CLAIMS, exp=None), {"exp"}),
+    "no token": ("garbage", {"form"}),
+    "another spelling": (KEY.token(**CLAIMS) + "==", {"form"}),
+}
+
+
+@pytest.mark.parametrize(("text", "wrong"), TOKENS.values(), ids=TOKENS)
+def test_each_failed_check_is_named_and_the_verdict_is_the_services_own(app: Flask, text: str, wrong: set[str]) -> None:
+    checked = app.test_cli_runner().invoke(args=["token-check", text])
+    served = app.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {text}"})
+    assert failed(checked.stdout) == wrong
+    assert checked.exit_code == (1 if wrong else 0)
+    assert checked.stdout.splitlines()[-1].startswith("refused" if wrong else "accepted")
+    assert served.status_code == (401 if wrong else 200)
+
+
+def test_what_is_expected_and_what_was_found_is_told(app: Flask) -> None:
+    text = KEY.token(iss="https://evil.example", aud=["a", "b"], exp=17)
+    lines = app.test_cli_runner().invoke(args=["token-check", text]).stdout.splitlines()
+    told = {line.split()[1]: line for line in lines[:-1]}
+    assert f"expected '{ISSUER}'; found 'https://evil.example'" in told["iss:"]
+    assert f"expected '{AUDIENCE}'; found ['a', 'b']" in told["aud:"]
+    assert "expected more than " in told["exp:"]
+    assert told["exp:"].endswith("found 17")
+    assert told["alg:"].endswith("expected HS256 or EdDSA or ES256 or RS256 or PS256; found 'EdDSA'")
+    assert told["kid:"].endswith("expected 'one'; found 'one'")
+
+
+@pytest.mark.parametrize("text", [KEY.token(**CLAIMS), KEY.token(**CLAIMS) + "\n", "garbage"])
+def test_a_token_is_read_from_standard_input(app: Flask, text: str) -> None:
+    checked = app.test_cli_runner().invoke(args=["token-check", "-"], input=text)
+    assert checked.exit_code == (text == "garbage")
+
+
+def test_keys_that_cannot_be_fetched_are_no_fault_of_the_token(app: Flask, endpoint: KeyServer) -> None:
+    endpoint.behaviour = answer(500, b"")
+    checked = app.test_cli_runner().invoke(args=["token-check", KEY.token(**CLAIMS)])
+    assert checked.exit_code == 1
+    assert "keys cannot be fetched" in checked.stdout.splitlines()[-1]
+
+
+def test_the_key_set_is_shown_with_its_source_and_age(app: Flask, endpoint: KeyServer) -> None:
+    shown = app.test_cli_runner().invoke(args=["keys"])
+    assert shown.exit_code == 0
+    assert shown.stdout.splitlines() == [f"{endpoint.url}, fetched 0 s ago", "EdDSA 'one'"]
+
+
+def test_keys_are_asked_for_where_there_is_no_set(app: Flask, endpoint: KeyServer, databases: dict[str, str]) -> None:
+    endpoint.behaviour = answer(500, b"")
+    unreachable = app.test_cli_runner().invoke(args=["keys"])
+    assert unreachable.exit_code == 1
+    assert f"no key set can be fetched from {endpoint.url}" in unreachable.output
+    bare = create_app(environ_for(databases["sqlite"]), Path(app.instance_path))
+    assert bare.test_cli_runner().invoke(args=["keys"]).exit_code == 1
+    dispose(bare)
