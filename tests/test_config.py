@@ -238,6 +238,85 @@ def test_migrations_may_have_a_database_url_of_their_own(tmp_path: Path) -> None
     assert make_url(found["SQLALCHEMY_DATABASE_URI"]).host == "db.example.com"
 
 
+KEY_SETS: list[tuple[dict[str, str], tuple[str, str, str]]] = [
+    *[
+        ({"BETTER_AUTH_URL": url}, (f"{origin}/api/auth/jwks", origin, origin))
+        for url, origin in {
+            "https://app.example.com": "https://app.example.com",
+            "https://app.example.com/": "https://app.example.com",
+            "https://app.example.com/api/auth": "https://app.example.com",
+            "https://app.example.com/api/auth/": "https://app.example.com",
+            "HTTPS://App.Example.com:443": "https://app.example.com",
+            "https://app.example.com:8443/": "https://app.example.com:8443",
+            "http://localhost:3000": "http://localhost:3000",
+            "http://127.0.0.1:80": "http://127.0.0.1",
+            "http://[::1]:3000": "http://[::1]:3000",
+        }.items()
+    ],
+    (
+        {"JWKS_URL": "https://keys.example.com/a/jwks.json?v=1", "JWT_ISSUER": "issuer", "JWT_AUDIENCE": "api"},
+        ("https://keys.example.com/a/jwks.json?v=1", "issuer", "api"),
+    ),
+    (
+        {"BETTER_AUTH_URL": "https://app.example.com", "JWKS_URL": "http://127.0.0.1:9/jwks", "JWT_AUDIENCE": "api"},
+        ("http://127.0.0.1:9/jwks", "https://app.example.com", "api"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "expected"), KEY_SETS)
+@pytest.mark.parametrize("secret", ["", SECRET])
+def test_a_key_set_brings_its_issuer_and_audience(
+    tmp_path: Path, settings: dict[str, str], expected: tuple[str, str, str], secret: str
+) -> None:
+    found = read(PRODUCTION | {"BETTER_AUTH_SECRET": secret} | settings, tmp_path)
+    assert (found["JWKS_URL"], found["JWT_DECODE_ISSUER"], found["JWT_DECODE_AUDIENCE"]) == expected
+    assert found["JWT_SECRET_KEY"] == (secret or None)
+
+
+def test_a_developer_with_a_key_set_gets_no_secret(tmp_path: Path) -> None:
+    found = read(DEVELOPMENT | {"BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "http://app.test:3000"}, tmp_path)
+    assert (found["JWT_SECRET_KEY"], found["DEVELOPMENT_SECRET"]) == (None, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["BETTER_AUTH_URL", "JWKS_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "app.example.com",
+        "ftp://app.example.com",
+        "https://",
+        "https:///jwks",
+        "https://user:pa55word@app.example.com",
+        "https://app.example.com:port",
+        "https://app.example.com:99999",
+        "https://app.example.com/#x",
+        "https://app.example.com/a b",
+        "https://[::1",
+        "http://app.example.com",
+        "http://127.0.0.1.example.com",
+        "javascript:alert(1)",
+    ],
+)
+def test_a_url_that_cannot_be_trusted_is_refused(tmp_path: Path, name: str, url: str) -> None:
+    claims = {"JWT_ISSUER": "issuer", "JWT_AUDIENCE": "api"}
+    line = refusal(PRODUCTION | claims | {name: url}, tmp_path)
+    assert line.startswith(f"{name} must ")
+    assert "pa55word" not in line
+
+
+@pytest.mark.parametrize("url", ["https://app.example.com/auth", "https://app.example.com/?x=1"])
+def test_better_auth_is_named_by_its_origin(tmp_path: Path, url: str) -> None:
+    assert refusal(PRODUCTION | {"BETTER_AUTH_URL": url}, tmp_path).startswith("BETTER_AUTH_URL must be an origin")
+
+
+@pytest.mark.parametrize("missing", ["JWT_ISSUER", "JWT_AUDIENCE"])
+def test_a_key_set_alone_needs_issuer_and_audience(tmp_path: Path, missing: str) -> None:
+    settings = {"JWKS_URL": "https://keys.example.com/jwks", "JWT_ISSUER": "issuer", "JWT_AUDIENCE": "api"}
+    assert refusal(PRODUCTION | settings | {missing: ""}, tmp_path).startswith(f"{missing} is required")
+
+
 def test_a_developer_has_a_database_and_a_secret_without_asking(tmp_path: Path) -> None:
     found = read(DEVELOPMENT, tmp_path)
     assert found["SQLALCHEMY_DATABASE_URI"] == f"sqlite:///{tmp_path / 'todo.db'}"

@@ -60,7 +60,9 @@ def endpoint() -> Iterator[KeyServer]:
 
 @pytest.fixture
 def key_set(endpoint: KeyServer) -> KeySet:
-    return KeySet(endpoint.url, logging.getLogger("tests.keys"))
+    logger = logging.getLogger("tests.keys")
+    logger.addHandler(logging.NullHandler())
+    return KeySet(endpoint.url, logger)
 
 
 def outcome(key_set: KeySet, kid: str) -> str:
