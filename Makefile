@@ -4,14 +4,15 @@ VENV ?= .venv
 TEST_OPTIONS ?= -n auto
 BIN = $(VENV)/bin
 # What an operator's shell holds must not become a developer's database or secret: those are in .env.
-DEVELOPMENT = env $(foreach name,DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET,-u $(name) -u $(name)_FILE) ENVIRONMENT=development
+OPERATORS = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_URL JWKS_URL JWT_ISSUER JWT_AUDIENCE
+DEVELOPMENT = env $(foreach name,$(OPERATORS),-u $(name) -u $(name)_FILE) ENVIRONMENT=development
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLite, and print a token to paste
 	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' "$(PORT)" 2>/dev/null \
-	  || { echo "Port $(PORT) is in use or no port: try make run PORT=8001" >&2; exit 1; }
+	  || { echo "Port $(PORT) is in use, or no port: choose another, as in make run PORT=8042" >&2; exit 1; }
 	@$(DEVELOPMENT) $(BIN)/flask db upgrade
 	@token=$$($(DEVELOPMENT) $(BIN)/flask token developer 2>/dev/null); \
 	  echo "The tasks are at http://127.0.0.1:$(PORT)/api/tasks; paste this into another terminal:"; \

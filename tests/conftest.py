@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pytest
@@ -22,11 +23,14 @@ SERVER = pytest.StashKey[ExitStack]()
 MakeApp = Callable[..., Flask]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL once, before xdist starts its workers, which find it in the environment."""
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     config.stash[SERVER] = ExitStack()
+    if config.option.basetemp is None:
+        config.option.basetemp = config.stash[SERVER].enter_context(TemporaryDirectory(prefix="todo-tests-"))
     os.environ["TODO_TEST_SERVER"] = config.stash[SERVER].enter_context(postgres.server())
 
 

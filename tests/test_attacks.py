@@ -156,12 +156,26 @@ HEADERS = {
         for kind in ("JWE", "better-auth.session-cache+jwt", "dpop+jwt", "logout+jwt", "", 1, None, ["JWT"])
     },
 }
+HUGE = ("1e15", "1e300", "1" + "0" * 400, "9" * 5000)
 TIMES = {
     "exp absent": json_text(exp="null"),
     **{
         f"{name} {text[:12]}": json_text(**{name: text})
         for name in ("exp", "nbf", "iat")
-        for text in ('"soon"', '"9999999999"', "1e400", "NaN", "Infinity", "null", "[]", "{}", "9" * 5000)
+        for text in (
+            '"soon"',
+            '"9999999999"',
+            "1e400",
+            "NaN",
+            "Infinity",
+            "null",
+            "[]",
+            "{}",
+            "9" * 5000,
+            "1" + "0" * 400,
+            "1e300",
+            "1e15",
+        )
     },
     "exp negative": eddsa(exp=-1),
     "exp just past the leeway": eddsa(exp=now() - 12),

@@ -82,7 +82,7 @@ def test_a_missing_token_is_asked_for(app: Flask, header: str | None) -> None:
 @pytest.mark.parametrize(
     "header",
     ["Bearer {},", "Bearer {} x", "Bearer {},Bearer {}", "Bearer {}, Basic YTpi", "Basic YTpi, Bearer {}", "Bearer ,",
-     "Bearer Bearer {}", "Bearer {}\xa0{}"],
+     "Bearer Bearer {}", "Bearer {}\xa0{}", "Bearer \xa0{}"],
 )  # fmt: skip
 def test_anything_that_is_not_one_token_is_refused(app: Flask, header: str) -> None:
     assert_refused(ask(app, header.replace("{}", token())))

@@ -176,3 +176,17 @@ def test_a_clock_that_stands_still_or_is_set_back_makes_later_versions_still(
     assert [first, *versions] == sorted({first, *versions})
     if make_url(database_url).get_backend_name() == "sqlite":  # PostgreSQL asks its own clock
         assert versions == [first + timedelta(microseconds=count) for count in (1, 2, 3)]
+
+
+def test_creating_while_the_user_is_deleted_neither_fails_nor_meets_a_limit(app: Flask, database_url: str) -> None:
+    def delete() -> list[TestResponse]:
+        for _ in range(30):
+            rows_of(database_url, "DELETE FROM users WHERE id = 'alice'")
+        return []
+
+    def create() -> list[TestResponse]:
+        alice = Caller(app.test_client(), "alice")
+        return [alice.post("/api/tasks", json={"title": "x"}) for _ in range(30)]
+
+    answers = [answer for answers in at_once([delete, create, create, create]) for answer in answers]
+    assert {answer.status_code for answer in answers} == {201}

@@ -81,6 +81,7 @@ def test_the_printed_line_works_and_tasks_outlive_a_restart(project: Path, port:
 
 def test_make_run_keeps_away_from_the_database_of_an_operators_shell(project: Path, port: int) -> None:
     elsewhere = {"DATABASE_URL": f"sqlite:///{project / 'elsewhere.db'}", "BETTER_AUTH_SECRET": "x" * 32}
+    elsewhere |= {"BETTER_AUTH_URL": "https://app.example.com"}
     with running("make", "run", f"PORT={port}", cwd=project, env=environment(**elsewhere)) as program:
         program.wait_for("Running on")
         assert shell(program.wait_for("curl -H"), project) == "[]"

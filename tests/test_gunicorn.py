@@ -70,6 +70,22 @@ def test_the_size_of_a_body_is_limited_however_it_is_sent(
     assert answer[0] == status
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        'Content-Length: 50\r\n\r\n{"title": "Cut off"}',
+        'Transfer-Encoding: chunked\r\n\r\nzz\r\n{"title": "x"}\r\n0\r\n\r\n',
+        'Transfer-Encoding: chunked\r\n\r\n50\r\n{"title": "Cut off"}',
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_and_stored_nowhere(server: Server, rest: str) -> None:
+    head = f"Host: x\r\nAuthorization: Bearer {token('cut')}\r\nContent-Type: application/json\r\n"
+    answer = server.raw(f"POST /api/tasks HTTP/1.1\r\n{head}{rest}")
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert server.request("GET", "/api/tasks", Authorization=f"Bearer {token('cut')}") == (200, [])
+    assert "Traceback" not in server.program.output
+
+
 def test_an_acknowledged_task_outlives_killed_workers(settings: dict[str, str], project: Path) -> None:
     user = {"Authorization": f"Bearer {token('outliver')}"}
     with running(*GUNICORN, cwd=project, env=settings) as program:
@@ -147,3 +163,30 @@ def test_a_reload_takes_new_settings_and_a_bad_one_leaves_the_old_workers(
         assert server.request("GET", "/api/tasks", **again)[0] == 200
         program.process.send_signal(signal.SIGTERM)
         assert program.process.wait(30) == 0
+
+
+def test_a_reload_of_a_broken_configuration_file_leaves_the_old_workers(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    project = copy_project(tmp_path / "project")
+    with running(*GUNICORN, cwd=project, env=settings | {"WEB_CONCURRENCY": "1"}) as program:
+        server = Server(program)
+        assert server.request("GET", "/api/tasks")[0] == 200
+        with (project / "gunicorn.conf.py").open("a") as file:
+            file.write("raise ValueError('broken')\n")
+        os.kill(program.process.pid, signal.SIGHUP)
+        program.wait_for("Not reloaded")
+        assert server.request("GET", "/api/tasks")[0] == 200
+
+
+def test_claims_that_are_not_checked_are_warned_of_once(server: Server) -> None:
+    server.request("GET", "/api/tasks")
+    assert server.program.output.count("JWT_ISSUER and JWT_AUDIENCE not set") == 1
+
+
+def test_without_its_configuration_file_a_bad_setting_ends_gunicorn_too(tmp_path: Path, project: Path) -> None:
+    elsewhere = (*GUNICORN, "--chdir", str(project), "--no-control-socket")
+    ended = run(*elsewhere, cwd=tmp_path, env=environment(DATABASE_URL="postgresql://h/d"))
+    assert ended.returncode == 3
+    assert "todo_api: BETTER_AUTH_SECRET is required" in ended.stderr
+    assert "Traceback" not in ended.stderr

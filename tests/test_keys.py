@@ -18,6 +18,7 @@ from todo_api.keys import KeySet, KeysUnavailableError, UnknownKeyError
 
 ONE, OTHER = Key("EdDSA", "one"), Key("ES256", "other")
 OCT = {"kty": "oct", "kid": "one", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}
+ODD_ALGORITHMS: list[Any] = [["x"], {"a": 1}, 1]
 PATIENCE = 0.4
 
 
@@ -38,6 +39,7 @@ FAILURES: dict[str, Behaviour] = {
     "50 MB": answer(200, b" " * 50_000_000),
     "a secret": answer(200, json.dumps({"keys": [OCT]}).encode()),
     "for encryption": answer(200, json.dumps({"keys": [ONE.jwk | {"use": "enc"}]}).encode()),
+    "odd keys alone": answer(200, json.dumps({"keys": [ONE.jwk | {"alg": alg} for alg in ODD_ALGORITHMS]}).encode()),
     "unusable": answer(200, json.dumps({"keys": [{"kty": "EC", "kid": "one"}, 1, None]}).encode()),
     "no kid": answer(200, json.dumps({"keys": [ONE.jwk | {"kid": None}]}).encode()),
 }
@@ -109,6 +111,23 @@ def test_an_unknown_key_of_a_good_set_is_unknown_and_costs_one_fetch(key_set: Ke
     time.sleep(0.7)
     assert {outcome(key_set, f"unknown {number}") for number in range(200)} == {"UnknownKeyError"}
     assert len(endpoint.asked) == 2
+
+
+def test_odd_keys_do_no_harm_to_the_good_one_beside_them(key_set: KeySet, endpoint: KeyServer) -> None:
+    endpoint.serve(
+        *({"kty": "RSA", "alg": alg, "n": "AQAB", "e": "AQAB", "kid": "z"} for alg in ODD_ALGORITHMS), ONE.jwk
+    )
+    assert outcome(key_set, "one") == "EdDSA"
+    assert list(key_set.keys) == ["one"]
+
+
+def test_unknown_keys_hold_two_threads_at_most_once_a_set_is_at_hand(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.behaviour = hang
+    time.sleep(0.7)
+    waits = at_once(8, lambda: outcome(key_set, "unknown"))
+    assert {result for result, _ in waits} == {"KeysUnavailableError"}
+    assert len([seconds for _, seconds in waits if seconds > PATIENCE / 2]) == 2
 
 
 def test_a_rotated_key_is_found_and_the_withdrawn_one_forgotten(key_set: KeySet, endpoint: KeyServer) -> None:

@@ -58,6 +58,8 @@ TOKENS: dict[str, tuple[str, set[str]]] = {
     "no key id": (KEY.token({"kid": None}, **CLAIMS), {"kid", "signature"}),
     "another algorithm": (token(**CLAIMS, algorithm="HS512"), {"alg", "signature"}),
     "another type": (KEY.token({"typ": "dpop+jwt"}, **CLAIMS), {"typ", "signature"}),
+    "a number for a user": (KEY.token(**CLAIMS, sub=None, jti=None), {"sub"}),
+    "a number for an id": (KEY.token(**CLAIMS, jti=5), {"jti"}),
     "no expiry": (KEY.token(**CLAIMS, exp=None), {"exp"}),
     "no token": ("garbage", {"form"}),
     "another spelling": (KEY.token(**CLAIMS) + "==", {"form"}),

@@ -28,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 USER_ID = re.compile("[^\x00\ud800-\udfff]{1,255}")
+WORD = re.compile("[^ \t]+")
 TOKEN_TYPES = {"jwt", "at+jwt"}  # RFC 7519 section 5.1, RFC 9068 section 2.1
 UNREADABLE = (JWTExtendedException, pyjwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError)
 REASONS: dict[type[Exception], str] = {
@@ -121,14 +122,14 @@ def bearer_token(header: str) -> str:
     Raises ApiError: TOKEN_MISSING without a bearer token, TOKEN_INVALID for anything that is not just one.
     Repeated headers arrive as one, joined by a comma.
     """
-    parts = [part.split() for part in header.split(",")]
+    parts = [WORD.findall(part) for part in header.split(",")]
     if not any(words and words[0].lower() == "bearer" for words in parts):
         raise refusal("TOKEN_MISSING", "missing")
     if len(parts) > 1 or len(parts[0]) > 2:
         raise refusal("TOKEN_INVALID", "malformed header")
     if len(parts[0]) < 2:
         raise refusal("TOKEN_MISSING", "missing")
-    return parts[0][1]
+    return str(parts[0][1])
 
 
 def verify(token: str) -> tuple[str, float]:
@@ -157,8 +158,8 @@ def check(token: str) -> dict[str, Any]:
     if "exp" not in claims:
         raise refused.MissingRequiredClaimError("exp")
     for name in ("exp", "nbf", "iat"):
-        if name in claims and not is_number(claims[name]):
-            raise refused.DecodeError(f"{name} must be a number")
+        if name in claims and not is_time(claims[name]):
+            raise refused.DecodeError(f"{name} must be a time")
     if claims["type"] != "access":
         raise refused.DecodeError("type must be access")
     if not USER_ID.fullmatch(claims["sub"]):
@@ -183,8 +184,9 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_time(value: object) -> bool:
+    """Whether a claim is a NumericDate (RFC 7519, section 2) of the years 1970 to 9999."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 253_402_300_800
 
 
 @jwt.decode_key_loader
@@ -236,7 +238,7 @@ def init_app(app: Flask) -> None:
     # Which of these a token may use is for its key to say: a PyJWK verifies one algorithm.
     app.config["JWT_DECODE_ALGORITHMS"] = [algorithm, *ALGORITHMS]
     app.extensions["trust"] = Trust(PyJWK(key) if secret else None, KeySet(url, app.logger) if url else None)
-    if app.config["ENVIRONMENT"] != "development":
+    if app.config["ENVIRONMENT"] != "development" and not app.config["CHECKED"]:
         unchecked = [f"JWT_{name}" for name in ("ISSUER", "AUDIENCE") if app.config[f"JWT_DECODE_{name}"] is None]
         if unchecked:
             app.logger.warning("%s not set: tokens of any issuer or audience are taken", " and ".join(unchecked))

@@ -8,7 +8,7 @@ import click
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 from flask_jwt_extended import create_access_token
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from todo_api.auth import UNREADABLE, USER_ID, check, reason_of, trust
 from todo_api.extensions import db
@@ -51,7 +51,7 @@ def token_check(text: str) -> None:
     except KeysUnavailableError:
         verdict = "refused for now: the keys cannot be fetched"
     except (*UNREADABLE, UnknownKeyError) as error:
-        verdict = f"refused: {reason_of(error)}"
+        verdict = f"refused: {reason_of(error)}: {error}"
     for name, good, expected, found in findings(text):
         click.echo(f"{'ok  ' if good else 'FAIL'} {name}: expected {expected}; found {found}")
     click.echo(verdict)
@@ -82,8 +82,9 @@ def user_delete(user: str, yes: bool) -> None:
         click.confirm(f"Delete {user!r} and all their tasks for good?", abort=True)
     try:
         found = OwnedTasks(user).delete_user()
-    except OperationalError as error:
-        raise click.ClickException(f"the database cannot be reached: {str(error.orig).splitlines()[0]}") from None
+    except DBAPIError as error:
+        cause = str(error.orig).splitlines()[0]
+        raise click.ClickException(f"nothing was deleted (is the schema there? flask db upgrade): {cause}") from None
     if not found:
         raise click.ClickException(f"there is no user {user!r}")
     click.echo(f"Deleted {user!r} and all their tasks.")

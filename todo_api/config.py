@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 UNDECODABLE = re.compile("[\ud800-\udfff]")  # how Python shows bytes that are no UTF-8
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 MAX_BODY_BYTES = 64 * 1024
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = {
@@ -58,6 +59,7 @@ def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
         _integer(environ, name, 1, 1, 1000)
     return {
         "ENVIRONMENT": kind,
+        "CHECKED": "TODO_API_CHECKED_BY" in environ,  # by gunicorn.conf.py: warnings were given
         "LOG_LEVEL": _choice(environ, "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         "CONCEAL_FOREIGN_TASKS": _choice(environ, "CONCEAL_FOREIGN_TASKS", "false", ("true", "false")) == "true",
         "MAX_TASKS_PER_USER": _integer(environ, "MAX_TASKS_PER_USER", 10_000, 0, 2**31 - 1),
@@ -166,11 +168,11 @@ def _database_url(environ: Mapping[str, str], name: str, development: bool, defa
 
 def _is_understood(url: str) -> bool:
     try:
-        make_url(url)
-        parse_dsn(url)
+        port = make_url(url).port
+        options = parse_dsn(url)
     except (ArgumentError, LibpqError, ValueError):
         return False
-    return True
+    return (port is None or 0 < port < 65536) and options.get("sslmode", "require") in SSL_MODES
 
 
 def _key_set(environ: Mapping[str, str], development: bool) -> tuple[str | None, str | None, str | None]:

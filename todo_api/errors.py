@@ -10,9 +10,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 RETRY_AFTER_SECONDS = 2
+READ_ONLY_TRANSACTION = "25006"  # a failover left us with a standby
 
 # error_code: status, detail for a person
 ERRORS = {
+    "BAD_REQUEST": (400, "The request cannot be read."),
     "MALFORMED_JSON": (400, "The body is not a JSON object."),
     "VALIDATION_ERROR": (400, "Some fields are not valid."),
     "TOKEN_MISSING": (401, "A bearer token is required."),
@@ -76,7 +78,8 @@ def http_error(error: HTTPException) -> Response:
 def database_error(error: SQLAlchemyError) -> Response:
     """Answer 503 when the database is away, too slow or has no connection left; 500 for everything else."""
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    if lost or isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+    read_only = getattr(getattr(error, "orig", None), "pgcode", None) == READ_ONLY_TRANSACTION
+    if lost or read_only or isinstance(error, OperationalError | InterfaceError | PoolTimeout):
         current_app.logger.error("database unavailable: %s", " ".join(str(getattr(error, "orig", error)).split()))
         return error_response("DATABASE_UNAVAILABLE")
     return unexpected_error(error)

@@ -6,11 +6,11 @@ import socket
 import threading
 import time
 from contextlib import closing
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPSConnection
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from jwt import PyJWK, PyJWKSet
+from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 ALGORITHMS = ("EdDSA", "ES256", "RS256", "PS256")
@@ -19,6 +19,7 @@ RETRY_SECONDS = 30  # after a failure, unless a request asks sooner
 COOLDOWN_SECONDS = 5  # between two fetches, whatever the requests ask
 STALE_SECONDS = 3600
 PATIENCE_SECONDS = 3  # of a fetch, and of a request that needs one
+WAITERS = 2  # once a set is at hand: unknown keys, which anybody can name, must not hold all threads of a worker
 MAX_BYTES = 256 * 1024
 
 
@@ -42,6 +43,7 @@ class KeySet:
         self.good_at = float("-inf")
         self._tried_at = float("-inf")
         self._fetching = self._wanted = False
+        self._waiting = 0
         self._logger = logger
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -62,12 +64,19 @@ class KeySet:
         with self._changed:
             if self._fetching or time.monotonic() - self._tried_at >= COOLDOWN_SECONDS:
                 self._wake()
-                self._changed.wait_for(lambda: not (self._wanted or self._fetching), PATIENCE_SECONDS)
+                self._wait()
             if found := self._at_hand(kid):
                 return found
             if self._wanted or self._fetching or self.good_at < self._tried_at:
                 raise KeysUnavailableError
             raise UnknownKeyError
+
+    def _wait(self) -> None:
+        if self.keys and self._waiting >= WAITERS:
+            return
+        self._waiting += 1
+        self._changed.wait_for(lambda: not (self._wanted or self._fetching), PATIENCE_SECONDS)
+        self._waiting -= 1
 
     def _wake(self) -> None:
         self._wanted = not self._fetching
@@ -97,7 +106,7 @@ class KeySet:
     def _fetch(self) -> dict[str, PyJWK]:
         try:
             keys = parse(download(self.url))
-        except (OSError, HTTPException, PyJWTError, ValueError, RecursionError) as error:
+        except Exception as error:  # whatever an issuer sends: the thread that fetches must go on
             self._logger.warning("keys not fetched from %s: %s: %.200r", self.url, type(error).__name__, str(error))
             return {}
         self._logger.info("keys fetched from %s: %s", self.url, ", ".join(repr(kid[:64]) for kid in keys))
@@ -130,12 +139,16 @@ def download(url: str) -> bytes:
 
 
 def parse(body: bytes) -> dict[str, PyJWK]:
-    """Return the keys of a JWKS document that can verify a token here. Raises ValueError, PyJWTError."""
-    document = json.loads(body)
-    if not isinstance(document, dict):
-        raise ValueError("not a JSON object")
-    usable = (key for key in PyJWKSet.from_dict(document) if key.public_key_use in (None, "sig"))
-    keys = {key.key_id: key for key in usable if isinstance(key.key_id, str) and key.algorithm_name in ALGORITHMS}
+    """Return the keys of a JWKS document that can verify a token here. Raises ValueError when there is none."""
+    keys = {}
+    for member in json.loads(body)["keys"]:
+        try:
+            key = PyJWK(member)
+            usable = key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
+        except (PyJWTError, AttributeError, TypeError, ValueError):
+            continue  # a key of a kind that is not for us, or none at all
+        if usable and isinstance(key.key_id, str):
+            keys[key.key_id] = key
     if not keys:
         raise ValueError("no key that can be used")
     return keys

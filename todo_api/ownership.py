@@ -13,11 +13,13 @@ from typing import Any
 
 from flask import Flask, current_app
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from todo_api.extensions import db
 from todo_api.models import RFC3339, TaskId, new_task_id
 
 UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+FOREIGN_KEY_VIOLATION = "23503"
 CHANGEABLE = ("description", "is_completed", "title")
 
 # What the two databases say differently: a task as JSON, the time now, an id as a value, the next version of a task.
@@ -46,11 +48,14 @@ CREATE = """INSERT INTO tasks (user_id, id, title, description, is_completed, cr
     SELECT users.id, {id}, %(title)s, %(description)s, %(is_completed)s, {now}, {now}
     FROM users WHERE users.id = %(user_id)s {room} RETURNING {task}"""
 ROOM = "AND (SELECT count(*) FROM tasks WHERE user_id = %(user_id)s) < {max_tasks}"
+FULL = "SELECT id FROM tasks WHERE user_id = %(user_id)s {full}"
 CREATE_USER = "INSERT INTO users (id, created_at) VALUES (%(user_id)s, {now}) ON CONFLICT DO NOTHING RETURNING id"
 UPDATE = """UPDATE tasks SET {changes}, updated_at = {next_version}
     WHERE user_id = %(user_id)s AND id = %(id)s RETURNING {task}"""
 DELETE = "DELETE FROM tasks WHERE user_id = %(user_id)s AND id = %(id)s RETURNING id"
 DELETE_USER = "DELETE FROM users WHERE id = %(user_id)s RETURNING id"
+
+READS = {LIST, GET, EXISTS, FULL}
 
 
 class TaskNotFound(LookupError):
@@ -83,11 +88,10 @@ class OwnedTasks:
         """
         task_id = new_task_id()
         task = {"id": task_id, "title": title, "description": description, "is_completed": is_completed}
-        known = False
         while not (created := self._run(CREATE, **task)):
-            if known:
-                raise TaskLimitReached
             known = not self._run(CREATE_USER)  # else this is the user's first task
+            if known and self._run(FULL):
+                raise TaskLimitReached
         return task_id, created[0]
 
     def get(self, task_id: str) -> str:
@@ -143,16 +147,32 @@ class Database:
         dialect = {
             **(SQLITE if self._sqlite else POSTGRESQL),
             "room": ROOM.format(max_tasks=max_tasks) if max_tasks else "",
+            "full": f"LIMIT 1 OFFSET {max_tasks - 1}" if max_tasks else "LIMIT 0",
         }
         self._sql = {
             statement: prefix + statement.format_map(dialect)
-            for statement in (LIST, GET, EXISTS, CREATE, CREATE_USER, DELETE, DELETE_USER, *updates)
+            for statement in (LIST, GET, EXISTS, CREATE, FULL, CREATE_USER, DELETE, DELETE_USER, *updates)
         }
         if self._sqlite:
             self._sql = {key: re.sub(r"%\((\w+)\)s", r":\1", sql) for key, sql in self._sql.items()}
 
     def run(self, statement: str, values: dict[str, Any]) -> Sequence[str]:
-        """Run one statement and return the first column of its rows."""
+        """Run one statement and return the first column of its rows.
+
+        A look is repeated once when its connection turns out to be dead: the pool drops them all at the first.
+        """
+        try:
+            return self._execute(statement, values)
+        except IntegrityError as error:
+            if statement == CREATE and getattr(error.orig, "pgcode", None) == FOREIGN_KEY_VIOLATION:
+                return []  # the user was deleted in this very moment
+            raise
+        except DBAPIError as error:
+            if not (error.connection_invalidated and statement in READS):
+                raise
+        return self._execute(statement, values)
+
+    def _execute(self, statement: str, values: dict[str, Any]) -> Sequence[str]:
         if self._sqlite:
             values["now"] = datetime.now(UTC).strftime(RFC3339)
         with self._engine.connect() as connection:

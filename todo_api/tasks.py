@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, request
 from marshmallow import Schema
+from werkzeug.exceptions import HTTPException
 
 from todo_api.auth import current_user_id, jwt_required
 from todo_api.config import MAX_BODY_BYTES
@@ -56,9 +57,16 @@ def own_tasks() -> OwnedTasks:
 
 def body(schema: Schema) -> dict[str, Any]:
     """Return the validated body; judged in the order size, media type, JSON, fields."""
-    raw = request.get_data(cache=False)
+    try:
+        raw = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has its own for broken chunks and clients that hang up
+        raise ApiError("BAD_REQUEST", "The body cannot be read.") from error
     if len(raw) > MAX_BODY_BYTES:
         raise ApiError("PAYLOAD_TOO_LARGE")
+    if request.content_length is not None and len(raw) < request.content_length:
+        raise ApiError("BAD_REQUEST", "The body is shorter than its Content-Length.")
     if request.mimetype != "application/json":
         raise ApiError("UNSUPPORTED_MEDIA_TYPE")
     fields: dict[str, Any] = schema.load(parse_object(raw))

@@ -8,7 +8,7 @@ import jwt as pyjwt
 from flask import current_app
 from jwt.types import Options
 
-from todo_api.auth import LEEWAY, TOKEN_TYPES, UNREADABLE, USER_ID, is_number, key_for, refuse_other_spellings, trust
+from todo_api.auth import LEEWAY, TOKEN_TYPES, UNREADABLE, USER_ID, is_time, key_for, refuse_other_spellings, trust
 from todo_api.keys import ALGORITHMS, KeysUnavailableError, UnknownKeyError
 
 SIGNATURE_ALONE: Options = {
@@ -39,10 +39,10 @@ def findings(text: str) -> Iterator[tuple[str, bool, str, str]]:
     kids = list(sources.keys.keys) if sources.keys and by_key_set else []
     issuer, audience, now = config["JWT_DECODE_ISSUER"], config["JWT_DECODE_AUDIENCE"], time.time()
     audiences = claims.get("aud") if isinstance(claims.get("aud"), list) else [claims.get("aud")]
-    seen = {name: shown(values.get(name)) for values in (claims, header) for name in values}
 
     def line(name: str, good: bool, expected: str) -> tuple[str, bool, str, str]:
-        return name, good, expected, seen.get(name, "nothing")
+        part = header if name in ("alg", "kid", "typ") else claims
+        return name, good, expected, shown(part[name]) if name in part else "nothing"
 
     yield line("alg", header.get("alg") in accepted, " or ".join(accepted))
     yield line("kid", not by_key_set or header.get("kid") in kids, " or ".join(map(shown, kids)) or "anything")
@@ -50,12 +50,13 @@ def findings(text: str) -> Iterator[tuple[str, bool, str, str]]:
     yield "signature", signed == "good", "good", signed
     yield line("iss", issuer in (None, claims.get("iss")), shown(issuer) if issuer else "anything")
     yield line("aud", audience is None or audience in audiences, shown(audience) if audience else "anything")
-    yield line("exp", is_number(claims.get("exp")) and claims["exp"] > now - LEEWAY, f"more than {now:.0f}")
+    yield line("exp", is_time(claims.get("exp")) and claims["exp"] > now - LEEWAY, f"more than {now:.0f}")
     for name in ("nbf", "iat"):
-        held = name not in claims or (is_number(claims[name]) and claims[name] <= now + LEEWAY)
+        held = name not in claims or (is_time(claims[name]) and claims[name] <= now + LEEWAY)
         yield line(name, held, f"nothing, or at most {now:.0f}")
     named = isinstance(claims.get("sub"), str) and USER_ID.fullmatch(claims["sub"]) is not None
     yield line("sub", named, "text of 1 to 255 characters")
+    yield line("jti", isinstance(claims.get("jti", ""), str), "nothing, or text")
     yield line("type", claims.get("type", "access") == "access", "nothing, or access")
 
 
