@@ -84,7 +84,7 @@ def user_delete(user: str, yes: bool) -> None:
         found = OwnedTasks(user).delete_user()
     except DBAPIError as error:
         cause = str(error.orig).splitlines()[0]
-        raise click.ClickException(f"nothing was deleted (is the schema there? flask db upgrade): {cause}") from None
+        raise click.ClickException(f"the database did not delete it (has flask db upgrade run?): {cause}") from None
     if not found:
         raise click.ClickException(f"there is no user {user!r}")
     click.echo(f"Deleted {user!r} and all their tasks.")
