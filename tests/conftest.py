@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from tests import postgres
 from tests.tokens import SECRET, token
-from todo_api import create_app
+from todo_api import create_app, keys
 from todo_api.extensions import db
 
 SERVER = pytest.StashKey[ExitStack]()
@@ -52,6 +52,15 @@ def pytest_runtest_makereport() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _push_request_context() -> None:
     """Replace pytest-flask's: it keeps one context for a whole test, so a view that forgets to commit would pass."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _keys_are_fetched_on_demand_only() -> Iterator[None]:
+    """Let no thread of an application that a test is done with go on asking for keys."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "REFRESH_SECONDS", 3600)
+        patch.setattr(keys, "RETRY_SECONDS", 3600)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,17 @@ def test_a_body_has_at_most_64_kib_however_it_is_sent(alice: Caller, size: int, 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 @pytest.mark.parametrize(
-    "media_type", [None, "", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "text/json", "*/*"]
+    "media_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonp",
+        "application/merge-patch+json",
+        "text/json",
+        "*/*",
+    ],
 )
 def test_another_media_type_is_refused(alice: Caller, method: str, media_type: str | None) -> None:
     task = alice.create("Kept")
@@ -82,3 +92,10 @@ def test_json_is_known_by_its_media_type(alice: Caller, media_type: str) -> None
     created = alice.post("/api/tasks", data=body, content_type=media_type)
     assert created.json is not None
     assert created.json["title"] == "Étude"
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("DELETE", 204)])
+def test_a_request_that_needs_no_body_is_not_judged_by_the_one_it_has(alice: Caller, method: str, status: int) -> None:
+    task = alice.create()
+    response = alice(method, f"/api/tasks/{task['id']}", data=b"{", content_type="text/plain")
+    assert response.status_code == status

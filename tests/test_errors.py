@@ -6,10 +6,12 @@ import re
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
 from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
 from todo_api import create_app, ownership
@@ -216,8 +218,16 @@ def test_a_request_id_of_another_form_is_replaced(nobody: Caller, sent: str) -> 
     assert all(re.fullmatch("[A-Za-z0-9._-]{1,128}", made) for made in ids)
 
 
-def test_every_answer_has_the_common_headers(alice: Caller, nobody: Caller) -> None:
-    task = alice.create()
+def test_a_request_id_that_ends_in_a_newline_is_replaced(nobody: Caller) -> None:
+    """A server may hand over what a test client refuses to send."""
+    response = nobody.get("/health/live", environ_base={"HTTP_X_REQUEST_ID": "forged\n"})
+    assert "forged" not in response.headers["X-Request-ID"]
+
+
+def test_every_answer_has_the_common_headers(
+    alice: Caller, bob: Caller, nobody: Caller, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, kept = alice.create(), alice.create()
     answers = [
         alice.get("/api/tasks"),
         alice.delete(f"/api/tasks/{task['id']}"),
@@ -225,7 +235,17 @@ def test_every_answer_has_the_common_headers(alice: Caller, nobody: Caller) -> N
         nobody.get("/api/tasks"),
         nobody.get("/nowhere"),
         nobody.get("/health/live"),
+        alice.put("/api/tasks"),
+        alice.post("/api/tasks", data=TOO_LARGE),
+        alice.post("/api/tasks", data=b"{}"),
+        alice.post("/api/tasks", json={}),
+        bob.get(f"/api/tasks/{kept['id']}"),
     ]
+    for failure in (RuntimeError("a crash"), PoolTimeout("a full pool")):
+        monkeypatch.setattr(ownership.OwnedTasks, "list", Mock(side_effect=failure))
+        answers.append(alice.get("/api/tasks"))
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [200, 204, 404, 401, 404, 200, 405, 413, 415, 400, 403, 500, 503]
     for answer in answers:
         assert answer.headers["Cache-Control"] == "private, no-cache"
         assert answer.headers["Vary"] == "Authorization, Origin"

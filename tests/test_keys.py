@@ -138,6 +138,12 @@ def test_a_rotated_key_is_found_and_the_withdrawn_one_forgotten(key_set: KeySet,
     assert outcome(key_set, "one") == "UnknownKeyError"
 
 
+def test_keys_are_refreshed_every_5_minutes_and_retried_sooner() -> None:
+    source = Path(keys.__file__).read_text(encoding="utf-8")
+    assert "\nREFRESH_SECONDS = 300\n" in source
+    assert "\nRETRY_SECONDS = 30 " in source
+
+
 def test_the_set_is_fetched_again_by_itself(
     key_set: KeySet, endpoint: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

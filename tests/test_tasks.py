@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from tests.conftest import Caller, MakeApp, assert_error
 from todo_api.extensions import db
@@ -54,6 +54,18 @@ def test_the_list_has_the_newest_task_first(alice: Caller) -> None:
     assert listed is not None
     assert [task["id"] for task in listed] == ids[::-1]
     assert all(newer["created_at"] > older["created_at"] for newer, older in pairwise(listed))
+
+
+def test_the_list_goes_by_creation_and_tasks_of_one_moment_by_id(alice: Caller, app: Flask) -> None:
+    first, second, third, fourth = (alice.create(f"{number}")["id"] for number in range(4))
+    with app.app_context(), db.engine.begin() as connection:
+        for moment, task_id in (("2001-02-08", fourth), ("2001-02-09", second), ("2001-02-09", third)):
+            values = {"moment": f"{moment}T09:30:00.123456Z", "id": task_id}
+            connection.execute(text("UPDATE tasks SET created_at = :moment WHERE id = :id"), values)
+    alice.patch(f"/api/tasks/{second}", json={"title": "Touched"})
+    listed = alice.get("/api/tasks").json
+    assert listed is not None
+    assert [task["id"] for task in listed] == [first, third, second, fourth]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +180,7 @@ def test_the_servers_own_fields_are_ignored_in_a_body(alice: Caller) -> None:
     assert task["user_id"] == "alice"
     assert task["id"] != NOWHERE
     assert task["created_at"] > "2026"
+    alice.create("Mine", **dict.fromkeys(READ_ONLY, "\0\ud800"))
     sent_back = alice.put(f"/api/tasks/{task['id']}", json=task | {"is_completed": True})
     assert sent_back.json is not None
     assert sent_back.json == task | {"is_completed": True, "updated_at": sent_back.json["updated_at"]}

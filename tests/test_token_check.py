@@ -51,6 +51,7 @@ TOKENS: dict[str, tuple[str, set[str]]] = {
     "issued in the future": (KEY.token(**CLAIMS, iat=now() + 3600), {"iat"}),
     "another issuer": (KEY.token(iss="https://evil.example", aud=AUDIENCE), {"iss"}),
     "no audience": (KEY.token(iss=ISSUER), {"aud"}),
+    "an audience that is no text": (KEY.token(iss=ISSUER, aud=[AUDIENCE, 1]), {"aud"}),
     "everything wrong": (KEY.token(exp=now() - 3600, type="id", sub=""), {"exp", "iss", "aud", "type", "sub"}),
     "a stranger's key": (STRANGER.token(**CLAIMS), {"signature"}),
     "another secret": (token(**CLAIMS, secret=SECRET[::-1]), {"signature"}),

@@ -5,7 +5,7 @@ import logging
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPSConnection
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -123,7 +123,7 @@ def download(url: str) -> bytes:
     with closing(connect(parts.netloc, timeout=PATIENCE_SECONDS)) as connection:
         connection.connect()
         # The connection's own timeout is for each read, so that a trickle could last for ever.
-        deadline = threading.Timer(PATIENCE_SECONDS, connection.sock.shutdown, [socket.SHUT_RDWR])
+        deadline = threading.Timer(PATIENCE_SECONDS, hang_up, [connection.sock])
         deadline.start()
         try:
             connection.request("GET", f"{parts.path or '/'}?{parts.query}".rstrip("?"))
@@ -136,6 +136,11 @@ def download(url: str) -> bytes:
     if len(body) > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES} bytes")
     return body
+
+
+def hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # it may be closed in this very moment
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def parse(body: bytes) -> dict[str, PyJWK]:

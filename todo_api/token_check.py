@@ -39,6 +39,7 @@ def findings(text: str) -> Iterator[tuple[str, bool, str, str]]:
     kids = list(sources.keys.keys) if sources.keys and by_key_set else []
     issuer, audience, now = config["JWT_DECODE_ISSUER"], config["JWT_DECODE_AUDIENCE"], time.time()
     audiences = claims.get("aud") if isinstance(claims.get("aud"), list) else [claims.get("aud")]
+    for_us = audience is None or (audience in audiences and all(isinstance(member, str) for member in audiences))
 
     def line(name: str, good: bool, expected: str) -> tuple[str, bool, str, str]:
         part = header if name in ("alg", "kid", "typ") else claims
@@ -49,7 +50,7 @@ def findings(text: str) -> Iterator[tuple[str, bool, str, str]]:
     yield line("typ", str(header.get("typ", "JWT")).lower() in TOKEN_TYPES, "nothing, JWT or at+jwt")
     yield "signature", signed == "good", "good", signed
     yield line("iss", issuer in (None, claims.get("iss")), shown(issuer) if issuer else "anything")
-    yield line("aud", audience is None or audience in audiences, shown(audience) if audience else "anything")
+    yield line("aud", for_us, shown(audience) if audience else "anything")
     yield line("exp", is_time(claims.get("exp")) and claims["exp"] > now - LEEWAY, f"more than {now:.0f}")
     for name in ("nbf", "iat"):
         held = name not in claims or (is_time(claims[name]) and claims[name] <= now + LEEWAY)
