@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -161,7 +162,9 @@ def test_a_statement_that_runs_out_of_time_is_unavailable_and_did_nothing(make_a
     blocker = create_engine(url.set(drivername=url.drivername.replace("postgresql", "postgresql+psycopg2")))
     with blocker.begin() as connection:
         connection.execute(text("UPDATE tasks SET title = title"))
+        started = time.monotonic()
         assert_unavailable(alice.put(f"/api/tasks/{task['id']}", json={"title": "Late"}))
+        assert time.monotonic() - started < 5  # the default is 10
     blocker.dispose()
     assert alice.get("/api/tasks").json == [task]
 
