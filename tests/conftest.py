@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any, cast
 
 import pytest
@@ -29,9 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     config.stash[SERVER] = ExitStack()
-    if config.option.basetemp is None:
-        config.option.basetemp = config.stash[SERVER].enter_context(TemporaryDirectory(prefix="todo-tests-"))
-    os.environ["TODO_TEST_SERVER"] = config.stash[SERVER].enter_context(postgres.server())
+    folder = mkdtemp(prefix="todo-tests-")
+    config.option.basetemp = config.option.basetemp or folder
+    os.environ["TODO_TEST_SERVER"] = config.stash[SERVER].enter_context(postgres.server(folder))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

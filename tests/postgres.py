@@ -1,7 +1,7 @@
 """A PostgreSQL server for the tests, from the binaries of this machine or of a wheel.
 
-Run as a program it starts a throw-away server, prints its URL, and takes it away again when its standard input ends:
-however the tests end, even killed, neither a process nor a file stays behind.
+Run as a program it starts a throw-away server, prints its URL, and takes it away again when its standard input ends: so
+however the tests end, even killed, neither a process nor a file of theirs stays behind.
 """
 
 import os
@@ -28,14 +28,18 @@ PLACES = (  # Debian, Red Hat, Homebrew, Postgres.app
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Yield the URL of a server whose role may create databases: TEST_DATABASE_URL, or a throw-away one."""
-    if given := os.environ.get("TEST_DATABASE_URL"):
-        yield given
-        return
-    # A session of its own: Ctrl-C reaches the tests, and they end the server.
+def server(folder: str) -> Iterator[str]:
+    """Yield the URL of a server whose role may create databases: TEST_DATABASE_URL, or a throw-away one.
+
+    `folder` is the tests' own and goes away with it.
+    """
+    # A session of its own: Ctrl-C reaches the tests, and they end the keeper.
     with subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, __file__, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as keeper:
         assert keeper.stdout
         url = keeper.stdout.readline().strip()
@@ -106,23 +110,29 @@ def _start(folder: Path, scratch: Path, identity: dict[str, Any]) -> "subprocess
     return subprocess.Popen([folder / "postgres", "-D", cluster, *options], **more)
 
 
-def main() -> None:
+def main(folder: str) -> None:
+    """Serve until standard input ends, then take away the server and `folder`."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     scratch = Path(tempfile.mkdtemp(prefix="pg-"))
     process = None
     try:
-        process = _start(binaries(), scratch, _unprivileged())
-        while not (scratch / "data" / "postmaster.pid").exists() or "ready" not in _status(scratch):
-            if process.poll() is not None:
-                sys.exit((scratch / "log").read_text(errors="replace"))
-            time.sleep(0.02)
-        print(f"postgresql://postgres@/postgres?host={scratch}", flush=True)
+        url = os.environ.get("TEST_DATABASE_URL")
+        if not url:
+            process = _start(binaries(), scratch, _unprivileged())
+            while not (scratch / "data" / "postmaster.pid").exists() or "ready" not in _status(scratch):
+                if process.poll() is not None:
+                    sys.exit((scratch / "log").read_text(errors="replace"))
+                time.sleep(0.02)
+            url = f"postgresql://postgres@/postgres?host={scratch}"
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
         sys.stdin.read()
     finally:
         if process:
             process.send_signal(signal.SIGQUIT)
             process.wait()
-        shutil.rmtree(scratch, ignore_errors=True)
+        for leftover in (scratch, folder):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _status(scratch: Path) -> str:
@@ -130,4 +140,4 @@ def _status(scratch: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
