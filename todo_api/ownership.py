@@ -6,7 +6,9 @@ row. Tasks come out as the JSON text that the API answers with: the database wri
 """
 
 import re
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
@@ -17,8 +19,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from todo_api.extensions import db
 from todo_api.models import RFC3339, TaskId, new_task_id
+from todo_api.watchdog import Watchdog
 
 UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+AT_ONCE_SECONDS = 1  # a connection that died earlier shows it at once; one that hung is not worth a second wait
 FOREIGN_KEY_VIOLATION = "23503"
 CHANGEABLE = ("description", "is_completed", "title")
 
@@ -139,6 +143,7 @@ class Database:
     def __init__(self, engine: Engine, *, max_tasks: int, conceal: bool, timeout_seconds: int) -> None:
         self.conceal = conceal
         self._engine = engine
+        self._watchdog = Watchdog(timeout_seconds + 1)  # after the server's own limit
         self._sqlite = engine.dialect.name == "sqlite"
         updates = [update_of(fields) for size in (1, 2, 3) for fields in combinations(CHANGEABLE, size)]
         # A limit on the statement alone, in the same message: no round trip, and a pooler in transaction mode keeps
@@ -161,6 +166,7 @@ class Database:
 
         A look is repeated once when its connection turns out to be dead: the pool drops them all at the first.
         """
+        began = time.monotonic()
         try:
             return self._execute(statement, values)
         except IntegrityError as error:
@@ -168,7 +174,8 @@ class Database:
                 return []  # the user was deleted in this very moment
             raise
         except DBAPIError as error:
-            if not (error.connection_invalidated and statement in READS):
+            dead = error.connection_invalidated and time.monotonic() - began < AT_ONCE_SECONDS
+            if not (dead and statement in READS):
                 raise
         return self._execute(statement, values)
 
@@ -176,7 +183,9 @@ class Database:
         if self._sqlite:
             values["now"] = datetime.now(UTC).strftime(RFC3339)
         with self._engine.connect() as connection:
-            return [row[0] for row in connection.exec_driver_sql(self._sql[statement], values)]
+            wire = connection.connection.dbapi_connection
+            with nullcontext() if self._sqlite else self._watchdog.over(wire):
+                return [row[0] for row in connection.exec_driver_sql(self._sql[statement], values)]
 
 
 def init_app(app: Flask) -> None:
