@@ -80,8 +80,13 @@ def _runnable(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path:
     try:
         subprocess.run([folder / "initdb", "--version"], check=True, stdout=subprocess.DEVNULL, cwd="/", **identity)
     except PermissionError:
-        shutil.copytree(folder.parent, scratch / "installation", symlinks=True)
-        return scratch / "installation" / folder.name
+        # A wheel keeps its libraries beside the package, where the programs look for them by a relative path.
+        package, libraries = folder.parent.parent, folder.parent.parent.with_suffix(".libs")
+        installation = scratch / package.name / folder.parent.name
+        shutil.copytree(folder.parent, installation, symlinks=True)
+        if libraries.exists():
+            shutil.copytree(libraries, scratch / libraries.name, symlinks=True)
+        return installation / folder.name
     return folder
 
 
