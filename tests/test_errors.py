@@ -45,8 +45,8 @@ def test_an_unknown_path_is_not_found_with_or_without_a_token(
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/api/tasks", {"GET", "HEAD", "OPTIONS", "POST"}),
-        ("DELETE", "/api/tasks", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("PUT", "/api/tasks", {"GET", "HEAD", "OPTIONS", "POST", "PATCH", "DELETE"}),
+        ("TRACE", "/api/tasks", {"GET", "HEAD", "OPTIONS", "POST", "PATCH", "DELETE"}),
         ("POST", MISSING, {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}),
         ("TRACE", MISSING, {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}),
         ("POST", "/health/live", {"GET", "HEAD", "OPTIONS"}),
@@ -102,7 +102,7 @@ def test_health_needs_no_token_and_touches_no_database(nobody: Caller, app: Flas
 def test_a_crash_says_nothing_of_its_cause_and_the_log_does(
     alice: Caller, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(_: Any) -> str:
+    def crash(*_: Any, **__: Any) -> str:
         raise RuntimeError("the cause of it all")
 
     monkeypatch.setattr(ownership.OwnedTasks, "list", crash)

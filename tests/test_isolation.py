@@ -48,7 +48,9 @@ def test_lists_never_mix(alice: Caller, bob: Caller) -> None:
 
 def test_a_user_id_in_body_or_query_has_no_effect(alice: Caller, bob: Caller) -> None:
     task = alice.create("Hers")
-    created = bob.post("/api/tasks?user_id=alice", json={"title": "His", "user_id": "alice"})
+    assert_error(bob.post("/api/tasks?user_id=alice", json={"title": "His"}), 400, "VALIDATION_ERROR")
+    assert_error(bob.get("/api/tasks?user_id=alice"), 400, "VALIDATION_ERROR")
+    created = bob.post("/api/tasks", json={"title": "His", "user_id": "alice"})
     assert created.json is not None
     assert created.json["user_id"] == "bob"
     assert_error(bob.get(f"/api/tasks/{task['id']}?user_id=alice"), 403, "TASK_FORBIDDEN")

@@ -54,8 +54,13 @@ CHECKS = {
 INDEXES = {
     "CREATE UNIQUE INDEX ix_tasks_id ON tasks (id)",
     "CREATE INDEX ix_tasks_newest_first ON tasks (user_id, created_at DESC, id DESC)",
+    "CREATE INDEX ix_tasks_updated_at ON tasks (user_id, updated_at, id)",
     "CREATE UNIQUE INDEX ix_tasks_idempotency_key ON tasks (user_id, idempotency_key)"
     " WHERE idempotency_key IS NOT NULL",
+}
+BY_TITLE = {
+    "sqlite": "CREATE INDEX ix_tasks_title ON tasks (user_id, title, id)",
+    "postgresql": "CREATE INDEX ix_tasks_title ON tasks (user_id, title COLLATE C, id)",
 }
 
 Fresh = Callable[[], str]
@@ -209,7 +214,7 @@ def test_the_check_sees_a_difference(migrated: str, tmp_path: Path, difference: 
 
 
 def test_the_schema_is_the_one_that_was_decided(migrated: str) -> None:
-    assert indexes(migrated) == INDEXES
+    assert indexes(migrated) == INDEXES | {BY_TITLE[make_url(migrated).drivername]}
     with engine_of(migrated) as engine:
         found = inspect(engine)
         for table, columns in COLUMNS.items():

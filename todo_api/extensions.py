@@ -38,6 +38,7 @@ def prepare_sqlite(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.create_function("next_version", 2, next_version, deterministic=True)
+        connection.create_function("lower_case", 1, lower_case, deterministic=True)
 
 
 def next_version(version: str, now: str) -> str:
@@ -46,3 +47,8 @@ def next_version(version: str, now: str) -> str:
         return now
     later = datetime.fromisoformat(version) + timedelta(microseconds=1)
     return later.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def lower_case(text: str | None) -> str | None:
+    """Return the text in lower case, code point by code point: SQLite's own knows ASCII only."""
+    return None if text is None else "".join(map(str.lower, text))

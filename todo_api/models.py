@@ -101,7 +101,11 @@ class Task(Base):
 
 
 Index("ix_tasks_id", Task.id, unique=True)
+# One index for each order of a list, read in both directions.
 Index("ix_tasks_newest_first", Task.user_id, Task.created_at.desc(), Task.id.desc())
+Index("ix_tasks_updated_at", Task.user_id, Task.updated_at, Task.id)
+# Titles by code point: SQLite compares text so by itself. Named here, the collation is the index's and no expression.
+Index("ix_tasks_title", Task.user_id, Task.title, Task.id, postgresql_ops={"title": 'COLLATE "C"'})
 Index(
     "ix_tasks_idempotency_key",
     Task.user_id,

@@ -5,61 +5,89 @@ exception looks whether an id exists at all, after the owner's own look-up found
 row. Tasks come out as the JSON text that the API answers with: the database writes it, nothing is parsed on the way.
 """
 
+import json
 import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from itertools import combinations
-from typing import Any
+from hashlib import blake2b, sha256
+from typing import Any, NamedTuple
 
 from flask import Flask, current_app
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from todo_api.conditional import Tags
 from todo_api.extensions import db
-from todo_api.models import RFC3339, TaskId, new_task_id
+from todo_api.models import RFC3339, new_task_id
+from todo_api.paging import EVERYTHING, Position, Query
 from todo_api.watchdog import Watchdog
 
 UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 AT_ONCE_SECONDS = 1  # a connection that died earlier shows it at once; one that hung is not worth a second wait
 FOREIGN_KEY_VIOLATION = "23503"
-CHANGEABLE = ("description", "is_completed", "title")
 
-# What the two databases say differently: a task as JSON, the time now, an id as a value, the next version of a task.
+# What the two databases say differently: the version of a task as text, JSON, the time now, an id as a value, the next
+# version, the order of titles by code point, lower case, the place of a text in another.
 POSTGRESQL = {
+    "version": """to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",
     "task": """json_build_object('id', id, 'user_id', user_id, 'title', title, 'description', description,
         'is_completed', is_completed,
         'created_at', to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text""",
+    "identity": """json_build_object('id', id,
+        'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text""",
     "now": "now()",
     "id": "%(id)s::uuid",
     "next_version": "greatest(now(), updated_at + interval '1 microsecond')",
+    "title": 'title COLLATE "C"',
+    "lower": "lower",
+    "position": "strpos",
 }
 SQLITE = {
+    "version": "updated_at",
     "task": """json_object('id', id, 'user_id', user_id, 'title', title, 'description', description,
         'is_completed', json(CASE WHEN is_completed THEN 'true' ELSE 'false' END),
         'created_at', created_at, 'updated_at', updated_at)""",
+    "identity": "json_object('id', id, 'updated_at', updated_at)",
     "now": "%(now)s",
     "id": "%(id)s",
     "next_version": "next_version(updated_at, %(now)s)",
+    "title": "title",
+    "lower": "lower_case",
+    "position": "instr",
 }
 
-LIST = "SELECT {task} FROM tasks WHERE user_id = %(user_id)s ORDER BY created_at DESC, id DESC"
-GET = "SELECT {task} FROM tasks WHERE user_id = %(user_id)s AND id = %(id)s"
+LIST = "SELECT {item} FROM tasks WHERE user_id = %(user_id)s{filters} ORDER BY {order}{limit}"
+COUNT = "SELECT count(*) FROM tasks WHERE user_id = %(user_id)s{filters}"
+GET = "SELECT {task} FROM tasks WHERE user_id = %(user_id)s AND id = %(id)s{if_match}"
 EXISTS = "SELECT 1 FROM tasks WHERE id = %(id)s"
-CREATE = """INSERT INTO tasks (user_id, id, title, description, is_completed, created_at, updated_at)
-    SELECT users.id, {id}, %(title)s, %(description)s, %(is_completed)s, {now}, {now}
-    FROM users WHERE users.id = %(user_id)s {room} RETURNING {task}"""
+CREATE = """INSERT INTO tasks (user_id, id, title, description, is_completed, created_at, updated_at,
+        idempotency_key, idempotency_digest)
+    SELECT users.id, {id}, %(title)s, %(description)s, %(is_completed)s, {now}, {now}, %(key)s, %(digest)s
+    FROM users WHERE users.id = %(user_id)s {room}
+    ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING {task}"""
 ROOM = "AND (SELECT count(*) FROM tasks WHERE user_id = %(user_id)s) < {max_tasks}"
 FULL = "SELECT id FROM tasks WHERE user_id = %(user_id)s {full}"
+MADE_BEFORE = """SELECT CASE WHEN idempotency_digest = %(digest)s THEN {task} END
+    FROM tasks WHERE user_id = %(user_id)s AND idempotency_key = %(key)s"""
 CREATE_USER = "INSERT INTO users (id, created_at) VALUES (%(user_id)s, {now}) ON CONFLICT DO NOTHING RETURNING id"
 UPDATE = """UPDATE tasks SET {changes}, updated_at = {next_version}
-    WHERE user_id = %(user_id)s AND id = %(id)s RETURNING {task}"""
-DELETE = "DELETE FROM tasks WHERE user_id = %(user_id)s AND id = %(id)s RETURNING id"
+    WHERE user_id = %(user_id)s AND id = %(id)s{if_match} RETURNING {task}"""
+DELETE = "DELETE FROM tasks WHERE user_id = %(user_id)s AND id = %(id)s{if_match} RETURNING id"
+MARK_ALL = """UPDATE tasks SET is_completed = %(mark)s, updated_at = {next_version}
+    WHERE user_id = %(user_id)s AND is_completed = %(is_completed)s RETURNING 1"""
+DELETE_ALL = "DELETE FROM tasks WHERE user_id = %(user_id)s AND is_completed = %(is_completed)s RETURNING 1"
 DELETE_USER = "DELETE FROM users WHERE id = %(user_id)s RETURNING id"
 
-READS = {LIST, GET, EXISTS, FULL}
+# Parts of the statements above.
+IF_MATCH = " AND {position}(%(versions)s, ' ' || {version} || ' ') > 0"
+IS_COMPLETED = " AND is_completed = %(is_completed)s"
+CONTAINS = """ AND ({position}({lower}(title), {lower}(%(q)s)) > 0
+    OR {position}({lower}(description), {lower}(%(q)s)) > 0)"""
+AFTER = " AND ({column}, id) {beyond} (%(value)s, %(id)s)"
+COLUMNS = {"created_at": "created_at", "updated_at": "updated_at", "title": "{title}"}
 
 
 class TaskNotFound(LookupError):
@@ -74,6 +102,30 @@ class TaskLimitReached(ValueError):
     """The user has as many tasks as a user may have."""
 
 
+class IdempotencyKeyReused(ValueError):
+    """The key made a task from another body."""
+
+
+class PreconditionFailed(Exception):
+    """The task is there, at another version."""
+
+
+class Created(NamedTuple):
+    """A task as JSON, and whether an earlier call with the same key made it."""
+
+    task: str
+    replayed: bool
+
+
+class Page(NamedTuple):
+    """Tasks as a JSON array, None when the client has them already, and what is to know about them."""
+
+    tasks: str | None
+    tag: str
+    next_cursor: str | None = None
+    total: int | None = None
+
+
 class OwnedTasks:
     """The tasks of one user."""
 
@@ -81,60 +133,137 @@ class OwnedTasks:
         self.user_id = user_id
         self._database: Database = current_app.extensions["ownership"]
 
-    def list(self) -> str:
-        """Return all tasks as a JSON array, newest first."""
-        return f"[{','.join(self._run(LIST))}]"
+    def list(self, query: Query = EVERYTHING, unless: Tags | None = None) -> Page:
+        """Return the tasks that the query asks for, without them when their tag is among those of `unless`.
 
-    def create(self, title: str, description: str | None = None, is_completed: bool = False) -> tuple[TaskId, str]:
-        """Store a new task; return its id and its JSON. Raises TaskLimitReached.
+        Raises InvalidCursor.
+        """
+        start = query.start(self.user_id)
+        total = self._count(query) if query.include_total else None
+        if unless and unless.match(tag := self._tag(query, self._rows("{identity}", query, start), total)):
+            return Page(None, tag)
+        rows = self._rows("{task}", query, start)
+        return Page(f"[{','.join(rows[: query.limit])}]", self._tag(query, rows, total), self._next(query, rows), total)
+
+    def create(
+        self, title: str, description: str | None = None, is_completed: bool = False, *, key: str | None = None
+    ) -> Created:
+        """Store a new task, once for all calls with the same key. Raises TaskLimitReached, IdempotencyKeyReused.
 
         n simultaneous creations can pass the limit by n - 1 at most.
         """
+        body = {"title": title, "description": description, "is_completed": is_completed}
+        once = {"key": key, "digest": sha256(json.dumps(body).encode()).digest() if key else None}
         task_id = new_task_id()
-        task = {"id": task_id, "title": title, "description": description, "is_completed": is_completed}
-        while not (created := self._run(CREATE, **task)):
+        while not (created := self._run(CREATE, id=task_id, **body, **once)):
+            if key and (made_before := self._run(MADE_BEFORE, **once)):
+                if made_before[0] is None:
+                    raise IdempotencyKeyReused
+                return Created(made_before[0], replayed=True)
             known = not self._run(CREATE_USER)  # else this is the user's first task
             if known and self._run(FULL):
                 raise TaskLimitReached
-        return task_id, created[0]
+        return Created(created[0], replayed=False)
 
     def get(self, task_id: str) -> str:
         """Return the task as JSON. Raises TaskNotFound, TaskForbidden."""
         return self._own(GET, task_id)
 
-    def update(self, task_id: str, changes: Mapping[str, Any]) -> str:
-        """Change the named fields, none or more; return the task as JSON. Raises TaskNotFound, TaskForbidden."""
-        if not changes:
-            return self.get(task_id)
-        return self._own(update_of(changes), task_id, **changes)
+    def update(self, task_id: str, changes: Mapping[str, Any], if_match: Tags | None = None) -> str:
+        """Change the named fields, none or more, of the task at a version of `if_match`; return the task as JSON.
 
-    def delete(self, task_id: str) -> None:
-        """Delete the task. Raises TaskNotFound, TaskForbidden."""
-        self._own(DELETE, task_id)
+        Raises TaskNotFound, TaskForbidden, PreconditionFailed.
+        """
+        assignments = ", ".join(f"{name} = %({name})s" for name in sorted(changes))
+        return self._own(fill(UPDATE, changes=assignments) if changes else GET, task_id, if_match, **changes)
+
+    def delete(self, task_id: str, if_match: Tags | None = None) -> None:
+        """Delete the task at a version of `if_match`. Raises TaskNotFound, TaskForbidden, PreconditionFailed."""
+        self._own(DELETE, task_id, if_match)
+
+    def mark_all(self, *, is_completed: bool, mark: bool) -> int:
+        """Set `is_completed` of all tasks where it is so to `mark`; return their number."""
+        return len(self._run(MARK_ALL, is_completed=is_completed, mark=mark))
+
+    def delete_all(self, *, is_completed: bool) -> int:
+        """Delete all tasks that are completed, or all that are not; return their number."""
+        return len(self._run(DELETE_ALL, is_completed=is_completed))
 
     def delete_user(self) -> bool:
         """Delete the user and all their tasks; return whether there was such a user."""
         return bool(self._run(DELETE_USER))
 
-    def _own(self, statement: str, task_id: str, **values: Any) -> str:
-        """Run a statement on the user's task; when there is none, tell a missing task from a foreign one."""
+    def _own(self, statement: str, task_id: str, if_match: Tags | None = None, **values: Any) -> str:
+        """Run a statement on the user's task; when it finds none, tell an old version, a missing and a foreign task."""
         if not UUID.fullmatch(task_id):
             raise TaskNotFound
         values["id"] = task_id.lower()
-        found = self._run(statement, **values)
-        if found:
+        condition = ""
+        if if_match and not if_match.any:
+            condition, values["versions"] = IF_MATCH, f" {' '.join(if_match.listed)} "
+        if found := self._run(fill(statement, if_match=condition), **values):
             return found[0]
+        if condition and self._run(fill(GET, if_match=""), id=values["id"]):
+            raise PreconditionFailed
         exists = self._database.run(EXISTS, {"id": values["id"]})
         raise TaskForbidden if exists and not self._database.conceal else TaskNotFound
+
+    def _count(self, query: Query) -> int:
+        statement = fill(COUNT, filters=filters_of(query))
+        return int(self._run(statement, is_completed=query.is_completed, q=query.q)[0])
+
+    def _rows(self, item: str, query: Query, start: Position | None) -> Sequence[str]:
+        """Return an item for each task of the page, and one for the task after it when there is one."""
+        column = COLUMNS[query.column]
+        direction, beyond = ("DESC", "<") if query.descending else ("ASC", ">")
+        statement = fill(
+            LIST,
+            item=item,
+            filters=filters_of(query) + (fill(AFTER, column=column, beyond=beyond) if start else ""),
+            order=f"{column} {direction}, id {direction}",
+            limit=" LIMIT %(limit)s" if query.limit else "",
+        )
+        value, task_id = start or (None, None)
+        values = {"is_completed": query.is_completed, "q": query.q, "limit": (query.limit or 0) + 1}
+        return self._run(statement, **values, value=value, id=task_id)
+
+    def _tag(self, query: Query, rows: Sequence[str], total: int | None) -> str:
+        """Return a digest of what the answer hangs on: who asks for what, and each task's id and version."""
+        digest = blake2b(repr((self.user_id, query, total, len(rows))).encode(), digest_size=16)
+        # Both JSON texts of a task begin with its id and end with its version, on both databases.
+        digest.update("".join([row[:45] + row[-30:] for row in rows[: query.limit]]).encode())
+        return digest.hexdigest()
+
+    def _next(self, query: Query, rows: Sequence[str]) -> str | None:
+        if query.limit is None or len(rows) <= query.limit:
+            return None
+        last = json.loads(rows[query.limit - 1])
+        return query.cursor_after(Position(last[query.column], last["id"]), self.user_id)
 
     def _run(self, statement: str, **values: Any) -> Sequence[str]:
         values["user_id"] = self.user_id
         return self._database.run(statement, values)
 
 
-def update_of(fields: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """Return the statement that changes these fields."""
-    return UPDATE.replace("{changes}", ", ".join(f"{name} = %({name})s" for name in sorted(fields)))
+def id_of(task: str) -> str:
+    """Return the id of a task given as JSON: the first value in it."""
+    return task.split('"', 4)[3]
+
+
+def version_of(task: str) -> str:
+    """Return the version of a task given as JSON: its updated_at, which comes last."""
+    return task[-29:-2]
+
+
+def filters_of(query: Query) -> str:
+    return (IS_COMPLETED if query.is_completed is not None else "") + (CONTAINS if query.q else "")
+
+
+def fill(template: str, **parts: str) -> str:
+    """Put `parts` in their places in a statement and leave the other places for later."""
+    for name, part in parts.items():
+        template = template.replace("{" + name + "}", part)
+    return template
 
 
 class Database:
@@ -145,21 +274,22 @@ class Database:
         self._engine = engine
         self._watchdog = Watchdog(timeout_seconds + 1)  # after the server's own limit
         self._sqlite = engine.dialect.name == "sqlite"
-        updates = [update_of(fields) for size in (1, 2, 3) for fields in combinations(CHANGEABLE, size)]
         # A limit on the statement alone, in the same message: no round trip, and a pooler in transaction mode keeps
         # nothing of it. SQLite waits for its lock as long as the connection was told to.
-        prefix = "" if self._sqlite else f"SET LOCAL statement_timeout = {timeout_seconds * 1000}; "
-        dialect = {
+        self._prefix = "" if self._sqlite else f"SET LOCAL statement_timeout = {timeout_seconds * 1000}; "
+        self._dialect = {
             **(SQLITE if self._sqlite else POSTGRESQL),
             "room": ROOM.format(max_tasks=max_tasks) if max_tasks else "",
             "full": f"LIMIT 1 OFFSET {max_tasks - 1}" if max_tasks else "LIMIT 0",
         }
-        self._sql = {
-            statement: prefix + statement.format_map(dialect)
-            for statement in (LIST, GET, EXISTS, CREATE, FULL, CREATE_USER, DELETE, DELETE_USER, *updates)
-        }
-        if self._sqlite:
-            self._sql = {key: re.sub(r"%\((\w+)\)s", r":\1", sql) for key, sql in self._sql.items()}
+        self._sql: dict[str, str] = {}
+
+    def sql(self, statement: str) -> str:
+        """Return the statement as the driver takes it; each is made once, and there are some hundred at most."""
+        if statement not in self._sql:
+            sql = self._prefix + statement.format_map(self._dialect)
+            self._sql[statement] = re.sub(r"%\((\w+)\)s", r":\1", sql) if self._sqlite else sql
+        return self._sql[statement]
 
     def run(self, statement: str, values: dict[str, Any]) -> Sequence[str]:
         """Run one statement and return the first column of its rows.
@@ -175,7 +305,7 @@ class Database:
             raise
         except DBAPIError as error:
             dead = error.connection_invalidated and time.monotonic() - began < AT_ONCE_SECONDS
-            if not (dead and statement in READS):
+            if not (dead and "RETURNING" not in statement):
                 raise
         return self._execute(statement, values)
 
@@ -185,7 +315,7 @@ class Database:
         with self._engine.connect() as connection:
             wire = connection.connection.dbapi_connection
             with nullcontext() if self._sqlite else self._watchdog.over(wire):
-                return [row[0] for row in connection.exec_driver_sql(self._sql[statement], values)]
+                return [row[0] for row in connection.exec_driver_sql(self.sql(statement), values)]
 
 
 def init_app(app: Flask) -> None:

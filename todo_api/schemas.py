@@ -1,14 +1,18 @@
-"""What a body may say: JSON read strictly, and the marshmallow schemas of a task."""
+"""What a body and a query may say: both read strictly, and the marshmallow schemas of what they hold."""
 
 import json
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
+from urllib.parse import parse_qsl
 
-from marshmallow import Schema, fields, pre_load
+from marshmallow import Schema, ValidationError, fields, pre_load
 
 TITLE_MAX = 200
 DESCRIPTION_MAX = 2000
+SEARCH_MAX = 200
+LIMIT_MAX = 1000
+SORTS = ("created_at", "updated_at", "title")
 READ_ONLY = {"id", "user_id", "created_at", "updated_at"}
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
 
@@ -50,8 +54,22 @@ def _no_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_no_constant)
 
 
+def parse_query(query: bytes) -> dict[str, str]:
+    """Return the parameters of a query string. Raises ValidationError on a repeated one.
+
+    What is not UTF-8 comes out as lone surrogates, which no field admits.
+    """
+    text = query.decode("utf-8", "surrogateescape")
+    parameters: dict[str, str] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
+        if name in parameters:
+            raise ValidationError({name: ["Must not be repeated."]})
+        parameters[name] = value
+    return parameters
+
+
 class Text(fields.Field[str]):
-    """A JSON string of `least` to `most` Unicode code points, all of which a database can keep."""
+    """A string of `least` to `most` Unicode code points, all of which a database can keep."""
 
     default_error_messages = {
         "invalid": "Must be a string.",
@@ -97,5 +115,72 @@ class TaskSchema(Schema):
         return {name: value for name, value in data.items() if name not in READ_ONLY}
 
 
+class MarkSchema(Schema):
+    """What may be changed in many tasks at once."""
+
+    is_completed = StrictBoolean(required=True)
+
+
+class Choice(fields.Field[Any]):
+    """One of some words of a query, each with what it stands for."""
+
+    def __init__(self, choices: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self.choices = choices
+
+    def _deserialize(self, value: str, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if value not in self.choices:
+            raise ValidationError(f"Must be {' or '.join(self.choices)}.")
+        return self.choices[value]
+
+
+class Limit(fields.Field[int]):
+    """A number of tasks in decimal digits."""
+
+    default_error_messages = {"invalid": f"Must be a whole number from 1 to {LIMIT_MAX}."}
+
+    def _deserialize(self, value: str, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
+        if not re.fullmatch("[1-9][0-9]{0,3}", value) or int(value) > LIMIT_MAX:
+            raise self.make_error("invalid")
+        return int(value)
+
+
+class Search(Text):
+    """Text to look for; empty means none."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        return super()._deserialize(value, attr, data, **kwargs) or None
+
+
+TRUE_FALSE = {"true": True, "false": False}
+
+
+class QuerySchema(Schema):
+    """No parameters."""
+
+    error_messages = {"unknown": "Unknown parameter."}
+
+
+class WhichSchema(QuerySchema):
+    """The tasks that a change of many is about."""
+
+    is_completed = Choice(TRUE_FALSE, required=True)
+
+
+class ListSchema(QuerySchema):
+    """The parameters of the list."""
+
+    is_completed = Choice(TRUE_FALSE)
+    q = Search(least=0, most=SEARCH_MAX, trim=True)
+    sort = Choice({sign + name: sign + name for name in SORTS for sign in ("", "-")})
+    limit = Limit()
+    cursor = fields.Raw()
+    include_total = Choice(TRUE_FALSE)
+
+
 NEW_TASK = TaskSchema()
 CHANGES = TaskSchema(partial=True)
+MARK = MarkSchema()
+NO_PARAMETERS = QuerySchema()
+WHICH = WhichSchema()
+LIST = ListSchema()

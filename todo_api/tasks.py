@@ -1,16 +1,41 @@
 """The tasks blueprint: one short view per route."""
 
+import re
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, Response, request
-from marshmallow import Schema
+from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from todo_api.auth import current_user_id, jwt_required
+from todo_api.conditional import parse, quoted
 from todo_api.config import MAX_BODY_BYTES
 from todo_api.errors import ApiError, error_response
-from todo_api.ownership import OwnedTasks, TaskForbidden, TaskLimitReached, TaskNotFound
-from todo_api.schemas import CHANGES, NEW_TASK, MalformedJSON, parse_object
+from todo_api.ownership import (
+    IdempotencyKeyReused,
+    OwnedTasks,
+    PreconditionFailed,
+    TaskForbidden,
+    TaskLimitReached,
+    TaskNotFound,
+    id_of,
+    version_of,
+)
+from todo_api.paging import InvalidCursor, Query
+from todo_api.schemas import (
+    CHANGES,
+    LIST,
+    MARK,
+    NEW_TASK,
+    NO_PARAMETERS,
+    WHICH,
+    MalformedJSON,
+    parse_object,
+    parse_query,
+)
+
+IDEMPOTENCY_KEY = re.compile("[!-+\\--~]{1,255}")  # visible ASCII but the comma
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 
@@ -18,37 +43,67 @@ blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 @blueprint.get("")
 @jwt_required
 def list_tasks() -> Response:
-    return json_response(own_tasks().list())
+    page = own_tasks().list(Query(**parameters(LIST)), unless=parse(request.headers.get("If-None-Match")))
+    if page.tasks is None:
+        return empty_response(304, page.tag)
+    response = json_response(page.tasks, tag=page.tag)
+    if page.next_cursor:
+        following = urlencode({**request.args.to_dict(), "cursor": page.next_cursor})
+        response.headers["Link"] = f'</api/tasks?{following}>; rel="next"'
+        response.headers["X-Next-Cursor"] = page.next_cursor
+    if page.total is not None:
+        response.headers["X-Total-Count"] = str(page.total)
+    return response
 
 
 @blueprint.post("")
 @jwt_required
 def create_task() -> Response:
-    task_id, task = own_tasks().create(**body(NEW_TASK))
-    response = json_response(task, 201)
-    response.headers["Location"] = f"/api/tasks/{task_id}"
+    fields = body(NEW_TASK)
+    parameters(NO_PARAMETERS)
+    task, replayed = own_tasks().create(**fields, key=idempotency_key())
+    response = task_response(task, 201)
+    response.headers["Location"] = f"/api/tasks/{id_of(task)}"
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
     return response
+
+
+@blueprint.patch("")
+@jwt_required
+def mark_tasks() -> Response:
+    mark = body(MARK)["is_completed"]
+    return json_response(f'{{"count": {own_tasks().mark_all(mark=mark, **parameters(WHICH))}}}')
+
+
+@blueprint.delete("")
+@jwt_required
+def delete_tasks() -> Response:
+    return json_response(f'{{"count": {own_tasks().delete_all(**parameters(WHICH))}}}')
 
 
 @blueprint.get("/<task_id>")
 @jwt_required
 def get_task(task_id: str) -> Response:
-    return json_response(own_tasks().get(task_id))
+    task = own_tasks().get(task_id)
+    known = parse(request.headers.get("If-None-Match"))
+    if known and known.match(version_of(task)):
+        return empty_response(304, version_of(task))
+    return task_response(task)
 
 
 @blueprint.route("/<task_id>", methods=["PUT", "PATCH"])
 @jwt_required
 def update_task(task_id: str) -> Response:
-    return json_response(own_tasks().update(task_id, body(CHANGES)))
+    changes = body(CHANGES)
+    return task_response(own_tasks().update(task_id, changes, if_match=parse(request.headers.get("If-Match"))))
 
 
 @blueprint.delete("/<task_id>")
 @jwt_required
 def delete_task(task_id: str) -> Response:
-    own_tasks().delete(task_id)
-    response = Response(status=204)
-    del response.headers["Content-Type"]
-    return response
+    own_tasks().delete(task_id, if_match=parse(request.headers.get("If-Match")))
+    return empty_response(204)
 
 
 def own_tasks() -> OwnedTasks:
@@ -73,8 +128,37 @@ def body(schema: Schema) -> dict[str, Any]:
     return fields
 
 
-def json_response(document: str, status: int = 200) -> Response:
-    return Response(document, status, mimetype="application/json")
+def parameters(schema: Schema) -> dict[str, Any]:
+    """Return the validated parameters of the query."""
+    found: dict[str, Any] = schema.load(parse_query(request.query_string))
+    return found
+
+
+def idempotency_key() -> str | None:
+    """Return the key of the header, None without one; a repeated header arrives joined by a comma."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise ValidationError(
+            {"Idempotency-Key": ["Must be one value of 1 to 255 visible ASCII characters, no comma."]}
+        )
+    return key
+
+
+def json_response(document: str, status: int = 200, tag: str | None = None) -> Response:
+    response = Response(document, status, mimetype="application/json")
+    if tag:
+        response.headers["ETag"] = quoted(tag)
+    return response
+
+
+def task_response(task: str, status: int = 200) -> Response:
+    return json_response(task, status, version_of(task))
+
+
+def empty_response(status: int, tag: str | None = None) -> Response:
+    response = json_response("", status, tag)
+    del response.headers["Content-Type"]
+    return response
 
 
 @blueprint.errorhandler(MalformedJSON)
@@ -95,6 +179,21 @@ def task_forbidden(_: TaskForbidden) -> Response:
 @blueprint.errorhandler(TaskLimitReached)
 def task_limit_reached(_: TaskLimitReached) -> Response:
     return error_response("TASK_LIMIT_REACHED")
+
+
+@blueprint.errorhandler(IdempotencyKeyReused)
+def idempotency_key_reused(_: IdempotencyKeyReused) -> Response:
+    return error_response("IDEMPOTENCY_KEY_REUSED")
+
+
+@blueprint.errorhandler(PreconditionFailed)
+def precondition_failed(_: PreconditionFailed) -> Response:
+    return error_response("PRECONDITION_FAILED")
+
+
+@blueprint.errorhandler(InvalidCursor)
+def invalid_cursor(_: InvalidCursor) -> Response:
+    return error_response("VALIDATION_ERROR", errors={"cursor": ["Is broken, or from a list with other parameters."]})
 
 
 def init_app(app: Flask) -> None:

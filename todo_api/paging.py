@@ -1,0 +1,94 @@
+"""What a list is asked for, and the cursor that leads from page to page."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import NamedTuple
+from uuid import UUID
+
+SCOPE_BYTES = 12
+ID_BYTES = 16
+LONGEST_TITLE_BYTES = 4 * 200
+
+
+class InvalidCursor(ValueError):
+    """The cursor is broken, another user's, or made under other parameters."""
+
+
+class Position(NamedTuple):
+    """Where a page ended: the sort value of its last task, as in the JSON, and that task's id."""
+
+    value: str
+    task_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """The parameters of a list; by default all tasks, newest first."""
+
+    is_completed: bool | None = None
+    q: str | None = None
+    sort: str = "-created_at"
+    limit: int | None = None
+    cursor: str | None = None
+    include_total: bool = False
+
+    @property
+    def column(self) -> str:
+        return self.sort.removeprefix("-")
+
+    @property
+    def descending(self) -> bool:
+        return self.sort.startswith("-")
+
+    def scope(self, user_id: str) -> bytes:
+        """Return a digest of the user and of the parameters that all pages of one walk share."""
+        shared = json.dumps([user_id, self.is_completed, self.q, self.sort])
+        return blake2b(shared.encode(), digest_size=SCOPE_BYTES).digest()
+
+    def cursor_after(self, position: Position, user_id: str) -> str:
+        """Return the cursor of the page that begins after `position`."""
+        return _encode(self.scope(user_id) + UUID(position.task_id).bytes + position.value.encode())
+
+    def start(self, user_id: str) -> Position | None:
+        """Return the position that the cursor holds, None without a cursor. Raises InvalidCursor."""
+        if self.cursor is None:
+            return None
+        raw = _decode(self.cursor)
+        scope, task_id, value = raw[:SCOPE_BYTES], raw[SCOPE_BYTES:][:ID_BYTES], raw[SCOPE_BYTES + ID_BYTES :]
+        try:
+            position = Position(value.decode(), str(UUID(bytes=task_id)))
+        except ValueError:
+            raise InvalidCursor from None
+        if scope != self.scope(user_id) or not self._may_be_value(position.value):
+            raise InvalidCursor
+        return position
+
+    def _may_be_value(self, text: str) -> bool:
+        """Tell whether a task could have this value: a database refuses to compare with any other."""
+        if self.column == "title":
+            return "\0" not in text and len(text.encode()) <= LONGEST_TITLE_BYTES
+        try:
+            return datetime.fromisoformat(text).isoformat(timespec="microseconds") == text.replace("Z", "+00:00")
+        except ValueError:
+            return False
+
+
+EVERYTHING = Query()
+
+
+def _encode(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> bytes:
+    """Return what was encoded; of the spellings that base64 tolerates, one is accepted."""
+    try:
+        raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except ValueError:
+        raise InvalidCursor from None
+    if _encode(raw) != cursor:
+        raise InvalidCursor
+    return raw
