@@ -35,16 +35,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conditional": set(),
     "paging": set(),
     "schemas": set(),
-    "errors": {"extensions"},
+    "database": {"watchdog"},
+    "errors": {"database"},
     "models": {"extensions"},
     "keys": set(),
     "auth": {"keys", "extensions", "errors", "observability"},
     "token_check": {"keys", "auth"},
     "watchdog": set(),
-    "ownership": {"extensions", "models", "conditional", "observability", "paging", "watchdog"},
+    "ownership": {"extensions", "models", "conditional", "database", "observability", "paging"},
     "tasks": ABOVE_TASKS,
     "health": {"extensions", "auth", "ownership", "observability"},
-    "cli": {"keys", "extensions", "models", "auth", "ownership", "token_check"},
+    "cli": {"keys", "database", "extensions", "models", "auth", "ownership", "token_check"},
     "__init__": ABOVE_TASKS | {"tasks", "health", "cli"},
 }
 
@@ -174,9 +175,15 @@ def test_the_reader_of_imports_sees_each_way_to_write_one(code: str, found: set[
 
 
 # config and keys import nothing of the house and so reach no table; a URL's `query` is none.
-@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"ownership", "extensions", "config", "keys"}))
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"ownership", "database", "extensions", "config", "keys"}))
 def test_the_database_is_asked_in_ownership_only(module: str) -> None:
     assert queries(MODULES[module]) == set()
+
+
+def test_the_database_module_runs_what_it_is_given_by_ownership_only() -> None:
+    assert not [text for text in texts(MODULES["database"]) if SQL.search(text)]
+    users = {module for module in MODULES if "Database(" in (PACKAGE / f"{module}.py").read_text(encoding="utf-8")}
+    assert users == {"ownership"}
 
 
 def test_the_extensions_say_nothing_to_the_database_but_pragmas() -> None:

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error
-from todo_api.extensions import db
 
 MISSING = "01a1fc99-ee71-72ec-b587-48e127eeb180"
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
@@ -91,15 +89,16 @@ def test_concealed_tasks_cannot_be_told_from_missing_ones(make_app: MakeApp, met
 def statements(app: Flask) -> Iterator[list[str]]:
     """Collect what is sent to the database."""
     seen: list[str] = []
+    database = app.extensions["ownership"].database
+    run = database.run
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
+    def noted(sql: str, *more: Any, **options: Any) -> Any:
+        seen.append(sql)
+        return run(sql, *more, **options)
 
-    with app.app_context():
-        engine = db.engines["autocommit"]
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "run", noted)
+        yield seen
 
 
 @pytest.mark.parametrize("conceal", ["true", "false"])

@@ -8,9 +8,9 @@ import click
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 from flask_jwt_extended import create_access_token
-from sqlalchemy.exc import DBAPIError
 
 from todo_api.auth import UNREADABLE, USER_ID, check, reason_of, trust
+from todo_api.database import DatabaseError
 from todo_api.extensions import db
 from todo_api.keys import KeysUnavailableError, UnknownKeyError
 from todo_api.models import Task, User
@@ -82,9 +82,8 @@ def user_delete(user: str, yes: bool) -> None:
         click.confirm(f"Delete {user!r} and all their tasks for good?", abort=True)
     try:
         found = OwnedTasks(user).delete_user()
-    except DBAPIError as error:
-        cause = str(error.orig).splitlines()[0]
-        raise click.ClickException(f"the database did not delete it (has flask db upgrade run?): {cause}") from None
+    except DatabaseError as error:
+        raise click.ClickException(f"the database did not delete it (has flask db upgrade run?): {error}") from None
     if not found:
         raise click.ClickException(f"there is no user {user!r}")
     click.echo(f"Deleted {user!r} and all their tasks.")

@@ -5,12 +5,11 @@ from typing import Any
 
 from flask import Flask, Response, current_app, json, request
 from marshmallow import ValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
+from todo_api.database import DatabaseUnavailable
+
 RETRY_AFTER_SECONDS = 2
-READ_ONLY_TRANSACTION = "25006"  # a failover left us with a standby
 
 # error_code: status, detail for a person
 ERRORS = {
@@ -77,14 +76,9 @@ def http_error(error: HTTPException) -> Response:
     return response
 
 
-def database_error(error: SQLAlchemyError) -> Response:
-    """Answer 503 when the database is away, too slow or has no connection left; 500 for everything else."""
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    read_only = getattr(getattr(error, "orig", None), "pgcode", None) == READ_ONLY_TRANSACTION
-    if lost or read_only or isinstance(error, OperationalError | InterfaceError | PoolTimeout):
-        current_app.logger.error("database unavailable: %s", " ".join(str(getattr(error, "orig", error)).split()))
-        return error_response("DATABASE_UNAVAILABLE")
-    return unexpected_error(error)
+def database_unavailable(error: DatabaseUnavailable) -> Response:
+    current_app.logger.error("database unavailable: %s", error)
+    return error_response("DATABASE_UNAVAILABLE")
 
 
 def unexpected_error(error: Exception) -> Response:
@@ -97,5 +91,5 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(ApiError, api_error)
     app.register_error_handler(ValidationError, validation_error)
     app.register_error_handler(HTTPException, http_error)
-    app.register_error_handler(SQLAlchemyError, database_error)
+    app.register_error_handler(DatabaseUnavailable, database_unavailable)
     app.register_error_handler(Exception, unexpected_error)

@@ -7,26 +7,22 @@ row. Tasks come out as the JSON text that the API answers with: the database wri
 
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 from typing import Any, NamedTuple
 
 from flask import Flask, current_app
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from todo_api.conditional import Tags
+from todo_api.database import ConstraintViolated, Database
 from todo_api.extensions import db
 from todo_api.models import RFC3339, new_task_id
 from todo_api.paging import EVERYTHING, Position, Query
-from todo_api.watchdog import Watchdog
 
 UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-AT_ONCE_SECONDS = 1  # a connection that died earlier shows it at once; one that hung is not worth a second wait
 FOREIGN_KEY_VIOLATION = "23503"
+UNIQUE_VIOLATION = "23505"
 
 # What the two databases say differently: the version of a task as text, JSON, the time now, an id as a value, the next
 # version, the order of titles by code point, lower case, the place of a text in another.
@@ -81,6 +77,9 @@ MARK_ALL = """UPDATE tasks SET is_completed = %(mark)s, updated_at = {next_versi
 DELETE_ALL = "DELETE FROM tasks WHERE user_id = %(user_id)s AND is_completed = %(is_completed)s RETURNING 1"
 DELETE_USER = "DELETE FROM users WHERE id = %(user_id)s RETURNING id"
 
+# A repeat of these after a lost connection is harmless: an id or key made beforehand tells that it is one.
+REPEATABLE_WRITES = {CREATE, CREATE_USER}
+
 # Parts of the statements above.
 IF_MATCH = " AND {position}(%(versions)s, ' ' || {version} || ' ') > 0"
 IS_COMPLETED = " AND is_completed = %(is_completed)s"
@@ -131,7 +130,7 @@ class OwnedTasks:
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
-        self._database: Database = current_app.extensions["ownership"]
+        self._statements: Statements = current_app.extensions["ownership"]
 
     def list(self, query: Query = EVERYTHING, unless: Tags | None = None) -> Page:
         """Return the tasks that the query asks for, without them when their tag is among those of `unless`.
@@ -155,15 +154,26 @@ class OwnedTasks:
         body = {"title": title, "description": description, "is_completed": is_completed}
         once = {"key": key, "digest": sha256(json.dumps(body).encode()).digest() if key else None}
         task_id = new_task_id()
-        while not (created := self._run(CREATE, id=task_id, **body, **once)):
+        while not (created := self._insert({"id": task_id, **body, **once})):
             if key and (made_before := self._run(MADE_BEFORE, **once)):
                 if made_before[0] is None:
                     raise IdempotencyKeyReused
-                return Created(made_before[0], replayed=True)
+                return Created(made_before[0], replayed=id_of(made_before[0]) != task_id)
             known = not self._run(CREATE_USER)  # else this is the user's first task
             if known and self._run(FULL):
                 raise TaskLimitReached
         return Created(created[0], replayed=False)
+
+    def _insert(self, task: Mapping[str, Any]) -> Sequence[str]:
+        """Return the new task, or nothing: the user is unknown or has too many tasks, or the key is taken."""
+        try:
+            return self._run(CREATE, **task)
+        except ConstraintViolated as error:
+            if error.code == FOREIGN_KEY_VIOLATION:
+                return []  # the user was deleted in this very moment
+            if error.code == UNIQUE_VIOLATION:  # the connection was lost after the task had been stored
+                return self._run(fill(GET, if_match=""), id=task["id"])
+            raise
 
     def get(self, task_id: str) -> str:
         """Return the task as JSON. Raises TaskNotFound, TaskForbidden."""
@@ -205,8 +215,8 @@ class OwnedTasks:
             return found[0]
         if condition and self._run(fill(GET, if_match=""), id=values["id"]):
             raise PreconditionFailed
-        exists = self._database.run(EXISTS, {"id": values["id"]})
-        raise TaskForbidden if exists and not self._database.conceal else TaskNotFound
+        exists = self._statements.run(EXISTS, {"id": values["id"]})
+        raise TaskForbidden if exists and not self._statements.conceal else TaskNotFound
 
     def _count(self, query: Query) -> int:
         statement = fill(COUNT, filters=filters_of(query))
@@ -242,7 +252,7 @@ class OwnedTasks:
 
     def _run(self, statement: str, **values: Any) -> Sequence[str]:
         values["user_id"] = self.user_id
-        return self._database.run(statement, values)
+        return self._statements.run(statement, values)
 
 
 def id_of(task: str) -> str:
@@ -266,19 +276,17 @@ def fill(template: str, **parts: str) -> str:
     return template
 
 
-class Database:
-    """Runs the statements above on the database in use, each as a transaction of its own."""
+class Statements:
+    """The statements above in the words of the database in use, and the settings that they depend on."""
 
-    def __init__(self, engine: Engine, *, max_tasks: int, conceal: bool, timeout_seconds: int) -> None:
+    def __init__(self, database: Database, *, max_tasks: int, conceal: bool, timeout_seconds: int) -> None:
+        self.database = database
         self.conceal = conceal
-        self._engine = engine
-        self._watchdog = Watchdog(timeout_seconds + 1)  # after the server's own limit
-        self._sqlite = engine.dialect.name == "sqlite"
         # A limit on the statement alone, in the same message: no round trip, and a pooler in transaction mode keeps
         # nothing of it. SQLite waits for its lock as long as the connection was told to.
-        self._prefix = "" if self._sqlite else f"SET LOCAL statement_timeout = {timeout_seconds * 1000}; "
+        self._prefix = "" if database.is_sqlite else f"SET LOCAL statement_timeout = {timeout_seconds * 1000}; "
         self._dialect = {
-            **(SQLITE if self._sqlite else POSTGRESQL),
+            **(SQLITE if database.is_sqlite else POSTGRESQL),
             "room": ROOM.format(max_tasks=max_tasks) if max_tasks else "",
             "full": f"LIMIT 1 OFFSET {max_tasks - 1}" if max_tasks else "LIMIT 0",
         }
@@ -288,43 +296,25 @@ class Database:
         """Return the statement as the driver takes it; each is made once, and there are some hundred at most."""
         if statement not in self._sql:
             sql = self._prefix + statement.format_map(self._dialect)
-            self._sql[statement] = re.sub(r"%\((\w+)\)s", r":\1", sql) if self._sqlite else sql
+            self._sql[statement] = re.sub(r"%\((\w+)\)s", r":\1", sql) if self.database.is_sqlite else sql
         return self._sql[statement]
 
     def run(self, statement: str, values: dict[str, Any]) -> Sequence[str]:
-        """Run one statement and return the first column of its rows.
-
-        A look is repeated once when its connection turns out to be dead: the pool drops them all at the first.
-        """
-        began = time.monotonic()
-        try:
-            return self._execute(statement, values)
-        except IntegrityError as error:
-            if statement == CREATE and getattr(error.orig, "pgcode", None) == FOREIGN_KEY_VIOLATION:
-                return []  # the user was deleted in this very moment
-            raise
-        except DBAPIError as error:
-            dead = error.connection_invalidated and time.monotonic() - began < AT_ONCE_SECONDS
-            if not (dead and "RETURNING" not in statement):
-                raise
-        return self._execute(statement, values)
-
-    def _execute(self, statement: str, values: dict[str, Any]) -> Sequence[str]:
-        if self._sqlite:
+        """Run one statement and return the first column of its rows. Raises DatabaseError."""
+        if self.database.is_sqlite:
             values["now"] = datetime.now(UTC).strftime(RFC3339)
-        with self._engine.connect() as connection:
-            wire = connection.connection.dbapi_connection
-            with nullcontext() if self._sqlite else self._watchdog.over(wire):
-                return [row[0] for row in connection.exec_driver_sql(self.sql(statement), values)]
+        repeatable = statement in REPEATABLE_WRITES or "RETURNING" not in statement
+        return self.database.run(self.sql(statement), values, repeatable=repeatable)
 
 
 def init_app(app: Flask) -> None:
     """Bind the statements to the application's database."""
+    timeout_seconds = app.config["DB_STATEMENT_TIMEOUT"]
     with app.app_context():
-        engine = db.engines["autocommit"]
-    app.extensions["ownership"] = Database(
-        engine,
+        database = Database(db.engines["autocommit"], timeout_seconds + 1)  # the server's own limit comes first
+    app.extensions["ownership"] = Statements(
+        database,
         max_tasks=app.config["MAX_TASKS_PER_USER"],
         conceal=app.config["CONCEAL_FOREIGN_TASKS"],
-        timeout_seconds=app.config["DB_STATEMENT_TIMEOUT"],
+        timeout_seconds=timeout_seconds,
     )
