@@ -2,7 +2,7 @@
 
 import logging
 import re
-from uuid import uuid4
+from secrets import token_hex
 
 from flask import Flask, Response, g, has_request_context, request
 
@@ -18,7 +18,7 @@ def request_id() -> str:
     """Return the client's X-Request-ID when it is well formed, else one made for this request."""
     if "request_id" not in g:
         sent = request.headers.get("X-Request-ID", "")
-        g.request_id = sent if CLIENT_ID.fullmatch(sent) else uuid4().hex
+        g.request_id = sent if CLIENT_ID.fullmatch(sent) else token_hex(16)
     return str(g.request_id)
 
 

@@ -62,8 +62,8 @@ EXISTS = "SELECT 1 FROM tasks WHERE id = %(id)s"
 CREATE = """INSERT INTO tasks (user_id, id, title, description, is_completed, created_at, updated_at,
         idempotency_key, idempotency_digest)
     SELECT users.id, {id}, %(title)s, %(description)s, %(is_completed)s, {now}, {now}, %(key)s, %(digest)s
-    FROM users WHERE users.id = %(user_id)s {room}
-    ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING {task}"""
+    FROM users WHERE users.id = %(user_id)s {room}{once} RETURNING {task}"""
+ONCE = " ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
 ROOM = "AND (SELECT count(*) FROM tasks WHERE user_id = %(user_id)s) < {max_tasks}"
 FULL = "SELECT id FROM tasks WHERE user_id = %(user_id)s {full}"
 MADE_BEFORE = """SELECT CASE WHEN idempotency_digest = %(digest)s THEN {task} END
@@ -77,8 +77,10 @@ MARK_ALL = """UPDATE tasks SET is_completed = %(mark)s, updated_at = {next_versi
 DELETE_ALL = "DELETE FROM tasks WHERE user_id = %(user_id)s AND is_completed = %(is_completed)s RETURNING 1"
 DELETE_USER = "DELETE FROM users WHERE id = %(user_id)s RETURNING id"
 
+CREATE_ONCE = CREATE.replace("{once}", ONCE)
+
 # A repeat of these after a lost connection is harmless: an id or key made beforehand tells that it is one.
-REPEATABLE_WRITES = {CREATE, CREATE_USER}
+REPEATABLE_WRITES = {CREATE, CREATE_ONCE, CREATE_USER}
 
 # Parts of the statements above.
 IF_MATCH = " AND {position}(%(versions)s, ' ' || {version} || ' ') > 0"
@@ -167,7 +169,7 @@ class OwnedTasks:
     def _insert(self, task: Mapping[str, Any]) -> Sequence[str]:
         """Return the new task, or nothing: the user is unknown or has too many tasks, or the key is taken."""
         try:
-            return self._run(CREATE, **task)
+            return self._run(CREATE_ONCE if task["key"] else CREATE, **task)
         except ConstraintViolated as error:
             if error.code == FOREIGN_KEY_VIOLATION:
                 return []  # the user was deleted in this very moment
@@ -287,6 +289,7 @@ class Statements:
         self._prefix = "" if database.is_sqlite else f"SET LOCAL statement_timeout = {timeout_seconds * 1000}; "
         self._dialect = {
             **(SQLITE if database.is_sqlite else POSTGRESQL),
+            "once": "",
             "room": ROOM.format(max_tasks=max_tasks) if max_tasks else "",
             "full": f"LIMIT 1 OFFSET {max_tasks - 1}" if max_tasks else "LIMIT 0",
         }

@@ -1,0 +1,127 @@
+"""A gunicorn worker whose threads wait for requests themselves.
+
+In gunicorn's own threaded worker one thread waits and hands each request to another, and back when it is answered:
+futures, a pipe, two wake-ups. Here any idle thread takes the next readable connection from one epoll set and answers
+it. Reading, parsing and answering a request stay gunicorn's own (`ThreadWorker.handle`).
+"""
+
+import os
+import select
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.workers.base import Worker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+
+TICK_SECONDS = 1.0
+STOPPING_TICK_SECONDS = 0.05
+ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT  # of the waiting threads one gets the connection
+
+
+class PollingWorker(ThreadWorker):  # type: ignore[misc]
+    """Serves with `threads` threads, each of which polls; the main thread keeps time.
+
+    Leans on gunicorn as it was in 27.0.1.
+    """
+
+    alive: bool
+    _accepting: bool
+
+    def init_process(self) -> None:
+        self.epoll = select.epoll()
+        self.listeners = {listener.fileno(): listener for listener in self.sockets}
+        self.connections: set[TConn] = set()
+        self.accept_lock = threading.Lock()
+        # Idle connections by descriptor, the longest idle first. Who takes one out owns it.
+        self.keepalived_conns: dict[int, TConn] = {}
+        Worker.init_process(self)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        Worker.handle_exit(self, sig, frame)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        Worker.handle_quit(self, sig, frame)
+
+    def run(self) -> None:
+        for number in range(self.cfg.threads):
+            threading.Thread(target=self._serve, name=f"serve-{number}", daemon=True).start()
+        while self.alive and self.is_parent_alive():
+            self._accept_if(len(self.connections) < self.worker_connections)
+            self._tick(TICK_SECONDS)
+        self.alive = False
+        self._accept_if(False)
+        # A request that is on its way is still answered, with "Connection: close".
+        stopped = time.monotonic()
+        for connection in list(self.keepalived_conns.values()):
+            connection.timeout = min(connection.timeout, stopped + STOP_KEEPALIVE_LINGER)
+        while self.connections and time.monotonic() - stopped < self.cfg.graceful_timeout:
+            self._tick(STOPPING_TICK_SECONDS)
+
+    def _accept_if(self, enabled: bool) -> None:
+        with self.accept_lock:
+            if enabled == self._accepting:
+                return
+            for descriptor, listener in self.listeners.items():
+                if enabled:
+                    listener.setblocking(False)
+                    self.epoll.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+                else:
+                    self.epoll.unregister(descriptor)
+            self._accepting = enabled
+
+    def _tick(self, seconds: float) -> None:
+        """Tell the arbiter that the worker lives, wait or be woken by a signal, and close what idled too long."""
+        self.notify()
+        if select.select([self.PIPE[0]], [], [], seconds)[0]:
+            os.read(self.PIPE[0], 4096)
+        now = time.monotonic()
+        for descriptor, connection in list(self.keepalived_conns.items()):
+            if connection.timeout > now:
+                break
+            if self.keepalived_conns.pop(descriptor, None):
+                self._close(connection)
+
+    def _serve(self) -> None:
+        while True:
+            with suppress(InterruptedError):
+                for descriptor, _ in self.epoll.poll(maxevents=1):
+                    if descriptor in self.listeners:
+                        self._accept(self.listeners[descriptor])
+                    elif connection := self.keepalived_conns.pop(descriptor, None):
+                        self._answer(connection)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, address = listener.accept()
+        except OSError:  # another thread or worker was faster, or the client has gone
+            return
+        connection = TConn(self.cfg, client, address, listener.getsockname())
+        connection.data_ready = True  # it is handled only once it is readable
+        self.connections.add(connection)
+        if len(self.connections) >= self.worker_connections:
+            self._accept_if(False)
+        self._wait(connection, self.epoll.register)
+
+    def _answer(self, connection: TConn) -> None:
+        try:
+            while self.handle(connection):
+                if not connection.parser.unreader.buf.getvalue():  # else the next request has been read already
+                    self._wait(connection, self.epoll.modify)
+                    return
+        except BaseException:  # whatever it is, the thread goes on
+            self.log.exception("Error handling a connection")
+        self._close(connection, graceful=True)
+
+    def _wait(self, connection: TConn, put: Any) -> None:
+        """Let whichever thread is free take the connection when it is readable."""
+        connection.set_timeout()
+        descriptor = connection.sock.fileno()
+        self.keepalived_conns[descriptor] = connection
+        put(descriptor, ONCE)
+
+    def _close(self, connection: TConn, graceful: bool = False) -> None:
+        self.connections.discard(connection)
+        connection.close(graceful)
