@@ -1,7 +1,7 @@
 """`make bench-growth`: what a request costs as the table grows, with the plans; what a list costs as it grows.
 
-Cost is processor time, of all of gunicorn and of its connections to PostgreSQL: unlike a wait, it says the same on a busy
-machine and hides nothing behind the disk. The sizes take turns, so that what disturbs one disturbs all.
+Cost is processor time, of all of gunicorn and of its connections to PostgreSQL: unlike a wait, it says the same on a
+busy machine and hides nothing behind the disk. The sizes take turns, so that what disturbs one disturbs all.
 """
 
 import argparse
@@ -9,8 +9,6 @@ import json
 import os
 import random
 import re
-import signal
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,68 +18,72 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sqlalchemy import URL, Connection, NullPool, create_engine, event, make_url
+from sqlalchemy import Connection, NullPool, create_engine, event, make_url
 
 from bench import report, service
 from bench.report import Row
-from tests.programs import ROOT, Program
+from bench.service import TASKS
+from tests.programs import ROOT
 from todo_api import create_app
 from todo_api.extensions import db
 from todo_api.models import new_task_id
 
-TASKS = "/api/tasks"
-SIZES = (10_000, 100_000, 2_000_000)
+SMALLEST, *_, LARGEST = SIZES = (10_000, 100_000, 2_000_000)
 TASKS_EACH = 100
-CALLERS = 100  # as many at each size, spread over the table: else the checks of tokens would be counted
+CALLERS = 100  # as many at each size, spread over the table: else the first sight of each token would be counted
 LISTS = (10, 100, 1000, 10_000)
-MOST = 1.3
 REQUESTS = 100  # of one operation at one size in one round
-CROWD = 8  # connections: all the threads of the workers
+MOST = 1.3
 # Users take turns, so that a page of one user's tasks lies scattered over the table; ids are UUIDs of version 7.
-FILL = """INSERT INTO tasks (user_id, id, title, description, is_completed, created_at, updated_at)
+FILL = """INSERT INTO users (id, created_at)
+    SELECT %(prefix)s || n, now() FROM generate_series(0, %(users)s - 1) n;
+INSERT INTO tasks (user_id, id, title, description, is_completed, created_at, updated_at)
     SELECT %(prefix)s || n %% %(users)s, (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0')
             || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
         'Task number ' || n, repeat('Two litres. ', 8), n %% 3 = 0, at, at
     FROM generate_series(0, %(tasks)s - 1) n, LATERAL (SELECT now() - (%(tasks)s - n) * interval '1 s') AS t (at)"""
-FILL_USERS = "INSERT INTO users (id, created_at) SELECT %(prefix)s || n, now() FROM generate_series(0, %(users)s - 1) n"
 CONNECTIONS = """SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
 
 Request = tuple[str, str, Any]
+OPERATIONS: dict[str, Callable[[str], Request]] = {
+    "get": lambda task_id: ("GET", f"{TASKS}/{task_id}", None),
+    "page of 50": lambda _: ("GET", f"{TASKS}?limit=50", None),
+    "create": lambda _: ("POST", TASKS, {"title": "Buy milk", "description": "Two litres. " * 8}),
+    "update": lambda task_id: ("PATCH", f"{TASKS}/{task_id}", {"is_completed": random.random() < 0.5}),
+}
+Costs = dict[str, dict[int, list[float]]]  # by operation, size and round
 
 
 class Stand:
     """The service on a table of one size, and those who call it."""
 
     def __init__(self, stack: ExitStack, server: str, size: int) -> None:
+        print(f"Filling a table with {size:,} tasks ...", flush=True)
         self.size = size
-        say(f"Filling a table with {size:,} tasks ...")
-        url = make_url(server).set(drivername="postgresql+psycopg2", database=f"growth_{size}")
-        with _connect(url.set(database="postgres")) as admin:
-            admin.exec_driver_sql(f"CREATE DATABASE {url.database}")
-        self.database_url = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        address, self.program = stack.enter_context(service.started(self.database_url))
-        self.address, self.client = address, service.Client(address)
-        self.database = stack.enter_context(_connect(url))
+        admin = _connect(server)
+        admin.exec_driver_sql(f"CREATE DATABASE growth_{size}")
+        admin.close()
+        self.database_url = make_url(server).set(database=f"growth_{size}").render_as_string(hide_password=False)
+        self.url, self.program = stack.enter_context(service.started(self.database_url))
+        self.database = stack.enter_context(_connect(self.database_url))
         users = size // TASKS_EACH
         self.fill("user-", users, size)
-        if size == max(SIZES):
-            for length in LISTS:
-                self.fill(f"list-{length}-", 1, length)
+        for length in LISTS:
+            self.fill(f"list-{length}-", 1, length if size == LARGEST else 1)
         self.database.exec_driver_sql("VACUUM ANALYZE")
-        self.tokens = {user: service.token(user) for user in (f"user-{n * users // CALLERS}" for n in range(CALLERS))}
-        self.tasks = {
-            user: [task["id"] for task in json.loads(self.client("GET", TASKS, bearer))]
-            for user, bearer in self.tokens.items()
-        }
+        self.client = service.Client(self.url)
+        self.callers: list[tuple[str, list[str]]] = []
+        for number in range(CALLERS):
+            bearer = service.token(f"user-{number * users // CALLERS}")
+            self.callers.append((bearer, [task["id"] for task in json.loads(self.client("GET", TASKS, bearer))]))
 
     def fill(self, prefix: str, users: int, tasks: int) -> None:
-        for statement in (FILL_USERS, FILL):
-            self.database.exec_driver_sql(statement, {"prefix": prefix, "users": users, "tasks": tasks})
+        self.database.exec_driver_sql(FILL, {"prefix": prefix, "users": users, "tasks": tasks})
 
-    def a_task(self, chance: random.Random) -> tuple[str, str]:
-        user = chance.choice([*self.tokens])
-        return user, chance.choice(self.tasks[user])
+    def pick(self, chance: random.Random, operation: Callable[[str], Request]) -> tuple[str, Request]:
+        bearer, task_ids = chance.choice(self.callers)
+        return bearer, operation(chance.choice(task_ids))
 
     def gunicorn(self) -> list[int]:
         """Return the processes of its group."""
@@ -101,196 +103,144 @@ class Stand:
             self.client(method, path, bearer, body)
         return (self.processor_seconds() - before) / len(requests) * 1e6
 
-
-OPERATIONS: dict[str, Callable[[str], Request]] = {
-    "get": lambda task_id: ("GET", f"{TASKS}/{task_id}", None),
-    "page of 50": lambda _: ("GET", f"{TASKS}?limit=50", None),
-    "create": lambda _: ("POST", TASKS, {"title": "Buy milk", "description": "Two litres. " * 8}),
-    "update": lambda task_id: ("PATCH", f"{TASKS}/{task_id}", {"is_completed": int(task_id[-1], 16) % 2 == 0}),
-}
+    def peak(self) -> float:
+        """Return the most memory that one process of gunicorn ever held, in MiB."""
+        statuses = (Path(f"/proc/{pid}/status").read_text() for pid in self.gunicorn())
+        return max(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) for status in statuses) / 1024
 
 
 def main() -> int:
-    options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave as on Ctrl-C: nothing stays behind
+    parser = argparse.ArgumentParser(prog="bench.growth")
+    parser.add_argument("--rounds", type=int, default=20, help="in which the sizes take turns (20)")
+    parser.add_argument("--out", type=Path, default=ROOT / "instance" / "bench-growth.json")
+    options = parser.parse_args()
     where = report.machine()
-    service.use_own_secret()
     with ExitStack() as stack:
         server = stack.enter_context(service.database())
         stands = [Stand(stack, server, size) for size in SIZES]
         costs = compare(stands, options.rounds)
-        plans = {stand.size: explain(stand) for stand in stands}
-        lists = measure_lists(stands[-1])
-        memory = measure_memory(stands[-1])
-    show_plans(plans)
-    rows = [*growth_rows(costs), *plan_rows(plans[max(SIZES)]), *list_rows(lists), *memory_rows(memory)]
-    details = {"cost_us": costs, "plans": plans, "lists": lists, "worker_mib": memory}
+        plans = {stand.size: plans_of(stand) for stand in stands}
+        lists = {length: list_cost(stands[-1], length) for length in LISTS}
+        memory = peaks(stands[-1])
+    show(plans)
+    rows = [*growth_rows(costs), *list_rows(lists), memory_row(*memory)]
+    scans = sum("Seq Scan" in line for lines in plans[LARGEST].values() for line in lines)
+    rows.append(Row(f"plans at {LARGEST:,} tasks that read a whole table", scans, 0))
+    details = {"cost_us": costs, "plans": plans, "lists_us_and_bytes": lists, "peaks_mib": memory}
     return report.publish(rows, where, details, options.out)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench.growth")
-    parser.add_argument("--rounds", type=int, default=20, help="in which the sizes take turns (20)")
-    parser.add_argument("--out", type=Path, default=ROOT / "instance" / "bench-growth.json")
-    return parser.parse_args()
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def compare(stands: list[Stand], rounds: int) -> dict[str, dict[int, list[float]]]:
-    """Return the cost of each operation at each size, round by round; the first round warms up and is left out."""
-    costs: dict[str, dict[int, list[float]]] = {name: {stand.size: [] for stand in stands} for name in OPERATIONS}
+def compare(stands: list[Stand], rounds: int) -> Costs:
+    """Return the cost of each operation at each size; the first round warms up and is left out."""
+    costs: Costs = {name: {stand.size: [] for stand in stands} for name in OPERATIONS}
     for number in range(rounds + 1):
-        say(f"Round {number} of {rounds} ...")
+        print(f"Round {number} of {rounds} ...", flush=True)
         for name, operation in OPERATIONS.items():
-            for stand in stands[number % 3 :] + stands[: number % 3]:
+            for stand in random.sample(stands, len(stands)):
                 chance = random.Random(number)
-                picked = [stand.a_task(chance) for _ in range(REQUESTS)]
-                cost = stand.cost([(stand.tokens[user], operation(task_id)) for user, task_id in picked])
-                if number:
-                    costs[name][stand.size].append(cost)
+                cost = stand.cost([stand.pick(chance, operation) for _ in range(REQUESTS)])
+                costs[name][stand.size] += [cost] if number else []
     return costs
 
 
-def explain(stand: Stand) -> dict[str, list[str]]:
-    """Return the plans of the very statements that the operations run."""
-    secret = os.environ["BETTER_AUTH_SECRET"]
-    app = create_app(
-        {
-            "ENVIRONMENT": "production",
-            "DATABASE_URL": stand.database_url,
-            "BETTER_AUTH_SECRET": secret,
-            "LOG_LEVEL": "ERROR",
-        }
-    )
-    run: list[tuple[str, Any]] = []
-    plans = {}
-    with app.app_context():
-        engine = db.engines["autocommit"]
-        event.listen(engine, "before_cursor_execute", lambda *seen: run.append((seen[2], seen[3])))
-    user, task_id = stand.a_task(random.Random(0))
-    for name, operation in OPERATIONS.items():
-        run.clear()
-        method, path, body = operation(task_id)
-        answer = app.test_client().open(
-            path, method=method, json=body, headers={"Authorization": f"Bearer {stand.tokens[user]}"}
-        )
-        if answer.status_code >= 300 or not run:
-            raise SystemExit(f"{name}: {answer.text}")
-        plans[name] = [line for statement, values in run for line in plan(stand.database, statement, values)]
-    with app.app_context():
-        engine.dispose()
-    return plans
-
-
-def plan(database: Connection, statement: str, values: Any) -> list[str]:
-    bare = re.sub(r"^SET LOCAL [^;]*; ", "", statement)
-    analyzed = f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) {bare}"
-    values = {**values, "id": new_task_id()} if "INSERT" in bare else values  # the task itself is there by now
-    database.exec_driver_sql("BEGIN")
-    lines = [row[0] for row in database.exec_driver_sql(analyzed, values)]
-    database.exec_driver_sql("ROLLBACK")
-    return lines
-
-
-def show_plans(plans: dict[int, dict[str, list[str]]]) -> None:
-    largest = max(plans)
-    for name, lines in plans[largest].items():
-        same = [f"{size:,}" for size in plans if size != largest and shape(plans[size][name]) == shape(lines)]
-        say(f"\n{name} at {largest:,} tasks (the same plan at {' and '.join(same) or 'no other size'}):")
-        say("\n".join(f"  {line}" for line in lines))
-
-
-def shape(lines: list[str]) -> list[str]:
-    """Return a plan without what depends on this very run."""
-    return [re.sub(r"\(actual .*|'.*'|: \d+.*", "", line) for line in lines]
-
-
-def plan_rows(plans: dict[str, list[str]]) -> list[Row]:
-    scans = sum("Seq Scan" in line for lines in plans.values() for line in lines)
-    return [Row(f"plans that read a whole table, {max(SIZES):,} tasks", scans, 0, "")]
-
-
-def growth_rows(costs: dict[str, dict[int, list[float]]]) -> list[Row]:
-    """Compare within each round, then take the median: a disturbance of one round is outvoted."""
+def growth_rows(costs: Costs) -> list[Row]:
+    """Compare within each round, then take the median: what disturbed one round is outvoted."""
     rows = []
     for name, by_size in costs.items():
-        smallest = by_size[min(by_size)]
-        for size in sorted(by_size)[1:]:
-            ratio = median(cost / least for cost, least in zip(by_size[size], smallest, strict=True))
-            middle = f"{median(smallest):.0f} → {median(by_size[size]):.0f} µs"
-            rows.append(Row(f"{name}, {size:,} tasks : {min(by_size):,} ({middle})", ratio, MOST, "x"))
+        for size in SIZES[1:]:
+            ratio = median(cost / least for cost, least in zip(by_size[size], by_size[SMALLEST], strict=True))
+            figures = f"{median(by_size[size]):.0f} : {median(by_size[SMALLEST]):.0f} µs"
+            rows.append(Row(f"{name}, {size:,} : {SMALLEST:,} tasks ({figures})", ratio, MOST, "x"))
     return rows
 
 
-def measure_lists(stand: Stand) -> dict[int, dict[str, float]]:
-    """Return time and bytes of whole lists, by the tasks in them."""
-    seen = {}
-    for length in LISTS:
-        say(f"Listing {length:,} tasks at once ...")
-        bearer = service.token(f"list-{length}-0")
-        size = len(stand.client("GET", TASKS, bearer))
-        times = []
-        repeats = max(10, 1000 // length)
-        cost = median(stand.cost([(bearer, ("GET", TASKS, None))] * repeats) for _ in range(5))
-        for _ in range(20):
-            began = time.perf_counter()
-            stand.client("GET", TASKS, bearer)
-            times.append((time.perf_counter() - began) * 1000)
-        seen[length] = {"bytes": size, "p50_ms": median(times), "cost_us": cost}
-    return seen
+def plans_of(stand: Stand) -> dict[str, list[str]]:
+    """Return the plans of the very statements that the operations run."""
+    secret = os.environ[service.SECRET]
+    app = create_app({"LOG_LEVEL": "ERROR", "DATABASE_URL": stand.database_url, service.SECRET: secret})
+    with app.app_context():
+        engine = db.engines["autocommit"]
+    ran: list[tuple[str, Any]] = []
+    event.listen(engine, "before_cursor_execute", lambda *seen: ran.append((seen[2], seen[3])))
+    plans = {}
+    for name, operation in OPERATIONS.items():
+        ran.clear()
+        bearer, (method, path, body) = stand.pick(random.Random(0), operation)
+        app.test_client().open(path, method=method, json=body, headers={"Authorization": f"Bearer {bearer}"})
+        plans[name] = [line for statement, values in ran for line in explain(stand.database, statement, values)]
+    engine.dispose()
+    return plans
 
 
-def list_rows(lists: dict[int, dict[str, float]]) -> list[Row]:
-    """Per task a longer list must not cost more than a shorter one."""
+def explain(database: Connection, statement: str, values: Any) -> list[str]:
+    bare = re.sub(r"^SET LOCAL [^;]*; ", "", statement)
+    values = {**values, "id": new_task_id()} if "INSERT" in bare else values  # the task itself is there by now
+    database.exec_driver_sql("BEGIN")
+    lines = database.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) {bare}", values)
+    plan = [row[0] for row in lines]
+    database.exec_driver_sql("ROLLBACK")
+    return plan
+
+
+def show(plans: dict[int, dict[str, list[str]]]) -> None:
+    """Print the plans at the largest size, and those of other sizes that differ in more than their numbers."""
+
+    def shape(lines: list[str]) -> list[str]:
+        return [re.sub(r"\(actual .*|'.*'|: \d+.*", "", line) for line in lines]
+
+    for name, largest in plans[LARGEST].items():
+        for size in sorted(plans, reverse=True):
+            if size == LARGEST or shape(plans[size][name]) != shape(largest):
+                print(f"\nPlan of {name} at {size:,} tasks:", *plans[size][name], sep="\n  ")
+            else:
+                print(f"At {size:,} tasks: the same.")
+
+
+def list_cost(stand: Stand, length: int) -> tuple[float, int]:
+    """Return microseconds and bytes of a whole list."""
+    print(f"Listing {length:,} tasks ...", flush=True)
+    bearer = service.token(f"list-{length}-0")
+    size = len(stand.client("GET", TASKS, bearer))
+    return median(stand.cost([(bearer, ("GET", TASKS, None))] * 20) for _ in range(7)), size
+
+
+def list_rows(lists: dict[int, tuple[float, int]]) -> list[Row]:
+    """Linear or better: no task of a longer list costs more than one of a shorter."""
     rows = []
     for shorter, longer in pairwise(LISTS):
-        ratio = lists[longer]["cost_us"] / longer / (lists[shorter]["cost_us"] / shorter)
-        figures = f"{lists[longer]['p50_ms']:.1f} ms, {lists[longer]['bytes']:,} bytes"
+        ratio = lists[longer][0] / longer / (lists[shorter][0] / shorter)
+        figures = f"{lists[longer][0] / 1000:.1f} ms, {lists[longer][1]:,} bytes"
         rows.append(Row(f"list of {longer:,} : {shorter:,}, per task ({figures})", ratio, MOST, "x"))
     return rows
 
 
-def measure_memory(stand: Stand) -> dict[str, float]:
-    """Return a worker's peak after its threads all listed the longest list at once, and after ten times as many."""
-    say("All threads list 10,000 tasks ...")
-    bearer = service.token(f"list-{max(LISTS)}-0")
-    before = peak(stand)
+def peaks(stand: Stand) -> tuple[float, float, float]:
+    """Return a worker's peak before and after its threads all list the most tasks, and after ten times as many."""
+    print(f"Listing {LISTS[-1]:,} tasks on all threads ...", flush=True)
+    bearer, threads = service.token(f"list-{LISTS[-1]}-0"), 8
 
-    def lists(times: int) -> None:
-        client = service.Client(stand.address)
+    def listing(times: int) -> None:
+        client = service.Client(stand.url)
         for _ in range(times):
             client("GET", TASKS, bearer)
 
-    def crowd(times: int) -> float:
-        with ThreadPoolExecutor(CROWD) as pool:
-            list(pool.map(lists, [times] * CROWD))
-        return peak(stand)
-
-    return {"before": before, "first": crowd(2), "later": crowd(20)}
-
-
-def peak(stand: Stand) -> float:
-    """Return the most memory that one process of gunicorn ever held, in MiB."""
-    statuses = (Path(f"/proc/{pid}/status").read_text() for pid in stand.gunicorn())
-    return max(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) for status in statuses) / 1024
+    seen = [stand.peak()]
+    for times in (3, 30):
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(listing, [times] * threads))
+        seen.append(stand.peak())
+    return seen[0], seen[1], seen[2]
 
 
-def memory_rows(memory: dict[str, float]) -> list[Row]:
-    figures = f"{memory['before']:.0f} MiB before, then {memory['first']:.0f} → {memory['later']:.0f}"
-    return [
-        Row(f"worker's peak, ten times the lists of 10,000 ({figures})", memory["later"] / memory["first"], MOST, "x")
-    ]
+def memory_row(before: float, first: float, later: float) -> Row:
+    figures = f"MiB: {before:.0f}, {first:.0f}, {later:.0f}"
+    return Row(f"a worker's peak after 240 : 24 lists of {LISTS[-1]:,} ({figures})", later / first, MOST, "x")
 
 
-def _connect(url: URL) -> Connection:
-    return create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect()
+def _connect(url: str) -> Connection:
+    driven = make_url(url).set(drivername="postgresql+psycopg2")
+    return create_engine(driven, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect()
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    report.run(main)

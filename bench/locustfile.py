@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import gevent
 from locust import FastHttpUser, constant, events, task
 
-from bench.service import token
+from bench.service import TASKS, token
 
-NAMES = (f"{os.environ['BENCH_NAMES']}-{number}" for number in count())
+PAUSE = float(os.environ["BENCH_PAUSE"])
+NAMES = (f"{os.environ['BENCH_RUN']}-{PAUSE:g}-{number}" for number in count())
 LONG = {"Authorization": f"Bearer {token(os.environ['BENCH_LONG'])}"}
 ACTIONS = json.loads(os.environ["BENCH_ACTIONS"])  # how often, by name
 PROGRESS_SECONDS = 10
@@ -21,7 +23,7 @@ PROGRESS_SECONDS = 10
 class Member(FastHttpUser):
     """One user with a token and a connection of their own; one request, then a pause."""
 
-    wait_time = constant(float(os.environ["BENCH_PAUSE"]))
+    wait_time = constant(PAUSE)
     connection_timeout = network_timeout = 30
     everybody: list["Member"] = []
 
@@ -30,67 +32,56 @@ class Member(FastHttpUser):
         self.headers = {"Authorization": f"Bearer {token(self.name)}", "Content-Type": "application/json"}
         self.known: dict[str, Any] = {}  # tasks as last acknowledged
         self.gone: list[str] = []
-        self.unsure: set[str] = set()  # being changed, or changed without an answer
+        self.unsure: list[str] = []  # being changed, or changed without an answer
         self.unsure_creates = 0
         self.everybody.append(self)
 
     @task
     def act(self) -> None:
         [action] = random.choices([*ACTIONS], [*ACTIONS.values()])
-        if action in {"get", "toggle", "delete"} and not self.known:
-            action = "create"
-        getattr(self, action.replace(" ", "_"))()
+        if action == "list of 1000":
+            self.client.get(TASKS, name=action, headers=LONG)
+        elif action == "list":
+            self.client.get(TASKS, name=action, headers=self.headers)
+        elif action == "create" or not self.known:
+            self.create()
+        else:
+            task_id = random.choice([*self.known])
+            {"get": self.get, "toggle": self.toggle, "delete": self.delete}[action](task_id)
 
-    def list(self) -> None:
-        self.client.get("/api/tasks", name="list", headers=self.headers)
-
-    def list_of_1000(self) -> None:
-        self.client.get("/api/tasks", name="list of 1000", headers=LONG)
+    def get(self, task_id: str) -> None:
+        self.client.get(f"{TASKS}/{task_id}", name="get", headers=self.headers)
 
     def create(self) -> None:
         self.unsure_creates += 1
         new = {"title": f"Task {random.random()}", "description": "Two litres, and none of the blue ones"}
-        answer = self.client.post("/api/tasks", json=new, name="create", headers=self.headers)
+        answer = self.client.post(TASKS, json=new, name="create", headers=self.headers)
         if answer.status_code == 201:
             self.unsure_creates -= 1
             self.known[answer.json()["id"]] = answer.json()
 
-    def get(self) -> None:
-        self.client.get(f"/api/tasks/{random.choice([*self.known])}", name="get", headers=self.headers)
-
-    def toggle(self) -> None:
-        before = self._take()
-        change = {"is_completed": not before["is_completed"]}
-        answer = self.client.patch(f"/api/tasks/{before['id']}", json=change, name="toggle", headers=self.headers)
+    def toggle(self, task_id: str) -> None:
+        change = {"is_completed": not self.known.pop(task_id)["is_completed"]}
+        self.unsure.append(task_id)
+        answer = self.client.patch(f"{TASKS}/{task_id}", json=change, name="toggle", headers=self.headers)
         if answer.status_code == 200:
-            self.unsure.remove(before["id"])
-            self.known[before["id"]] = answer.json()
+            self.unsure.remove(task_id)
+            self.known[task_id] = answer.json()
 
-    def delete(self) -> None:
-        task_id = self._take()["id"]
-        answer = self.client.delete(f"/api/tasks/{task_id}", name="delete", headers=self.headers)
+    def delete(self, task_id: str) -> None:
+        del self.known[task_id]
+        self.unsure.append(task_id)
+        answer = self.client.delete(f"{TASKS}/{task_id}", name="delete", headers=self.headers)
         if answer.status_code == 204:
             self.unsure.remove(task_id)
             self.gone.append(task_id)
 
-    def _take(self) -> Any:
-        taken = self.known.pop(random.choice([*self.known]))
-        self.unsure.add(taken["id"])
-        return taken
-
-    @property
-    def record(self) -> dict[str, Any]:
-        record = {name: getattr(self, name) for name in ("name", "known", "gone", "unsure_creates")}
-        return {**record, "unsure": sorted(self.unsure)}
-
 
 def figures(entry: Any) -> dict[str, Any]:
-    percentiles = {
-        f"p{part}_ms": entry.get_response_time_percentile(part / 100) if entry.num_requests else None
-        for part in (50, 95, 99)
-    }
-    counts = {"requests": entry.num_requests, "failures": entry.num_failures, "max_ms": entry.max_response_time}
-    return {**counts, "per_second": round(entry.total_rps, 1), **percentiles}
+    parts = (50, 95, 99) if entry.num_requests else ()
+    percentiles = {"p95_ms": None, **{f"p{part}_ms": entry.get_response_time_percentile(part / 100) for part in parts}}
+    counts = {"requests": entry.num_requests, "failures": entry.num_failures, "per_second": round(entry.total_rps, 1)}
+    return {**counts, **percentiles, "max_ms": round(entry.max_response_time)}
 
 
 @events.test_start.add_listener
@@ -98,20 +89,23 @@ def show_progress(environment: Any, **_: Any) -> None:
     def show() -> None:
         for seconds in count(PROGRESS_SECONDS, PROGRESS_SECONDS):
             gevent.sleep(PROGRESS_SECONDS)
-            total = figures(environment.stats.total)
-            users = environment.runner.user_count
-            print(f"  {seconds} s: {users} users, {total['requests']} requests, p95 {total['p95_ms']} ms", flush=True)
+            users, total = environment.runner.user_count, figures(environment.stats.total)
+            print(
+                f"  {seconds} s: {users} users, {total['per_second']} requests/s, p95 {total['p95_ms']} ms", flush=True
+            )
 
     gevent.spawn(show)
 
 
 @events.quitting.add_listener
 def write_down(environment: Any, **_: Any) -> None:
-    stats = environment.stats
+    stats, used = environment.stats, resource.getrusage(resource.RUSAGE_SELF)
+    kept = ("name", "known", "gone", "unsure", "unsure_creates")
     document = {
         "total": figures(stats.total),
         "by_request": {entry.name: figures(entry) for entry in stats.entries.values()},
         "errors": [f"{error.to_name()}: {error.occurrences}" for error in stats.errors.values()],
-        "records": [member.record for member in Member.everybody],
+        "processor_seconds_of_locust": round(used.ru_utime + used.ru_stime, 1),
+        "records": [{name: getattr(member, name) for name in kept} for member in Member.everybody],
     }
-    Path(os.environ["BENCH_RECORD"]).write_text(json.dumps(document), encoding="utf-8")
+    Path(os.environ["BENCH_OUT"]).write_text(json.dumps(document), encoding="utf-8")

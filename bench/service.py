@@ -20,14 +20,10 @@ from tests import postgres
 from tests.programs import GUNICORN, ROOT, Program, Server, environment, run, running
 from todo_api import config
 
-ISSUER = (
-    "BETTER_AUTH_SECRET",
-    "BETTER_AUTH_SECRET_FILE",
-    "BETTER_AUTH_URL",
-    "JWT_ALGORITHM",
-    "JWT_ISSUER",
-    "JWT_AUDIENCE",
-)
+SECRET = "BETTER_AUTH_SECRET"  # noqa: S105 the name of it
+ISSUER = (SECRET, f"{SECRET}_FILE", "BETTER_AUTH_URL", "JWT_ALGORITHM", "JWT_ISSUER", "JWT_AUDIENCE")
+TASKS = "/api/tasks"
+TOKEN_SECONDS = 1800  # longer than any run
 
 
 def is_loopback(url: str) -> bool:
@@ -42,17 +38,15 @@ def is_loopback(url: str) -> bool:
 def _issuer() -> dict[str, Any]:
     """Read the environment as the service does; without a secret it is the one that `make run` made."""
     named = {name: os.environ[name] for name in ISSUER if name in os.environ}
-    return config.read({**named, "ENVIRONMENT": "development"}, ROOT / "instance")
+    settings = config.read({**named, "ENVIRONMENT": "development"}, ROOT / "instance")
+    if not settings["JWT_SECRET_KEY"]:
+        raise config.ConfigError(f"{SECRET} is required: the callers' tokens are signed with the shared secret")
+    return settings
 
 
 def token(user: str) -> str:
-    """Return a token as the service accepts it: it lasts longer than any run."""
     settings, now = _issuer(), int(time.time())
-    if not settings["JWT_SECRET_KEY"]:
-        raise config.ConfigError(
-            "BETTER_AUTH_SECRET is required: the callers' tokens are signed with the shared secret"
-        )
-    claims = {"sub": user, "iat": now, "exp": now + 1800}
+    claims = {"sub": user, "iat": now, "exp": now + TOKEN_SECONDS}
     claims |= {"iss": settings["JWT_ENCODE_ISSUER"], "aud": settings["JWT_ENCODE_AUDIENCE"]}
     said = {name: value for name, value in claims.items() if value is not None}
     return jwt.encode(said, settings["JWT_SECRET_KEY"], algorithm=settings["JWT_ALGORITHM"])
@@ -78,27 +72,22 @@ class Client:
 
 
 @contextmanager
-def database(*settings: str) -> Iterator[str]:
+def database() -> Iterator[str]:
     """Yield the URL of a throw-away PostgreSQL that keeps what it commits, unlike the tests'."""
-    with postgres.server(mkdtemp(prefix="todo-bench-"), "fsync=on", *settings) as url:
+    for name in ISSUER:
+        os.environ.pop(name, None)
+    os.environ[SECRET] = secrets.token_urlsafe(48)
+    with postgres.server(mkdtemp(prefix="todo-bench-"), "fsync=on") as url:
         yield url
 
 
 @contextmanager
 def started(database_url: str) -> Iterator[tuple[str, Program]]:
     """Migrate the database and serve it as in production; yield the URL and the program."""
-    tuning = {name: value for name, value in os.environ.items() if name.startswith(("WEB_", "DB_"))}
-    secret = os.environ["BETTER_AUTH_SECRET"]
-    env = environment(**tuning, ENVIRONMENT="production", DATABASE_URL=database_url, BETTER_AUTH_SECRET=secret)
+    env = {name: value for name, value in os.environ.items() if name.startswith(("WEB_", "DB_")) or name == SECRET}
+    env = environment(**env, ENVIRONMENT="production", DATABASE_URL=database_url)
     migrated = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=ROOT, env=env)
     if migrated.returncode:
         raise SystemExit(migrated.stderr)
     with running(*GUNICORN, cwd=ROOT, env=env) as program:
         yield f"http://127.0.0.1:{Server(program).port}", program
-
-
-def use_own_secret() -> None:
-    """Sign for a service of the benchmark's own, whatever this shell says."""
-    for name in ISSUER:
-        os.environ.pop(name, None)
-    os.environ["BETTER_AUTH_SECRET"] = secrets.token_urlsafe(48)
