@@ -39,7 +39,7 @@ FILL = """INSERT INTO users (id, created_at)
     SELECT %(prefix)s || n, now() FROM generate_series(0, %(users)s - 1) n;
 INSERT INTO tasks (user_id, id, title, description, is_completed, created_at, updated_at)
     SELECT %(prefix)s || n %% %(users)s, (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0')
-            || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
+            || '7' || substr(md5(%(prefix)s || n), 1, 3) || '8' || substr(md5(%(prefix)s || n), 4, 15))::uuid,
         'Task number ' || n, repeat('Two litres. ', 8), n %% 3 = 0, at, at
     FROM generate_series(0, %(tasks)s - 1) n, LATERAL (SELECT now() - (%(tasks)s - n) * interval '1 s') AS t (at)"""
 CONNECTIONS = """SELECT pid FROM pg_stat_activity
@@ -69,8 +69,8 @@ class Stand:
         self.database = stack.enter_context(_connect(self.database_url))
         users = size // TASKS_EACH
         self.fill("user-", users, size)
-        for length in LISTS:
-            self.fill(f"list-{length}-", 1, length if size == LARGEST else 1)
+        for length in LISTS if size == LARGEST else ():
+            self.fill(f"list-{length}-", 1, length)
         self.database.exec_driver_sql("VACUUM ANALYZE")
         self.client = service.Client(self.url)
         self.callers: list[tuple[str, list[str]]] = []

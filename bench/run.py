@@ -128,8 +128,8 @@ def not_as_acknowledged(record: Mapping[str, Any], listed: list[dict[str, Any]])
     found = {task["id"]: task for task in listed}
     wrong = sum(times[task_id] != 1 or found[task_id] != task for task_id, task in record["known"].items())
     wrong += sum(task_id in found for task_id in record["gone"])
-    explained = {*record["known"], *record["gone"], *record["unsure"]}
-    return wrong + max(0, len(found.keys() - explained) - record["unsure_creates"])
+    unexplained = found.keys() - {*record["known"], *record["gone"], *record["unsure"]}
+    return int(wrong + max(0, len(unexplained) - record["unsure_creates"]))
 
 
 def _allow_connections() -> None:

@@ -35,7 +35,7 @@ def is_loopback(url: str) -> bool:
 
 
 @cache
-def _issuer() -> dict[str, Any]:
+def issuer() -> dict[str, Any]:
     """Read the environment as the service does; without a secret it is the one that `make run` made."""
     named = {name: os.environ[name] for name in ISSUER if name in os.environ}
     settings = config.read({**named, "ENVIRONMENT": "development"}, ROOT / "instance")
@@ -45,7 +45,7 @@ def _issuer() -> dict[str, Any]:
 
 
 def token(user: str) -> str:
-    settings, now = _issuer(), int(time.time())
+    settings, now = issuer(), int(time.time())
     claims = {"sub": user, "iat": now, "exp": now + TOKEN_SECONDS}
     claims |= {"iss": settings["JWT_ENCODE_ISSUER"], "aud": settings["JWT_ENCODE_AUDIENCE"]}
     said = {name: value for name, value in claims.items() if value is not None}
