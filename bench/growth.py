@@ -34,14 +34,14 @@ CALLERS = 100  # as many at each size, spread over the table: else the first sig
 LISTS = (10, 100, 1000, 10_000)
 REQUESTS = 100  # of one operation at one size in one round
 MOST = 1.3
+PIECE = 50_000  # Ctrl-C waits for the statement that runs
 # Users take turns, so that a page of one user's tasks lies scattered over the table; ids are UUIDs of version 7.
-FILL = """INSERT INTO users (id, created_at)
-    SELECT %(prefix)s || n, now() FROM generate_series(0, %(users)s - 1) n;
-INSERT INTO tasks (user_id, id, title, description, is_completed, created_at, updated_at)
+FILL_USERS = "INSERT INTO users (id, created_at) SELECT %(prefix)s || n, now() FROM generate_series(0, %(users)s - 1) n"
+FILL = """INSERT INTO tasks (user_id, id, title, description, is_completed, created_at, updated_at)
     SELECT %(prefix)s || n %% %(users)s, (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0')
             || '7' || substr(md5(%(prefix)s || n), 1, 3) || '8' || substr(md5(%(prefix)s || n), 4, 15))::uuid,
         'Task number ' || n, repeat('Two litres. ', 8), n %% 3 = 0, at, at
-    FROM generate_series(0, %(tasks)s - 1) n, LATERAL (SELECT now() - (%(tasks)s - n) * interval '1 s') AS t (at)"""
+    FROM generate_series(%(first)s, %(last)s) n, LATERAL (SELECT now() - (%(tasks)s - n) * interval '1 s') AS t (at)"""
 CONNECTIONS = """SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
 
@@ -79,7 +79,11 @@ class Stand:
             self.callers.append((bearer, [task["id"] for task in json.loads(self.client("GET", TASKS, bearer))]))
 
     def fill(self, prefix: str, users: int, tasks: int) -> None:
-        self.database.exec_driver_sql(FILL, {"prefix": prefix, "users": users, "tasks": tasks})
+        values = {"prefix": prefix, "users": users, "tasks": tasks}
+        self.database.exec_driver_sql(FILL_USERS, values)
+        for first in range(0, tasks, PIECE):
+            last = min(first + PIECE, tasks) - 1
+            self.database.exec_driver_sql(FILL, {**values, "first": first, "last": last})
 
     def pick(self, chance: random.Random, operation: Callable[[str], Request]) -> tuple[str, Request]:
         bearer, task_ids = chance.choice(self.callers)

@@ -89,10 +89,9 @@ def show_progress(environment: Any, **_: Any) -> None:
     def show() -> None:
         for seconds in count(PROGRESS_SECONDS, PROGRESS_SECONDS):
             gevent.sleep(PROGRESS_SECONDS)
-            users, total = environment.runner.user_count, figures(environment.stats.total)
-            print(
-                f"  {seconds} s: {users} users, {total['per_second']} requests/s, p95 {total['p95_ms']} ms", flush=True
-            )
+            users, total = environment.runner.user_count, environment.stats.total
+            p95 = total.get_response_time_percentile(0.95)
+            print(f"  {seconds} s: {users} users, {total.current_rps:.0f} requests/s, p95 {p95} ms", flush=True)
 
     gevent.spawn(show)
 
