@@ -8,7 +8,7 @@ OPERATORS = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_U
 DEVELOPMENT = env $(foreach name,$(OPERATORS),-u $(name) -u $(name)_FILE) ENVIRONMENT=development
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLite, and print a token to paste
 	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' "$(PORT)" 2>/dev/null \
@@ -22,6 +22,12 @@ run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLit
 test: $(VENV)/requirements-dev.txt ## Run all tests on SQLite and PostgreSQL
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
 
+bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against their targets, in 2 minutes (URL=, USERS=, OUT=)
+	@$(BIN)/python -m bench.run $(if $(URL),--url "$(URL)") $(if $(REMOTE),--remote) $(if $(USERS),--users "$(USERS)") $(if $(OUT),--out "$(OUT)")
+
+bench-growth: $(VENV)/bench/requirements.txt ## Measure a request as the table grows to 2 million tasks, with the plans (OUT=)
+	@$(BIN)/python -m bench.growth $(if $(OUT),--out "$(OUT)")
+
 lint: $(VENV)/requirements-dev.txt ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -32,11 +38,12 @@ lint: $(VENV)/requirements-dev.txt ## Check style and types
 
 $(VENV)/requirements.txt: requirements.txt
 $(VENV)/requirements-dev.txt: requirements-dev.txt requirements.txt
+$(VENV)/bench/requirements.txt: bench/requirements.txt requirements-dev.txt requirements.txt
 $(VENV)/%.txt: | $(BIN)/python
 	@echo "Installing $*.txt ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --retries 1 -r $*.txt >$(VENV)/pip.log 2>&1 \
 	  || { echo "The packages could not be installed (is there a network?); $(VENV)/pip.log says why" >&2; exit 1; }
-	@cp $*.txt $@
+	@mkdir -p $(@D) && cp $*.txt $@
 
 $(BIN)/python:
 	@for python in python3 python3.14 python3.13 python3.12 python3.11 python none; do \
@@ -46,5 +53,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test lint
+.PHONY: help run test bench bench-growth lint
 .DELETE_ON_ERROR:

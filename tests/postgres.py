@@ -25,17 +25,18 @@ PLACES = (  # Debian, Red Hat, Homebrew, Postgres.app
     "usr/local/opt/postgresql*/bin",
     "Applications/Postgres.app/Contents/Versions/*/bin",
 )
+FAST = ("fsync=off",)
 
 
 @contextmanager
-def server(folder: str) -> Iterator[str]:
+def server(folder: str, *settings: str) -> Iterator[str]:
     """Yield the URL of a server whose role may create databases: TEST_DATABASE_URL, or a throw-away one.
 
-    `folder` is the tests' own and goes away with it.
+    `folder` is the tests' own and goes away with it. Settings, as in `fsync=on`, always mean a throw-away server.
     """
     # A session of its own: Ctrl-C reaches the tests, and they end the keeper.
     with subprocess.Popen(
-        [sys.executable, __file__, folder],
+        [sys.executable, __file__, folder, *settings],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -90,7 +91,9 @@ def _runnable(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path:
     return folder
 
 
-def _start(folder: Path, scratch: Path, identity: dict[str, Any]) -> "subprocess.Popen[bytes]":
+def _start(
+    folder: Path, scratch: Path, identity: dict[str, Any], settings: tuple[str, ...]
+) -> "subprocess.Popen[bytes]":
     cluster = scratch / "data"
     cluster.mkdir()
     for path in (scratch, cluster):
@@ -105,25 +108,20 @@ def _start(folder: Path, scratch: Path, identity: dict[str, Any]) -> "subprocess
     for locale in ("C.UTF-8", "en_US.UTF-8", "C"):
         if subprocess.run([*initdb, f"--locale={locale}"], check=False, **more).returncode == 0:
             break
-    settings = {
-        "listen_addresses": "",
-        "unix_socket_directories": str(scratch),
-        "fsync": "off",
-        "max_connections": "200",
-    }
-    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    always = ("listen_addresses=", f"unix_socket_directories={scratch}", "max_connections=200")
+    options = [word for setting in (*always, *(settings or FAST)) for word in ("-c", setting)]
     return subprocess.Popen([folder / "postgres", "-D", cluster, *options], **more)
 
 
-def main(folder: str) -> None:
+def main(folder: str, *settings: str) -> None:
     """Serve until standard input ends, then take away the server and `folder`."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     scratch = Path(tempfile.mkdtemp(prefix="pg-"))
     process = None
     try:
-        url = os.environ.get("TEST_DATABASE_URL")
+        url = "" if settings else os.environ.get("TEST_DATABASE_URL")
         if not url:
-            process = _start(binaries(), scratch, _unprivileged())
+            process = _start(binaries(), scratch, _unprivileged(), settings)
             while not (scratch / "data" / "postmaster.pid").exists() or "ready" not in _status(scratch):
                 if process.poll() is not None:
                     sys.exit((scratch / "log").read_text(errors="replace"))
@@ -145,4 +143,4 @@ def _status(scratch: Path) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
