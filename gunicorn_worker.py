@@ -118,6 +118,8 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
     def _wait(self, connection: TConn, put: Any) -> None:
         """Let whichever thread is free take the connection when it is readable."""
         connection.set_timeout()
+        if not self.alive:
+            connection.timeout = min(connection.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
         descriptor = connection.sock.fileno()
         self.keepalived_conns[descriptor] = connection
         put(descriptor, ONCE)

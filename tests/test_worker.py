@@ -1,0 +1,178 @@
+"""The worker of gunicorn whose threads poll: connections of every manner, few threads, an orderly end."""
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import gunicorn
+import pytest
+
+from tests.conftest import environ_for
+from tests.programs import GUNICORN, ROOT, Server, environment, running
+from tests.tokens import token
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(select, "epoll"), reason="without epoll (Linux) gunicorn's own worker serves"
+)
+
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+ALIVE = b'{"status": "ok"}'
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start(databases: dict[str, str]) -> Iterator[Start]:
+    """Start gunicorn with one worker of two threads, and other options."""
+    with ExitStack() as stack:
+
+        def begin(*options: str) -> Server:
+            settings = environ_for(databases["postgresql"], JWT_ISSUER="", WEB_CONCURRENCY="1", WEB_THREADS="2")
+            return Server(stack.enter_context(running(*GUNICORN, *options, cwd=ROOT, env=environment(**settings))))
+
+        yield begin
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        yield client
+
+
+def answers(client: socket.socket, number: int = 1, holding: bytes = ALIVE) -> bytes:
+    """Return what comes until `number` answers hold these bytes, or the server closes."""
+    received = b""
+    while received.count(holding) < number and (part := client.recv(65536)):
+        received += part
+    return received
+
+
+def closed(client: socket.socket) -> bool:
+    return client.recv(65536) == b""
+
+
+def test_the_worker_leans_on_the_gunicorn_it_was_written_for() -> None:
+    """Read gunicorn/workers/gthread.py again before another version is named here."""
+    assert gunicorn.__version__ == "27.0.1"
+
+
+def test_a_connection_serves_request_after_request(start: Start) -> None:
+    with connected(start()) as client:
+        for _ in range(50):
+            client.sendall(LIVE)
+            assert answers(client).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_requests_sent_at_once_are_answered_in_turn(start: Start) -> None:
+    with connected(start()) as client:
+        client.sendall(LIVE * 5 + LIVE.replace(b"live", b"none"))
+        received = answers(client, holding=b"NOT_FOUND")
+        assert received.count(b"HTTP/1.1 200 OK\r\n") == 5
+        assert received.rindex(ALIVE) < received.index(b"HTTP/1.1 404 ")
+
+
+def test_idle_connections_hold_no_thread(start: Start) -> None:
+    server = start()
+    with ExitStack() as stack:
+        idle = [stack.enter_context(connected(server)) for _ in range(300)]
+        assert server.request("GET", "/health/live") == (200, {"status": "ok"})
+        for client in idle[::30]:
+            client.sendall(LIVE)
+            assert ALIVE in answers(client)
+
+
+def test_a_slow_client_holds_up_no_other(start: Start) -> None:
+    server = start()
+    with connected(server) as slow:
+        slow.sendall(LIVE[:20])
+        for _ in range(10):
+            assert server.request("GET", "/health/live")[0] == 200
+        slow.sendall(LIVE[20:])
+        assert ALIVE in answers(slow)
+
+
+def test_a_connection_too_many_waits_for_another_to_end(start: Start) -> None:
+    server = start("--worker-connections", "3")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(server)) for _ in range(3)]
+        time.sleep(0.5)
+        with connected(server) as late:
+            late.sendall(LIVE)
+            late.settimeout(1.5)
+            with pytest.raises(TimeoutError):
+                late.recv(1)
+            clients[0].close()
+            late.settimeout(20)
+            assert ALIVE in answers(late)
+
+
+def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
+    server = start("--keep-alive", "1")
+    with connected(server) as client, connected(server) as silent:
+        client.sendall(LIVE)
+        assert ALIVE in answers(client)
+        began = time.monotonic()
+        assert closed(client)
+        assert closed(silent)
+        assert 0.5 < time.monotonic() - began < 4
+
+
+def test_clients_that_leave_in_the_middle_leave_nothing_behind(start: Start) -> None:
+    server = start()
+    worker = worker_of(server)
+    server.request("GET", "/health/live")
+    before = descriptors(worker)
+    for sent in (b"", LIVE[:10], LIVE, b"POST /api/tasks HTTP/1.1\r\nContent-Length: 10\r\n\r\n{"):
+        for _ in range(10):
+            with connected(server) as client:
+                client.sendall(sent)
+    deadline = time.monotonic() + 20
+    while descriptors(worker) > before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert descriptors(worker) <= before
+    assert server.request("GET", "/health/live")[0] == 200
+
+
+def descriptors(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
+def worker_of(server: Server) -> int:
+    master = server.program.process.pid
+    [worker] = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    return int(worker)
+
+
+def test_a_stop_waits_for_the_request_that_has_begun_and_closes_what_idles(start: Start) -> None:
+    server = start()
+    body = b'{"title": "Begun before the end"}'
+    head = (
+        f"POST /api/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Type: application/json\r\n"
+    )
+    with connected(server) as begun, connected(server) as idle:
+        begun.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+        idle.sendall(LIVE)
+        assert ALIVE in answers(idle)
+        os.kill(server.program.process.pid, signal.SIGTERM)
+        server.program.wait_for("Handling signal: term")
+        assert closed(idle)
+        begun.sendall(body[5:])
+        assert answers(begun, holding=b"Begun before the end").startswith(b"HTTP/1.1 201 ")
+        assert closed(begun)
+    assert server.program.process.wait(10) == 0
+
+
+def test_a_request_on_an_idle_connection_is_answered_while_the_worker_stops(start: Start) -> None:
+    server = start()
+    with connected(server) as client:
+        client.sendall(LIVE)
+        assert ALIVE in answers(client)
+        os.kill(server.program.process.pid, signal.SIGTERM)
+        server.program.wait_for("Handling signal: term")
+        client.sendall(LIVE)
+        assert b"Connection: close" in answers(client)
+    assert server.program.process.wait(10) == 0
