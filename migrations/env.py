@@ -2,7 +2,7 @@
 
 from alembic import context
 from flask import current_app
-from sqlalchemy import create_engine, pool
+from sqlalchemy import create_engine, pool, text
 from sqlalchemy.exc import OperationalError
 
 metadata = current_app.extensions["migrate"].db.metadata
@@ -23,3 +23,8 @@ else:
         context.configure(connection=connection, **options)
         with context.begin_transaction():
             context.run_migrations()
+        if engine.dialect.name == "postgresql" and not connection.scalar(text("SELECT lower('\u00c4') = '\u00e4'")):
+            current_app.logger.warning(
+                "This database knows upper and lower case of ASCII letters only, and so does a search (q)."
+                " Create it with LC_CTYPE 'C.UTF-8' or another locale in UTF-8."
+            )

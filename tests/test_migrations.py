@@ -371,3 +371,20 @@ def test_deleting_a_user_deletes_their_tasks_and_no_others(rows: str) -> None:
     insert(rows, "tasks", **TASK | {"id": TASK_2, "user_id": "bob"})
     run(rows, "DELETE FROM users WHERE id = 'alice'")
     assert run(rows, "SELECT user_id FROM tasks") == [("bob",)]
+
+
+def test_a_database_that_folds_ascii_letters_only_is_pointed_out(
+    fresh_postgresql: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = make_url(fresh_postgresql)
+    other = f"{url.database}_c"
+    with engine_of(fresh_postgresql) as engine, engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text(f"CREATE DATABASE {other} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'"))
+        try:
+            for there, warnings in ((url, 0), (url.set(database=other), 1)):
+                with application(there.render_as_string(hide_password=False), tmp_path):
+                    upgrade()
+                assert capfd.readouterr().err.count("LC_CTYPE") == warnings
+        finally:
+            connection.execute(text(f"DROP DATABASE {other} WITH (FORCE)"))

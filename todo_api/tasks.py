@@ -144,7 +144,7 @@ def idempotency_key() -> str | None:
     return key
 
 
-def json_response(document: str, status: int = 200, tag: str | None = None) -> Response:
+def json_response(document: str | list[str], status: int = 200, tag: str | None = None) -> Response:
     response = Response(document, status, mimetype="application/json")
     if tag:
         response.headers["ETag"] = quoted(tag)
