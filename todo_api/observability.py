@@ -2,9 +2,9 @@
 
 import logging
 import re
-from secrets import token_hex
 
 from flask import Flask, Response, g, has_request_context, request
+from uuid_utils import uuid4
 
 CLIENT_ID = re.compile("[A-Za-z0-9._-]{1,128}")
 HEADERS = {
@@ -18,7 +18,7 @@ def request_id() -> str:
     """Return the client's X-Request-ID when it is well formed, else one made for this request."""
     if "request_id" not in g:
         sent = request.headers.get("X-Request-ID", "")
-        g.request_id = sent if CLIENT_ID.fullmatch(sent) else token_hex(16)
+        g.request_id = sent if CLIENT_ID.fullmatch(sent) else uuid4().hex
     return str(g.request_id)
 
 
