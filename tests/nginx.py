@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -103,7 +102,7 @@ def free_port() -> int:
 
 
 def install(folder: Path, port: int, *changes: Change, origins: str = ORIGINS) -> Path:
-    """Lay the files of `deploy/` out as an operator does, with the paths and the port of a test; return the main one."""
+    """Lay the files of `deploy/` out as an operator does, with a test's paths and port; return the main file."""
     settings = folder / "settings.env"
     settings.write_text(f"ENVIRONMENT=production\nCORS_ORIGINS={origins}\n")
     made = run(str(DEPLOY / "cors-origins.sh"), str(settings), cwd=folder, env=environment())
@@ -114,7 +113,7 @@ def install(folder: Path, port: int, *changes: Change, origins: str = ORIGINS) -
         ("/var/log/nginx/", f"{folder}/"),
         ("\n    listen 80 default_server;", f"\n    listen 127.0.0.1:{port} default_server;"),
     ]
-    for old, new in [*places, *changes]:
+    for old, new in [*changes, *places]:
         assert old in text, old
         text = text.replace(old, new)
     (folder / "conf.d").mkdir()
@@ -125,17 +124,12 @@ def install(folder: Path, port: int, *changes: Change, origins: str = ORIGINS) -
     return main
 
 
-def checked(main: Path) -> "subprocess.CompletedProcess[str]":
-    """What `nginx -t` says."""
-    return run(str(PROGRAM), "-t", "-q", "-c", str(main), cwd=main.parent, env=environment())
-
-
 @contextmanager
 def nginx(folder: Path, *changes: Change, origins: str = ORIGINS) -> Iterator[Nginx]:
     """Run nginx before whatever listens on app.sock in that folder."""
     port = free_port()
     main = install(folder, port, *changes, origins=origins)
-    tested = checked(main)
+    tested = run(str(PROGRAM), "-t", "-q", "-c", str(main), cwd=folder, env=environment())
     assert (tested.returncode, tested.stderr) == (0, "")
     with running(str(PROGRAM), "-c", str(main), "-g", "daemon off;", cwd=folder, env=environment()):
         wait_until_listening(port)
@@ -183,6 +177,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):
+            return self.answer
+        raise AttributeError(name)
+
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.received.append((self.path, self.headers))
@@ -202,8 +201,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = do_OPTIONS = answer
-
 
 @contextmanager
 def stand_in(folder: Path) -> Iterator[StandIn]:
@@ -220,7 +217,7 @@ def stand_in(folder: Path) -> Iterator[StandIn]:
 
 
 def in_use(text: str, *beginnings: str) -> list[Change]:
-    """Changes that take the settings with these beginnings into use, as docs/deploy.md says."""
+    """Changes that take the settings with these beginnings (all, when none is given) into use."""
     lines = re.findall(r"^ *#(?=\S).*$", text, re.MULTILINE)
-    chosen = [line for line in lines if line.strip().removeprefix("#").startswith(beginnings)]
-    return [(line, line.replace("#", "", 1)) for line in chosen]
+    chosen = [line for line in lines if line.strip().removeprefix("#").startswith(beginnings or "")]
+    return [(f"\n{line}", f"\n{line.replace('#', '', 1)}") for line in chosen]

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator
@@ -28,10 +27,9 @@ from tests.nginx import (
     Nginx,
     StandIn,
     ask,
-    checked,
+    free_port,
     gunicorn,
     in_use,
-    install,
     nginx,
     stand_in,
 )
@@ -257,6 +255,14 @@ def test_no_header_lets_a_client_pose_as_the_proxy(tmp_path: Path) -> None:
     assert {"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Ssl", "Forwarded", "Script-Name"} <= posed
 
 
+def test_a_repeated_header_reaches_the_service_as_it_is(tmp_path: Path) -> None:
+    """The service refuses it: nginx must not choose one of the two."""
+    twice = "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"
+    with before_a_stand_in(tmp_path) as (proxy, server):
+        assert proxy.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{twice}\r\n")
+    assert server.received[0][1].get_all("Idempotency-Key") == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO", "Path-Info", "X-Forwarded-Prefix"])
 def test_no_header_moves_the_application(service: Nginx, name: str) -> None:
     answer = service.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{name}: /api\r\nConnection: close\r\n\r\n")
@@ -272,22 +278,26 @@ def statuses(proxy: Nginx, count: int, headers: Callable[[int], dict[str, str]],
 
     def eighth(start: int) -> list[int]:
         with closing(proxy.connect(**more)) as connection:
-            return [
-                ask(connection, "GET", "/api/tasks", **headers(number)).status for number in range(start, count, 8)
-            ]
+            return [ask(connection, "GET", "/api/tasks", **headers(number)).status for number in range(start, count, 8)]
 
     with ThreadPoolExecutor(8) as pool:
         return [status for part in pool.map(eighth, range(8)) for status in part]
 
 
-def test_a_burst_of_a_hundred_passes_and_a_flood_is_told_to_wait(tmp_path: Path) -> None:
+def test_a_burst_of_a_hundred_passes_and_a_flood_does_not(tmp_path: Path) -> None:
     with before_a_stand_in(tmp_path) as (proxy, _):
         assert statuses(proxy, 100, lambda _: signed()) == [200] * 100
-        flood = statuses(proxy, 400, lambda _: signed())
-        assert set(flood) == {200, 429}
-        refused = assert_error(proxy.request("GET", "/api/tasks", **signed()), 429, "RATE_LIMITED")
+        assert set(statuses(proxy, 400, lambda _: signed())) == {200, 429}
+
+
+def test_who_is_over_the_rate_of_a_token_is_told_when_to_come_again_and_others_are_served(tmp_path: Path) -> None:
+    changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
+    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+        alice, bob = signed(), signed("bob")
+        assert [proxy.request("GET", "/api/tasks", **alice).status for _ in range(2)] == [200, 200]
+        refused = assert_error(proxy.request("GET", "/api/tasks", **alice), 429, "RATE_LIMITED")
         assert refused.headers["Retry-After"] == "1"
-        assert proxy.request("GET", "/api/tasks", **signed("bob")).status == 200
+        assert proxy.request("GET", "/api/tasks", **bob).status == 200
 
 
 def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
@@ -296,17 +306,17 @@ def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
     assert answers == [200] * 100
 
 
-def test_random_tokens_share_the_room_of_their_address(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server):
-        flood = statuses(proxy, 1500, lambda number: {"Authorization": f"Bearer {number:060}"})
-        assert flood.count(429) > 500
+@pytest.mark.parametrize("sent", [lambda number: {"Authorization": f"Bearer {number:060}"}, lambda _: {}])
+def test_random_tokens_and_none_share_the_room_of_their_address(
+    tmp_path: Path, sent: Callable[[int], dict[str, str]]
+) -> None:
+    slower = ("zone=address:10m rate=100r/s", "zone=address:10m rate=1r/s")
+    with before_a_stand_in(tmp_path, slower) as (proxy, server):
+        flood = statuses(proxy, 500, sent)
+        assert 401 <= flood.count(200) < 450
+        assert set(flood) == {200, 429}
+        assert len(server.received) == flood.count(200)
         assert proxy.request("GET", "/api/tasks", source="127.0.0.2").status == 200
-    assert len(server.received) < 1000
-
-
-def test_requests_without_a_token_run_into_the_limit_of_their_address(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, _):
-        assert 429 in statuses(proxy, 1200, lambda _: {})
 
 
 ONE_A_MINUTE = [
@@ -396,6 +406,11 @@ PROVOKED: dict[str, tuple[int, str, Provoke]] = {
         "BAD_REQUEST",
         provoke_raw("POST /api/tasks HTTP/1.1\r\n{head}Transfer-Encoding: gzip\r\n\r\n"),
     ),
+    "two tokens": (
+        400,
+        "BAD_REQUEST",
+        provoke_raw("GET /api/tasks HTTP/1.1\r\n{head}Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n"),
+    ),
     "an unknown path": (404, "NOT_FOUND", provoke_raw("GET /nothing HTTP/1.1\r\n{head}\r\n")),
     "a trace": (405, "METHOD_NOT_ALLOWED", provoke_raw("TRACE /api/tasks HTTP/1.1\r\n{head}\r\n")),
     "a large body": (
@@ -424,6 +439,7 @@ def test_an_answer_of_nginx_itself_has_the_one_body_and_is_readable_by_listed_or
     with ExitStack() as stack:
         answer = assert_error(provoke(stack, tmp_path, origin), status, code)
     assert answer.headers["Vary"] == "Authorization, Origin"
+    assert answer.headers["Connection"] == "close" or kind in {"a flood", "nobody there", "too busy"}
     assert answer.headers["Cache-Control"] == "private, no-cache"
     assert ("Retry-After" in answer.headers) == (status in {429, 503})
     assert ("Allow" in answer.headers) == (status == 405)
@@ -564,7 +580,7 @@ def test_the_log_has_no_token_no_query_no_id_and_no_word_of_a_client(tmp_path: P
         "/docs/{asset}",
     ]
     assert [line["method"] for line in proxy.log[:6]] == ["GET"] * 5 + ["OTHER"]
-    assert [line["status"] for line in proxy.log[:8]] == [200, 200, 404, 200, 200, 501, 414, 413]
+    assert [line["status"] for line in proxy.log[:8]] == [200, 200, 404, 200, 200, 200, 414, 413]
 
 
 def test_a_failing_service_is_logged_without_the_query(tmp_path: Path) -> None:
@@ -588,42 +604,34 @@ def certify(folder: Path) -> None:
     made = made.serial_number(1).not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
     (folder / "fullchain.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     (folder / "privkey.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
-def test_with_a_certificate_the_answers_say_to_keep_to_tls(tmp_path: Path) -> None:
+def test_with_every_setting_taken_into_use_tls_is_spoken_and_kept_to(tmp_path: Path) -> None:
+    """All that docs/deploy.md says of a certificate, on other ports."""
     certify(tmp_path)
-    taken = in_use(CONFIGURATION, "ssl_")
-    assert len(taken) == 5
-    speak = (" default_server;\n    #listen 443", " ssl default_server;\n    #listen 443")
+    secure = free_port()
+    changes = [
+        ("\n    listen 80 default_server;", ""),
+        *in_use(CONFIGURATION),
+        ("listen 443 ssl", f"listen 127.0.0.1:{secure} ssl"),
+        ("/etc/ssl/todo-api", str(tmp_path)),
+    ]
     context = ssl.create_default_context(cafile=str(tmp_path / "fullchain.pem"))
     context.check_hostname = False
-    with before_a_stand_in(tmp_path, *taken, ("/etc/ssl/todo-api", str(tmp_path)), speak) as (proxy, _):
+    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+        moved = proxy.request("GET", "/api/tasks?limit=1")
+        assert (moved.status, moved.headers["Location"]) == (308, "https://api.example.com/api/tasks?limit=1")
+        behind_tls = Nginx(tmp_path, secure)
+        assert_error(behind_tls.request("GET", "/health/live"), 400, "BAD_REQUEST")
         for path, status in (("/health/live", 200), ("/nothing", 404)):
-            with closing(proxy.connect(tls=context)) as connection:
+            with closing(behind_tls.connect(tls=context)) as connection:
                 answer = ask(connection, "GET", path)
             assert answer.status == status
             assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
             assert_no_header_twice(answer)
-        plain = proxy.request("GET", "/health/live")
-        assert_error(plain, 400, "BAD_REQUEST")
 
 
 def test_without_tls_no_answer_speaks_of_it(service: Nginx) -> None:
     assert "Strict-Transport-Security" not in service.request("GET", "/health/live").headers
-
-
-def test_the_file_as_it_stands_with_every_setting_taken_into_use_is_valid(tmp_path: Path) -> None:
-    certify(tmp_path)
-    every = [(f"\n{line}", f"\n{line.replace('#', '', 1)}") for line in re.findall(r"^ *#(?=\S).*$", CONFIGURATION, re.M)]
-    main = install(
-        tmp_path, 0, ("listen 127.0.0.1:0 default_server;", ""), *every, ("/etc/ssl/todo-api", str(tmp_path))
-    )
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", 80)) == 0:
-            pytest.skip("needs port 80 to be free")
-    tested = checked(main)
-    assert (tested.returncode, tested.stderr) == (0, "")
