@@ -183,8 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
         raise AttributeError(name)
 
     def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.received.append((self.path, self.headers))
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/api/slow":
             self.server.waiting.set()
             self.server.released.wait(30)

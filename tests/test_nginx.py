@@ -464,6 +464,12 @@ def test_what_is_no_request_gets_the_one_body_too(service: Nginx, text: str, sta
     assert_error(service.raw(text), status, code)
 
 
+def test_an_old_client_that_names_no_host_is_served(service: Nginx) -> None:
+    answer = service.raw("GET /health/live HTTP/1.0\r\n\r\n")
+    assert answer
+    assert answer.status == 200
+
+
 def test_a_head_request_for_nothing_has_no_body(service: Nginx) -> None:
     answer = service.request("HEAD", "/nothing")
     assert (answer.status, answer.body) == (404, b"")
