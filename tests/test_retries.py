@@ -1,32 +1,33 @@
 """Safe retries: a creation that is sent again, by whomever and however often, makes one task."""
 
+import json
 import os
-import random
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from http.client import HTTPException
+from contextlib import closing
+from email.message import Message
+from http.client import HTTPConnection, HTTPException
 from itertools import count
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, text
 from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error
-from tests.programs import GUNICORN, Program, Server, copy_project, environment, run, running
-from tests.test_concurrency import at_once, engine_of, rows_of
+from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.test_concurrency import at_once, rows_of
 from tests.tokens import SECRET, token
 
+CLIENTS = 8
+HARM_SECONDS = 4
 RETRIERS = 50
 BODY = {"title": "Buy milk"}
-TITLE = "Must be one value of 1 to 255 visible ASCII characters, no comma."
+SAYS = "Must be one value of 1 to 255 visible ASCII characters, no comma."
 
 
 def send(caller: Caller, key: Any = "key", body: Any = None, **more: Any) -> TestResponse:
@@ -36,8 +37,7 @@ def send(caller: Caller, key: Any = "key", body: Any = None, **more: Any) -> Tes
 def task_of(response: TestResponse, *, replayed: bool) -> dict[str, Any]:
     """The task of an answer 201, with all that belongs to it."""
     assert response.status_code == 201, response.text
-    task = response.json
-    assert task is not None
+    task = cast(dict[str, Any], response.json)
     assert response.headers["Location"] == f"/api/tasks/{task['id']}"
     assert response.headers["ETag"] == f'"{task["updated_at"]}"'
     assert response.headers.getlist("Idempotency-Replayed") == (["true"] if replayed else [])
@@ -126,7 +126,7 @@ MALFORMED = [
 @pytest.mark.parametrize("key", [*MALFORMED, ["a", ""]])
 def test_a_malformed_or_repeated_key_is_refused_by_name(alice: Caller, key: Any) -> None:
     body = assert_error(send(alice, key), 400, "VALIDATION_ERROR")
-    assert body["errors"] == {"Idempotency-Key": [TITLE]}
+    assert body["errors"] == {"Idempotency-Key": [SAYS]}
     assert alice.get("/api/tasks").json == []
 
 
@@ -267,3 +267,116 @@ def test_simultaneous_creations_under_one_key_share_the_last_place_below_the_lim
         before = [caller.create() for _ in range(limit - 1)]
         task = one_task_of(at_once(retries(app, [BODY] * RETRIERS, user)))
         assert caller.get("/api/tasks").json == [task, *before]
+
+
+@pytest.fixture(scope="module")
+def database(fresh_database: Callable[[str], str]) -> str:
+    return fresh_database("retries")
+
+
+@pytest.fixture(scope="module")
+def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The production server on a migrated PostgreSQL database."""
+    project = copy_project(tmp_path_factory.mktemp("project"))
+    env = environment(ENVIRONMENT="production", DATABASE_URL=database, BETTER_AUTH_SECRET=SECRET)
+    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
+    assert upgraded.returncode == 0, upgraded.stderr
+    with running(*GUNICORN, cwd=project, env=env) as program:
+        yield Server(program)
+
+
+class Client:
+    """Somebody who sends creation after creation, each under a key of its own and again until it is acknowledged."""
+
+    def __init__(self, server: Server, user: str, name: int, *, drops: bool) -> None:
+        self.port, self.user, self.name, self.drops = server.port, user, name, drops
+        self.made: dict[str, str] = {}  # the id of the task by key
+        self.failures = 0
+
+    def send_until(self, over: threading.Event) -> dict[str, str]:
+        for number in count():
+            if over.is_set():
+                return self.made
+            key = f"{self.name}-{number}"
+            self.made[key] = self._deliver(key)
+            if number % 5 == 0:
+                assert self._deliver(key) == self.made[key]
+        raise AssertionError
+
+    def _deliver(self, key: str) -> str:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if task_id := self._try(key):
+                return task_id
+            self.failures += 1
+            time.sleep(0.02)
+        raise AssertionError(f"{key} was not acknowledged")
+
+    def _try(self, key: str) -> str | None:
+        """Return the id of the task; None when the answer was 503 or, where that may be, did not come."""
+        try:
+            status, headers, answer = self._post(key)
+        except (OSError, HTTPException):
+            if not self.drops:
+                raise
+            return None
+        if status == 503:
+            assert (answer["error_code"], "Retry-After" in headers) == ("DATABASE_UNAVAILABLE", True)
+            return None
+        assert (status, answer.get("title")) == (201, key), answer
+        return str(answer["id"])
+
+    def _post(self, key: str) -> tuple[int, Message, Any]:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            headers = {"Authorization": f"Bearer {token(self.user)}", "Content-Type": "application/json"}
+            connection.request("POST", "/api/tasks", json.dumps({"title": key}), {**headers, "Idempotency-Key": key})
+            response = connection.getresponse()
+            return response.status, response.headers, json.loads(response.read())
+
+
+def assert_each_key_has_one_task(
+    server: Server, database: str, user: str, harm: Callable[[], object], *, drops: bool
+) -> None:
+    """Let clients create while harm is done again and again; compare what was acknowledged with what is there."""
+    clients = [Client(server, user, name, drops=drops) for name in range(CLIENTS)]
+    over = threading.Event()
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        streams = [threads.submit(client.send_until, over) for client in clients]
+        try:
+            deadline = time.monotonic() + HARM_SECONDS
+            while time.monotonic() < deadline:
+                harm()
+        finally:
+            over.set()
+        made = {key: task_id for stream in streams for key, task_id in stream.result().items()}
+    stored = rows_of(database, "SELECT idempotency_key || ' ' || id FROM tasks WHERE user_id = :user", user=user)
+    assert sorted(stored) == sorted(f"{key} {task_id}" for key, task_id in made.items())
+    assert len(made) > CLIENTS
+    assert sum(client.failures for client in clients) > 0, "no request was met by the harm"
+
+
+def test_a_retry_finds_the_task_that_a_killed_worker_made(server: Server, database: str) -> None:
+    killed: set[int] = set()
+
+    def kill_a_worker() -> None:
+        assert server.request("GET", "/health/live")[0] == 200  # only once another serves
+        time.sleep(0.1)
+        booted = {int(line.rpartition(" ")[2]) for line in server.program.lines if "Booting worker with pid" in line}
+        if victims := sorted(booted - killed):
+            killed.add(victims[0])
+            os.kill(victims[0], signal.SIGKILL)
+
+    assert_each_key_has_one_task(server, database, "killed", kill_a_worker, drops=True)
+    assert len(killed) > 1
+
+
+def test_a_retry_finds_the_task_that_a_lost_connection_made(server: Server, database: str) -> None:
+    """A client hears of it as 503 with Retry-After, and of nothing else."""
+    terminate = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+
+    def terminate_all_connections() -> None:
+        rows_of(database, terminate)
+        time.sleep(0.05)
+
+    assert_each_key_has_one_task(server, database, "cut off", terminate_all_connections, drops=False)
