@@ -7,7 +7,14 @@ from urllib.parse import parse_qsl, urlencode
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
@@ -23,29 +30,35 @@ LIMIT = 8
 MISSING = "01a1fc99-ee71-72ec-b587-48e127eeb180"
 NEVER = "2026-02-08T09:30:00.123456Z"
 EXAMPLES = settings(
-    max_examples=130, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=180, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 USERS = st.sampled_from(["alice", "bob"])
 KEYS = st.sampled_from([None, None, "1", "2", "3"])
 WHICH = st.integers(0, 2 * LIMIT)
-TITLES = st.sampled_from(["a", " a ", "b", "B", "Äb", "äB", "100%", "1_0", "\\", "\uffee", "🥛"])
-DESCRIPTIONS = st.sampled_from([None, "", " A%", "ä", "\\_"])
+TITLES = st.sampled_from(["a", "a", " a ", "B", "Äb", "äB", "100%", "1_0", "\\", "\uffee", "🥛"])
+DESCRIPTIONS = st.sampled_from([None, "", " A%", "ä", "Ä", "\\_"])
 FIELDS = {"description": DESCRIPTIONS, "is_completed": st.booleans()}
 BODIES = st.fixed_dictionaries({"title": TITLES}, optional=FIELDS) | st.just({"title": " "})
 CHANGES = st.fixed_dictionaries({}, optional={"title": TITLES, **FIELDS}) | st.just({"title": ""})
 CONDITIONS = st.sampled_from([None, None, "right", "right", "weak", "among others", "before", "never", "any", "none"])
 BOOLEANS = st.sampled_from(["true", "false"])
 SORTS = st.sampled_from([sign + name for name in ("created_at", "updated_at", "title") for sign in ("", "-")])
-PARAMETERS = {
-    "is_completed": BOOLEANS,
-    "q": st.sampled_from(["a", "Ä", " b ", "%", "_", "\\", "zz", " "]),
-    "sort": SORTS,
-    "include_total": BOOLEANS,
-}
-LIMITS = st.sampled_from(["1", "2", "3", "1000"])
-LISTS = st.fixed_dictionaries({}, optional={**PARAMETERS, "limit": LIMITS})
-WALKS = st.fixed_dictionaries({"limit": st.sampled_from(["1", "2"])}, optional=PARAMETERS)
+SEARCHES = st.sampled_from(["a", "Ä", " b ", "%", "_", "\\", "zz", " "])
+
+
+def one(name: str, values: st.SearchStrategy[str]) -> st.SearchStrategy[Parameters]:
+    return values.map(lambda value: {name: value})
+
+
+# Few parameters at a time, so that lists are seldom empty.
+NOTHING: st.SearchStrategy[Parameters] = st.just({})
+SORTED = NOTHING | one("sort", SORTS)
+FILTERED = NOTHING | one("is_completed", BOOLEANS) | one("q", SEARCHES)
+COUNTED = NOTHING | one("include_total", BOOLEANS)
+LIMITED = one("limit", st.sampled_from(["1", "2"]))
+LISTS = st.tuples(SORTED, FILTERED, COUNTED, NOTHING | LIMITED | one("limit", st.just("1000")))
+WALKS = st.tuples(SORTED, FILTERED, COUNTED, LIMITED)
 # What may change on the way: `limit` and `include_total`; None leaves it out.
 ON_THE_WAY = st.sampled_from([{}, {}, {}, {"limit": "1"}, {"limit": None}, {"include_total": "true"}])
 
@@ -102,6 +115,10 @@ def place(task: Task, parameters: Parameters) -> Place:
     return task[parameters.get("sort", "-created_at").removeprefix("-")], task["id"]
 
 
+def merged(parts: tuple[Parameters, ...]) -> Parameters:
+    return {name: value for part in parts for name, value in part.items()}
+
+
 @dataclass
 class Walk:
     """A way through a list, page by page, while tasks come, change and go."""
@@ -124,6 +141,7 @@ class Api(RuleBasedStateMachine):
         self.callers = {user: client(user) for user in ("alice", "bob")}
         self.model = Model()
         self.walk: Walk | None = None
+        self.asked: list[tuple[str, Parameters]] = []
         self.seen: dict[tuple[str, str], tuple[str, Any]] = {}  # of each list its last tag, and what was under it
 
     def task_id(self, which: int) -> str:
@@ -146,6 +164,11 @@ class Api(RuleBasedStateMachine):
             "none": versions[-1],
         }
         return headers[kind], kind in ("right", "weak", "among others", "any")
+
+    @initialize(made=st.lists(st.tuples(USERS, BODIES, KEYS), min_size=4, max_size=10))
+    def begin(self, made: list[tuple[str, Task, str | None]]) -> None:
+        for user, body, key in made:
+            self.create(user, body, key)
 
     @rule(user=USERS, body=BODIES, key=KEYS)
     def create(self, user: str, body: Task, key: str | None) -> None:
@@ -247,8 +270,16 @@ class Api(RuleBasedStateMachine):
         else:
             self.assert_task(answer, 200, self.model.tasks[task_id])
 
-    @rule(user=USERS, parameters=LISTS)
-    def list_tasks(self, user: str, parameters: Parameters) -> None:
+    @rule(user=USERS, parts=LISTS)
+    def list_tasks(self, user: str, parts: tuple[Parameters, ...]) -> None:
+        parameters = merged(parts)
+        self.asked.append((user, parameters))
+        self.listed(user, parameters, parameters, None)
+
+    @precondition(lambda self: self.asked)
+    @rule(which=st.integers(1, 3))
+    def poll(self, which: int) -> None:
+        user, parameters = self.asked[-min(which, len(self.asked))]
         self.listed(user, parameters, parameters, None)
 
     def listed(self, user: str, parameters: Parameters, sent: Parameters, after: Place | None) -> Parameters:
@@ -281,8 +312,10 @@ class Api(RuleBasedStateMachine):
         again = self.callers[user].get(path, headers={"If-None-Match": f'"x", W/{tag}'})
         assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", tag)
 
-    @rule(user=USERS, parameters=WALKS)
-    def set_out(self, user: str, parameters: Parameters) -> None:
+    @rule(user=USERS, parts=WALKS)
+    def set_out(self, user: str, parts: tuple[Parameters, ...]) -> None:
+        parameters = merged(parts)
+        self.asked.append((user, parameters))
         steady = {task["id"]: place(task, parameters) for task in self.model.matching(user, parameters)}
         following = self.listed(user, parameters, parameters, None)
         self.walk = Walk(user, parameters, steady, [], ("", ""), "")
