@@ -67,7 +67,9 @@ CREATE = """INSERT INTO tasks (user_id, id, title, description, is_completed, cr
 ONCE = " ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
 # A look at the last place costs 50 us less than counting.
 ROOM = "AND (SELECT 1 FROM tasks WHERE user_id = %(user_id)s LIMIT 1 OFFSET {max_tasks} - 1) IS NULL"
-FULL = "SELECT id FROM tasks WHERE user_id = %(user_id)s {full}"
+# In one statement: a simultaneous call with the same key may have taken the last place.
+FULL = """SELECT id FROM tasks WHERE user_id = %(user_id)s
+    AND NOT EXISTS (SELECT 1 FROM tasks WHERE user_id = %(user_id)s AND idempotency_key = %(key)s) {full}"""
 MADE_BEFORE = """SELECT CASE WHEN idempotency_digest = %(digest)s THEN {task} END
     FROM tasks WHERE user_id = %(user_id)s AND idempotency_key = %(key)s"""
 CREATE_USER = "INSERT INTO users (id, created_at) VALUES (%(user_id)s, {now}) ON CONFLICT DO NOTHING RETURNING id"
@@ -169,7 +171,7 @@ class OwnedTasks:
                     raise IdempotencyKeyReused
                 return Created(made_before[0], replayed=id_of(made_before[0]) != task_id)
             known = not self._run(CREATE_USER)  # else this is the user's first task
-            if known and self._run(FULL):
+            if known and self._run(FULL, **once):
                 raise TaskLimitReached
         return Created(created[0], replayed=False)
 
