@@ -30,7 +30,7 @@ LIMIT = 8
 MISSING = "01a1fc99-ee71-72ec-b587-48e127eeb180"
 NEVER = "2026-02-08T09:30:00.123456Z"
 EXAMPLES = settings(
-    max_examples=180, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=130, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 USERS = st.sampled_from(["alice", "bob"])
