@@ -33,8 +33,14 @@ POSTGRESQL = {
         'is_completed', is_completed,
         'created_at', to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text""",
-    "identity": """json_build_object('id', id,
-        'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text""",
+    # The same for many: written piece by piece a row takes 1.9 us, but the statement 8 us longer to plan.
+    "listed": """'{"id":"' || id::text || '","user_id":' || %(user_json)s || ',"title":' || to_json(title)::text
+        || ',"description":' || coalesce(to_json(description)::text, 'null')
+        || CASE WHEN is_completed THEN ',"is_completed":true' ELSE ',"is_completed":false' END
+        || ',"created_at":"' || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        || '","updated_at":"' || to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '"}'""",
+    "identity": """'{"id":"' || id::text
+        || '","updated_at":"' || to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '"}'""",
     "now": "now()",
     "id": "%(id)s::uuid",
     "next_version": "greatest(now(), updated_at + interval '1 microsecond')",
@@ -42,11 +48,13 @@ POSTGRESQL = {
     "lower": "lower",
     "position": "strpos",
 }
+SQLITE_TASK = """json_object('id', id, 'user_id', user_id, 'title', title, 'description', description,
+    'is_completed', json(CASE WHEN is_completed THEN 'true' ELSE 'false' END),
+    'created_at', created_at, 'updated_at', updated_at)"""
 SQLITE = {
     "version": "updated_at",
-    "task": """json_object('id', id, 'user_id', user_id, 'title', title, 'description', description,
-        'is_completed', json(CASE WHEN is_completed THEN 'true' ELSE 'false' END),
-        'created_at', created_at, 'updated_at', updated_at)""",
+    "task": SQLITE_TASK,
+    "listed": SQLITE_TASK,
     "identity": "json_object('id', id, 'updated_at', updated_at)",
     "now": "%(now)s",
     "id": "%(id)s",
@@ -149,7 +157,7 @@ class OwnedTasks:
         total = self._count(query) if query.include_total else None
         if unless and unless.match(tag := self._tag(query, self._rows("{identity}", query, start), total)):
             return Page(None, tag)
-        rows = self._rows("{task}", query, start)
+        rows = self._rows("{listed}", query, start)
         tag, next_cursor = self._tag(query, rows, total), self._next(query, rows)
         if query.limit:
             del rows[query.limit :]
@@ -246,7 +254,7 @@ class OwnedTasks:
         )
         value, task_id = start or (None, None)
         values = {"is_completed": query.is_completed, "q": query.q, "limit": (query.limit or 0) + 1}
-        return self._run(statement, **values, value=value, id=task_id)
+        return self._run(statement, **values, value=value, id=task_id, user_json=json.dumps(self.user_id))
 
     def _tag(self, query: Query, rows: Rows, total: int | None) -> str:
         """Return a digest of what the answer hangs on: who asks for what, and each task's id and version."""
