@@ -14,7 +14,7 @@ from flask import Flask
 from sqlalchemy import create_engine, make_url, text
 
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
-from todo_api import create_app, ownership
+from todo_api import create_app, database, ownership
 from todo_api.database import DatabaseUnavailable
 from todo_api.extensions import db
 
@@ -171,8 +171,9 @@ def test_a_statement_that_runs_out_of_time_is_unavailable_and_did_nothing(make_a
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_connections_that_were_closed_while_they_idled_cost_no_client_an_error(
-    make_app: MakeApp, database_url: str
+    make_app: MakeApp, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0)
     alice = Caller(make_app().test_client(), "alice")
     path = f"/api/tasks/{alice.create('Kept')['id']}"
     for method, more, status in (("GET", {}, 200), ("PUT", {"json": {"title": "New"}}, 200), ("DELETE", {}, 204)):
