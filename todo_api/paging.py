@@ -71,9 +71,10 @@ class Query:
         if self.column == "title":
             return "\0" not in text and len(text.encode()) <= LONGEST_TITLE_BYTES
         try:
-            return datetime.fromisoformat(text).isoformat(timespec="microseconds") == text.replace("Z", "+00:00")
+            moment = datetime.fromisoformat(text.removesuffix("Z") + "+00:00")
         except ValueError:
             return False
+        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z") == text
 
 
 EVERYTHING = Query()
