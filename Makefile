@@ -28,6 +28,9 @@ bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against t
 bench-growth: $(VENV)/bench/requirements.txt ## Measure a request as the table grows to 2 million tasks, with the plans (OUT=)
 	@$(BIN)/python -m bench.growth $(if $(OUT),--out "$(OUT)")
 
+test-slow: $(VENV)/requirements-dev.txt ## Run the tests with a million rows (1 minute)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m slow $(TEST_OPTIONS) --dist loadfile
+
 lint: $(VENV)/requirements-dev.txt ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -53,5 +56,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test bench bench-growth lint
+.PHONY: help run test test-slow bench bench-growth lint
 .DELETE_ON_ERROR:
