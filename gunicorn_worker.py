@@ -6,6 +6,7 @@ it. Reading, parsing and answering a request stay gunicorn's own (`ThreadWorker.
 """
 
 import os
+import resource
 import select
 import socket
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
+OWN_DESCRIPTORS = 256  # for the database, files, and what a worker needs besides its clients
 TICK_SECONDS = 1.0
 STOPPING_TICK_SECONDS = 0.05
 ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT  # of the waiting threads one gets the connection
@@ -29,8 +31,14 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
 
     alive: bool
     _accepting: bool
+    worker_connections: int
 
     def init_process(self) -> None:
+        # Each connection takes a descriptor; where there are fewer, fewer are accepted.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        descriptors = min(self.worker_connections + OWN_DESCRIPTORS, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, most))
+        self.worker_connections = max(descriptors - OWN_DESCRIPTORS, self.cfg.threads)
         self.epoll = select.epoll()
         self.listeners = {listener.fileno(): listener for listener in self.sockets}
         self.connections: set[TConn] = set()
@@ -51,10 +59,10 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         for number in range(self.cfg.threads):
             threading.Thread(target=self._serve, name=f"serve-{number}", daemon=True).start()
         while self.alive and self.is_parent_alive():
-            self._accept_if(len(self.connections) < self.worker_connections)
+            self._accept_while_there_is_room()
             self._tick(TICK_SECONDS)
         self.alive = False
-        self._accept_if(False)
+        self._accept_while_there_is_room()
         # A request that is on its way is still answered, with "Connection: close".
         stopped = time.monotonic()
         for connection in list(self.keepalived_conns.values()):
@@ -62,8 +70,9 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         while self.connections and time.monotonic() - stopped < self.cfg.graceful_timeout:
             self._tick(STOPPING_TICK_SECONDS)
 
-    def _accept_if(self, enabled: bool) -> None:
+    def _accept_while_there_is_room(self) -> None:
         with self.accept_lock:
+            enabled = self.alive and len(self.connections) < self.worker_connections
             if enabled == self._accepting:
                 return
             for descriptor, listener in self.listeners.items():
@@ -104,7 +113,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         connection.data_ready = True  # it is handled only once it is readable
         self.connections.add(connection)
         if len(self.connections) >= self.worker_connections:
-            self._accept_if(False)
+            self._accept_while_there_is_room()
         self._wait(connection, self.epoll.register)
 
     def _answer(self, connection: TConn) -> None:
