@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Barrier
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy import Engine, create_engine, text
 from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
-from tests.wires import Cutter
+from tests.wires import Cutter, Socket
 from todo_api import create_app, database
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -229,6 +230,31 @@ def test_a_connection_that_was_cut_while_it_idled_costs_no_request_anything(
         cutter.close()
         cutter.listen()
         assert send(alice, task).status_code == status
+
+
+@pytest.mark.parametrize(
+    "last_words", [(b"N", b"WARNING", b"57P02"), (b"E", b"FATAL", b"57P01")], ids=["crash", "terminated"]
+)
+def test_a_database_that_ends_just_before_a_statement_is_sent_has_lost_the_connection(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, last_words: tuple[bytes, bytes, bytes]
+) -> None:
+    """The driver then raises an error without a code, or calls the connection open still."""
+    monkeypatch.setattr(database.Database, "_was_hung_up", lambda *_: False)  # it was not, a moment ago
+    with TemporaryDirectory() as folder:  # a short path, as sockets need
+        wire = Socket(database_url, Path(folder))
+        app = create_app(environ_for(wire.url), tmp_path)
+        alice = Caller(app.test_client(), "alice")
+        task = alice.create("Kept")
+        for name in ("get", "create", "create with a key", "put", "delete"):
+            wire.die(*last_words)
+            answer = (READS | CREATIONS | WRITES)[name][1](alice, task)
+            if name in WRITES:
+                assert_error(answer, 503, "DATABASE_UNAVAILABLE")
+            else:
+                assert answer.status_code in (200, 201), answer.text
+            assert alice.get("/api/tasks").status_code == 200
+        dispose(app)
+        wire.close()
 
 
 @pytest.fixture

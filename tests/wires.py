@@ -1,9 +1,11 @@
 """Wires between the application and its database that can be made to freeze, to be cut, to be away."""
 
 import socket
+import struct
 import threading
 from collections import deque
 from contextlib import suppress
+from pathlib import Path
 
 from sqlalchemy import make_url
 
@@ -66,6 +68,35 @@ class Wire:
     def deliver(self, part: bytes, target: socket.socket, is_answer: bool) -> None:
         """Pass bytes on. An OSError cuts the connection."""
         target.sendall(part)
+
+
+class Socket(Wire):
+    """A wire over a Unix socket: what is sent to a closed end fails at once, and its last words can still be read."""
+
+    def __init__(self, database_url: str, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(database_url)
+
+    @property
+    def url(self) -> str:
+        return self.there.set(host=None, port=None, query={"host": str(self.folder)}).render_as_string(False)
+
+    def listen(self) -> None:
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(f"{self.folder}/.s.PGSQL.5432")
+        self.listener.listen()
+        threading.Thread(target=self._accept, args=[self.listener], daemon=True).start()
+
+    def die(self, kind: bytes, severity: bytes, code: bytes) -> None:
+        """Hang up on all connections after an error or notice (PostgreSQL's documentation, 55.8)."""
+        fields = b"S%b\0C%b\0MThis is the end\0\0" % (severity, code)
+        for near in self.ends[::2]:
+            near.sendall(kind + struct.pack("!i", len(fields) + 4) + fields)
+        for end in self.ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self.ends.clear()
 
 
 class Freezer(Wire):
