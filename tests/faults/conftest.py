@@ -64,7 +64,7 @@ def service(database: postgres.Private) -> Start:
             finally:
                 print(program.output)
             assert "Traceback" not in program.output, program.output
-        query(database.url, f"DROP DATABASE {name}")
+        query(database.url, f"DROP DATABASE {name} WITH (FORCE)")
 
     return start
 
