@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,12 @@ def server(folder: str, *settings: str) -> Iterator[str]:
 
     `folder` is the tests' own and goes away with it. Settings, as in `fsync=on`, always mean a throw-away server.
     """
+    with _kept(folder, *settings) as (_, url):
+        yield url
+
+
+@contextmanager
+def _kept(folder: str, *settings: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     # A session of its own: Ctrl-C reaches the tests, and they end the keeper.
     with subprocess.Popen(
         [sys.executable, __file__, folder, *settings],
@@ -46,7 +52,65 @@ def server(folder: str, *settings: str) -> Iterator[str]:
         url = keeper.stdout.readline().strip()
         if not url:
             raise RuntimeError("PostgreSQL does not start; its messages stand above")
-        yield url  # leaving the block closes its standard input and waits
+        yield keeper, url  # leaving the block closes its standard input and waits
+
+
+class Private:
+    """A throw-away server that can be stopped, started, paused and hurt."""
+
+    def __init__(self, keeper: "subprocess.Popen[str]", url: str) -> None:
+        self._keeper, self.url = keeper, url
+        self.scratch = Path(url.partition("host=")[2])
+
+    def processes(self) -> list[int]:
+        """Return the process ids of the postmaster and of all that it has started."""
+        postmaster = int((self.scratch / "data" / "postmaster.pid").read_text().split()[0])
+        return [postmaster, *children(postmaster)]
+
+    def stop(self, how: signal.Signals) -> None:
+        """Stop it fast (SIGINT) or at once, as in a crash (SIGQUIT)."""
+        self._tell(str(int(how)))
+
+    def start(self) -> None:
+        self._tell("start")
+
+    def _tell(self, order: str) -> None:
+        assert self._keeper.stdin
+        assert self._keeper.stdout
+        self._keeper.stdin.write(f"{order}\n")
+        self._keeper.stdin.flush()
+        if self._keeper.stdout.readline() != "done\n":
+            raise RuntimeError("PostgreSQL does not obey; its messages stand above")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let it answer nothing, and not even refuse."""
+        processes = self.processes()
+        _signal(processes, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(processes, signal.SIGCONT)
+
+
+@contextmanager
+def private(folder: str, *settings: str) -> Iterator[Private]:
+    with _kept(folder, *(settings or FAST)) as (keeper, url):
+        yield Private(keeper, url)
+
+
+def children(process: int) -> list[int]:
+    """Return the ids of the processes that this one has started, on Linux."""
+    try:
+        return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _signal(processes: list[int], how: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, how)
 
 
 def binaries() -> Path:
@@ -67,7 +131,7 @@ def _version(folder: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in "".join(c if c.isdigit() else " " for c in str(folder)).split())
 
 
-def _unprivileged() -> dict[str, Any]:
+def unprivileged() -> dict[str, Any]:
     """Return what makes a child process run as somebody else when this one is root, whom PostgreSQL refuses."""
     if os.getuid() != 0:
         return {}
@@ -91,9 +155,8 @@ def _runnable(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path:
     return folder
 
 
-def _start(
-    folder: Path, scratch: Path, identity: dict[str, Any], settings: tuple[str, ...]
-) -> "subprocess.Popen[bytes]":
+def _initialize(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path:
+    """Make a cluster in `scratch`; return the folder of programs that can serve it."""
     cluster = scratch / "data"
     cluster.mkdir()
     for path in (scratch, cluster):
@@ -101,41 +164,69 @@ def _start(
         if identity:
             shutil.chown(path, identity["user"], identity["group"])
     folder = _runnable(folder, scratch, identity)
-    log = (scratch / "log").open("wb")
-    more = {"cwd": scratch, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **identity}
     initdb: list[Any] = [folder / "initdb", "-D", cluster, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    # lower() must know more than ASCII; not every system has the first of these locales
-    for locale in ("C.UTF-8", "en_US.UTF-8", "C"):
-        if subprocess.run([*initdb, f"--locale={locale}"], check=False, **more).returncode == 0:
-            break
+    with (scratch / "log").open("ab") as log:
+        more = {"cwd": scratch, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **identity}
+        # lower() must know more than ASCII; not every system has the first of these locales
+        for locale in ("C.UTF-8", "en_US.UTF-8", "C"):
+            if subprocess.run([*initdb, f"--locale={locale}"], check=False, **more).returncode == 0:
+                break
+    return folder
+
+
+def _serve(
+    folder: Path, scratch: Path, identity: dict[str, Any], settings: tuple[str, ...]
+) -> "subprocess.Popen[bytes]":
+    """Start the server and return it once it is ready."""
     always = ("listen_addresses=", f"unix_socket_directories={scratch}", "max_connections=200")
     options = [word for setting in (*always, *(settings or FAST)) for word in ("-c", setting)]
-    return subprocess.Popen([folder / "postgres", "-D", cluster, *options], **more)
+    command: list[Any] = [folder / "postgres", "-D", scratch / "data", *options]
+    with (scratch / "log").open("ab") as log:
+        more = {"cwd": scratch, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **identity}
+        process = subprocess.Popen(command, **more)
+    while not (scratch / "data" / "postmaster.pid").exists() or "ready" not in _status(scratch):
+        if process.poll() is not None:
+            sys.exit((scratch / "log").read_text(errors="replace"))
+        time.sleep(0.02)
+    return process
 
 
 def main(folder: str, *settings: str) -> None:
-    """Serve until standard input ends, then take away the server and `folder`."""
+    """Serve until standard input ends, then take away the server and `folder`.
+
+    A line of input is the number of a signal that stops the server, or `start`.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     scratch = Path(tempfile.mkdtemp(prefix="pg-"))
     process = None
     try:
         url = "" if settings else os.environ.get("TEST_DATABASE_URL")
         if not url:
-            process = _start(binaries(), scratch, _unprivileged(), settings)
-            while not (scratch / "data" / "postmaster.pid").exists() or "ready" not in _status(scratch):
-                if process.poll() is not None:
-                    sys.exit((scratch / "log").read_text(errors="replace"))
-                time.sleep(0.02)
+            identity = unprivileged()
+            programs = _initialize(binaries(), scratch, identity)
+            process = _serve(programs, scratch, identity, settings)
             url = f"postgresql://postgres@/postgres?host={scratch}"
-        sys.stdout.write(f"{url}\n")
-        sys.stdout.flush()
-        sys.stdin.read()
+        _say(url)
+        for line in sys.stdin:
+            assert process
+            if line == "start\n":
+                process = _serve(programs, scratch, identity, settings)
+            else:
+                process.send_signal(int(line))
+                process.wait()
+            _say("done")
     finally:
-        if process:
+        if process and process.poll() is None:
+            _signal([process.pid, *children(process.pid)], signal.SIGCONT)
             process.send_signal(signal.SIGQUIT)
             process.wait()
         for leftover in (scratch, folder):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _status(scratch: Path) -> str:

@@ -62,13 +62,13 @@ class Database:
             try:
                 return self._execute(connection, sql, values)
             except self._driver.Error as error:
-                lost = self._is_lost(connection)
+                lost = self._is_lost(connection, error)
                 if lost:
                     connection.invalidate(error)
                 rolled_back = getattr(error, "pgcode", None) in ROLLED_BACK
                 again = rolled_back or (lost and repeatable and not self._is_late(began))
                 if not again or repeats == REPEATS:
-                    raise self._translated(error) from None
+                    raise self._translated(error, lost) from None
                 repeats += 1
             finally:
                 connection.close()
@@ -116,16 +116,20 @@ class Database:
             rows = cursor.fetchall()
         return [row[0] for row in rows]
 
-    def _is_lost(self, connection: PoolProxiedConnection) -> bool:
-        return bool(getattr(connection.dbapi_connection, "closed", False))
+    def _is_lost(self, connection: PoolProxiedConnection, error: Exception) -> bool:
+        """Tell whether the server has gone; the driver does not notice when it left just before the statement."""
+        if self.is_sqlite:
+            return False
+        unnoticed = type(error) is self._driver.DatabaseError and getattr(error, "pgcode", None) is None
+        return unnoticed or bool(getattr(connection.dbapi_connection, "closed", False))
 
     def _is_late(self, since: float) -> bool:
         return time.monotonic() - since > PATIENCE_SECONDS
 
-    def _translated(self, error: Exception) -> DatabaseError:
+    def _translated(self, error: Exception, lost: bool) -> DatabaseError:
         if isinstance(error, self._driver.IntegrityError):
             return ConstraintViolated(error)
-        away = isinstance(error, self._driver.OperationalError | self._driver.InterfaceError)
+        away = lost or isinstance(error, self._driver.OperationalError | self._driver.InterfaceError)
         return (
             DatabaseUnavailable(error) if away or getattr(error, "pgcode", None) == READ_ONLY else DatabaseError(error)
         )

@@ -180,6 +180,8 @@ class OwnedTasks:
                 return Created(made_before[0], replayed=id_of(made_before[0]) != task_id)
             known = not self._run(CREATE_USER)  # else this is the user's first task
             if known and self._run(FULL, **once):
+                if stored := self._run(fill(GET, if_match=""), id=task_id):
+                    return Created(stored[0], replayed=False)  # the connection was lost after it took the last place
                 raise TaskLimitReached
         return Created(created[0], replayed=False)
 

@@ -1,0 +1,80 @@
+"""The service that faults are done to, and the table of what became of it."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests import postgres
+from tests.load import ROWS, THREADS, WORKERS, Stack, query
+from tests.programs import GUNICORN, ROOT, Server, environment, run, running
+from tests.tokens import SECRET
+
+Start = Callable[..., Any]
+TABLE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+HEAD = """| what happened | requests | 503: reads, creations | 503: other writes | cut | normal again after |
+|---|---|---|---|---|---|
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("faults")
+            item.add_marker(pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux (/proc)"))
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[postgres.Private]:
+    with postgres.private(mkdtemp(prefix="todo-faults-")) as database:
+        yield database
+
+
+@pytest.fixture
+def service(database: postgres.Private) -> Start:
+    """Start the service on an empty database, with settings and in a tablespace."""
+
+    @contextmanager
+    def start(tablespace: str = "pg_default", **settings: str) -> Iterator[Stack]:
+        name = f"faults_{uuid4().hex[:8]}"
+        query(database.url, f"CREATE DATABASE {name} TABLESPACE {tablespace}")
+        url = database.url.replace("/postgres?", f"/{name}?")
+        env = environment(
+            ENVIRONMENT="production",
+            DATABASE_URL=url,
+            BETTER_AUTH_SECRET=SECRET,
+            WEB_CONCURRENCY=str(WORKERS),
+            WEB_THREADS=str(THREADS),
+            **settings,
+        )
+        upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=ROOT, env=env)
+        assert upgraded.returncode == 0, upgraded.stderr
+        with running(*GUNICORN, cwd=ROOT, env=env) as program:
+            stack = Stack(Server(program), database, env)
+            stack.wait()
+            try:
+                yield stack
+            finally:
+                print(program.output)
+            assert "Traceback" not in program.output, program.output
+        query(database.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+    return start
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show the table; with WRITE=yes put it into the documentation."""
+    if not ROWS:
+        return
+    table = HEAD + "".join(f"| {' | '.join(map(str, row[:-1]))} | {row.seconds:.2f} s |\n" for row in ROWS)
+    terminalreporter.write_line(table)
+    if os.environ.get("WRITE") == "yes":
+        before, _, rest = TABLE.read_text().partition(BEGIN)
+        TABLE.write_text(f"{before}{BEGIN}\n{table}{END}{rest.partition(END)[2]}")

@@ -1,0 +1,179 @@
+"""What goes wrong with the database while the service is under load."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from tests.faults.conftest import Start
+from tests.load import FREE_OF_ERRORS, Load, Stack, query, under_load
+from tests.postgres import Private, unprivileged
+from todo_api.database import PATIENCE_SECONDS
+
+SMALL_MIB = 64  # of a disk that fills up
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'todo_api'"
+A_BACKEND = "SELECT pid FROM pg_stat_activity WHERE application_name = 'todo_api' LIMIT 1"
+
+
+def assert_reads_and_creations_never_failed(load: Load) -> None:
+    """As promised for an absence that is shorter than the patience of a request."""
+    assert load.cuts() == 0
+    if load.outage < PATIENCE_SECONDS - 0.5:
+        assert load.refused(FREE_OF_ERRORS) == 0, load.failures(FREE_OF_ERRORS)
+
+
+@pytest.mark.parametrize(("how", "name"), [(signal.SIGINT, "restarted"), (signal.SIGQUIT, "stopped as in a crash")])
+def test_a_database_that_is_away_for_a_moment_fails_no_read_and_no_creation(
+    service: Start, how: signal.Signals, name: str
+) -> None:
+    with service() as stack, under_load(stack, f"PostgreSQL {name}, away for a second") as load:
+        with load.fault():
+            stack.database.stop(how)
+            time.sleep(1)
+            stack.database.start()
+        assert_reads_and_creations_never_failed(load)
+
+
+def test_a_database_that_is_away_for_longer_fails_requests_at_once_and_does_well_again(service: Start) -> None:
+    with service() as stack, under_load(stack, "PostgreSQL away for four seconds") as load:
+        with load.fault():
+            stack.database.stop(signal.SIGINT)
+            time.sleep(4)
+            stack.database.start()
+        assert load.refused(FREE_OF_ERRORS) > 0
+        assert load.cuts() == 0
+
+
+def test_terminated_connections_fail_no_read_and_no_creation(service: Start) -> None:
+    with service() as stack, under_load(stack, "All connections to PostgreSQL terminated, ten times") as load:
+        with load.fault():
+            for _ in range(10):
+                assert stack.query(TERMINATE)
+                time.sleep(0.15)
+        load.outage = 0.0  # the database was never away
+        assert_reads_and_creations_never_failed(load)
+
+
+def test_a_crash_of_the_database_fails_no_read_and_no_creation(service: Start) -> None:
+    with (
+        service() as stack,
+        under_load(stack, "A PostgreSQL process killed (SIGKILL), five times: crash recovery") as load,
+    ):
+        for _ in range(5):
+            with load.fault():
+                crash(stack)
+        assert_reads_and_creations_never_failed(load)
+
+
+def crash(stack: Stack) -> None:
+    """Kill one of the database's processes, and wait until it has ended all others and recovered."""
+    [[backend]] = stack.query(A_BACKEND)
+    os.kill(backend, signal.SIGKILL)
+    with pytest.raises(psycopg2.OperationalError):
+        stack.query("SELECT pg_sleep(60)")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with suppress(psycopg2.OperationalError):
+            stack.query("SELECT 1")
+            return
+
+
+def test_a_hung_database_is_unavailable_until_it_goes_on(service: Start) -> None:
+    with (
+        service(DB_STATEMENT_TIMEOUT="1") as stack,
+        under_load(stack, "PostgreSQL hangs (SIGSTOP) for four seconds") as load,
+    ):
+        with load.fault(), stack.database.paused():
+            time.sleep(4)
+        assert load.refused() > 0
+        assert load.cuts() == 0
+
+
+def test_without_a_free_connection_requests_fail_in_time(service: Start) -> None:
+    pool = {"DB_POOL_SIZE": "1", "DB_MAX_OVERFLOW": "0", "DB_POOL_TIMEOUT": "1"}
+    with service(**pool) as stack, under_load(stack, "Every pooled connection busy for three seconds") as load:
+        with load.fault(), stack.session("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"):
+            time.sleep(3)
+        assert load.refused() > 0
+        assert load.cuts() == 0
+
+
+def test_a_statement_over_its_limit_fails_and_holds_up_nobody_else(service: Start) -> None:
+    with (
+        service(DB_STATEMENT_TIMEOUT="1") as stack,
+        under_load(stack, "One user's rows locked for four seconds, statements limited to one") as load,
+    ):
+        locked = load.users[0]
+        with load.fault(), stack.session(f"SELECT 1 FROM tasks WHERE user_id = '{locked.name}' FOR UPDATE"):
+            others = {user: user.rounds for user in load.users[1:]}
+            time.sleep(4)
+            assert all(user.rounds > rounds for user, rounds in others.items())
+        assert {attempt.user for attempt in load.failures()} == {locked.name}
+        assert load.refused(FREE_OF_ERRORS) == 0
+        assert load.cuts() == 0
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Yield the folder of a small file system: one made for this, or a container's /dev/shm."""
+    folder.mkdir()
+    as_root = ["sudo", "-n"] if os.getuid() != 0 and os.environ.get("CI") == "true" else []
+    mount: list[Any] = [*as_root, "mount", "-t", "tmpfs", "-o", f"size={SMALL_MIB}m", "tmpfs", folder]
+    if subprocess.run(mount, check=False, capture_output=True).returncode == 0:
+        try:
+            yield folder
+        finally:
+            subprocess.run([*as_root, "umount", folder], check=True)
+    elif shutil.disk_usage("/dev/shm").total <= 2 * SMALL_MIB * 2**20:
+        yield Path("/dev/shm")
+    else:
+        pytest.skip(f"needs the right to mount, or a /dev/shm of at most {2 * SMALL_MIB} MiB")
+
+
+@pytest.fixture
+def small(database: Private) -> Iterator[Path]:
+    """A disk with a tablespace `small` on it."""
+    with small_disk(database.scratch / "small") as disk:
+        place = disk / "todo-faults-tables"
+        place.mkdir()
+        if identity := unprivileged():
+            shutil.chown(place, identity["user"], identity["group"])
+        query(database.url, f"CREATE TABLESPACE small LOCATION '{place}'")
+        yield disk
+        query(database.url, "DROP TABLESPACE small")
+        place.rmdir()
+
+
+def test_a_full_disk_fails_writes_only_until_there_is_room(service: Start, small: Path) -> None:
+    filler = small / "todo-faults-filler"
+    with service("small") as stack, under_load(stack, "The disk of PostgreSQL's tables is full") as load:
+        try:
+            with load.fault():
+                fill(filler)
+                deadline = time.monotonic() + 30
+                while not load.refused({"POST"}) and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                time.sleep(1)
+                filler.unlink()
+        finally:
+            filler.unlink(missing_ok=True)
+        assert load.refused({"POST"}) > 0
+        assert load.refused({"GET"}) == 0
+        assert load.cuts() == 0
+
+
+def fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 2**20):
+                pass
+        except OSError:
+            return
