@@ -65,6 +65,11 @@ WRITES: dict[str, tuple[int, Request]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _every_connection_counts_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0)
+
+
 @pytest.fixture
 def cutter(database_url: str) -> Iterator[Cutter]:
     cutter = Cutter(database_url)
