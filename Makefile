@@ -22,7 +22,7 @@ run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLit
 test: $(VENV)/requirements-dev.txt ## Run all tests on SQLite and PostgreSQL
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
 
-test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 3 minutes; WRITE=yes updates docs/reliability.md
+test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 2 to 3 minutes; WRITE=yes updates docs/reliability.md
 	@PATH="$(abspath $(BIN)):$$PATH" WRITE="$(WRITE)" $(BIN)/python -m pytest -m faults -p no:randomly
 
 bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against their targets, in 2 minutes (URL=, USERS=, OUT=)
