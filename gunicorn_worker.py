@@ -11,13 +11,15 @@ import select
 import socket
 import threading
 import time
-from contextlib import suppress
 from typing import Any
 
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 OWN_DESCRIPTORS = 256  # for the database, files, and what a worker needs besides its clients
+FIRST_REQUEST_SECONDS = 5
+PARTING_SECONDS = 2
+PAUSE_SECONDS = 0.1
 TICK_SECONDS = 1.0
 STOPPING_TICK_SECONDS = 0.05
 ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT  # of the waiting threads one gets the connection
@@ -42,8 +44,9 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         self.epoll = select.epoll()
         self.listeners = {listener.fileno(): listener for listener in self.sockets}
         self.connections: set[TConn] = set()
+        self.parting: set[TConn] = set()  # answered for good; only the client's end is waited for
         self.accept_lock = threading.Lock()
-        # Idle connections by descriptor, the longest idle first. Who takes one out owns it.
+        # Idle connections by descriptor. Who takes one out owns it.
         self.keepalived_conns: dict[int, TConn] = {}
         # As plain attributes the settings are found 8 us a request sooner.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
@@ -65,9 +68,9 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         self._accept_while_there_is_room()
         # A request that is on its way is still answered, with "Connection: close".
         stopped = time.monotonic()
-        for connection in list(self.keepalived_conns.values()):
-            connection.timeout = min(connection.timeout, stopped + STOP_KEEPALIVE_LINGER)
         while self.connections and time.monotonic() - stopped < self.cfg.graceful_timeout:
+            for connection in list(self.keepalived_conns.values()):
+                connection.timeout = min(connection.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
             self._tick(STOPPING_TICK_SECONDS)
 
     def _accept_while_there_is_room(self) -> None:
@@ -90,51 +93,65 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             os.read(self.PIPE[0], 4096)
         now = time.monotonic()
         for descriptor, connection in list(self.keepalived_conns.items()):
-            if connection.timeout > now:
-                break
-            if self.keepalived_conns.pop(descriptor, None):
+            if connection.timeout <= now and self.keepalived_conns.pop(descriptor, None):
                 self._close(connection)
 
     def _serve(self) -> None:
         while True:
-            with suppress(InterruptedError):
+            try:
                 for descriptor, _ in self.epoll.poll(maxevents=1):
                     if descriptor in self.listeners:
                         self._accept(self.listeners[descriptor])
                     elif connection := self.keepalived_conns.pop(descriptor, None):
                         self._answer(connection)
+            except BaseException:  # whatever it is, the thread goes on
+                self.log.exception("Error handling a connection")
+                time.sleep(PAUSE_SECONDS)  # it may be there again at once, as when descriptors have run out
 
     def _accept(self, listener: socket.socket) -> None:
         try:
             client, address = listener.accept()
-        except OSError:  # another thread or worker was faster, or the client has gone
+        except (BlockingIOError, ConnectionAbortedError):  # another was faster, or the client has gone
             return
         connection = TConn(self.cfg, client, address, listener.getsockname())
         connection.data_ready = True  # it is handled only once it is readable
         self.connections.add(connection)
         if len(self.connections) >= self.worker_connections:
             self._accept_while_there_is_room()
-        self._wait(connection, self.epoll.register)
+        self._wait(connection, self.epoll.register, max(self.cfg.keepalive, FIRST_REQUEST_SECONDS))
 
     def _answer(self, connection: TConn) -> None:
+        """Answer the requests that have come, then wait for more, or for the client to hang up as well."""
         try:
-            while self.handle(connection):
-                if not connection.parser.unreader.buf.getvalue():  # else the next request has been read already
-                    self._wait(connection, self.epoll.modify)
+            if connection in self.parting:
+                if connection.sock.recv(65536):
+                    self._wait(connection, self.epoll.modify, connection.timeout - time.monotonic())
                     return
-        except BaseException:  # whatever it is, the thread goes on
-            self.log.exception("Error handling a connection")
-        self._close(connection, graceful=True)
+            else:
+                while self.handle(connection):
+                    if not connection.parser.unreader.buf.getvalue():  # else the next request has been read already
+                        self._wait(connection, self.epoll.modify, self.cfg.keepalive)
+                        return
+                # Closed at once, what the client still sends could cost it the answer (RFC 9112, section 9.6).
+                connection.sock.shutdown(socket.SHUT_WR)
+                self.parting.add(connection)
+                self._wait(connection, self.epoll.modify, PARTING_SECONDS)
+                return
+        except OSError:  # the client has gone
+            pass
+        finally:
+            if not self.alive:  # enough requests for this worker (--max-requests)
+                self._accept_while_there_is_room()
+        self._close(connection)
 
-    def _wait(self, connection: TConn, put: Any) -> None:
+    def _wait(self, connection: TConn, put: Any, seconds: float) -> None:
         """Let whichever thread is free take the connection when it is readable."""
-        connection.set_timeout()
-        if not self.alive:
-            connection.timeout = min(connection.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+        connection.timeout = time.monotonic() + seconds
         descriptor = connection.sock.fileno()
         self.keepalived_conns[descriptor] = connection
         put(descriptor, ONCE)
 
-    def _close(self, connection: TConn, graceful: bool = False) -> None:
+    def _close(self, connection: TConn) -> None:
+        connection.close()
+        self.parting.discard(connection)
         self.connections.discard(connection)
-        connection.close(graceful)

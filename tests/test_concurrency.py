@@ -190,3 +190,33 @@ def test_creating_while_the_user_is_deleted_neither_fails_nor_meets_a_limit(app:
 
     answers = [answer for answers in at_once([delete, create, create, create]) for answer in answers]
     assert {answer.status_code for answer in answers} == {201}
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_changes_of_many_tasks_at_the_same_time_never_wait_for_each_other_in_a_circle(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = Caller(app.test_client(), "alice")
+    for number in range(200):
+        alice.create(f"Task {number}", is_completed=number % 7 % 2 == 0)
+
+    database = app.extensions["ownership"].database
+    execute, refused = database._execute, []
+
+    def watched(*statement: Any) -> Any:
+        try:
+            return execute(*statement)
+        except Exception as error:
+            refused.append(error)
+            raise
+
+    monkeypatch.setattr(database, "_execute", watched)
+
+    def mark(number: int) -> int:
+        which, to = number % 2 == 0, number // 2 % 2 == 0
+        path = f"/api/tasks?is_completed={str(which).lower()}"
+        return Caller(app.test_client(), "alice").patch(path, json={"is_completed": to}).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(mark, range(160))) == {200}
+    assert refused == []

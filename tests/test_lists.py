@@ -303,6 +303,10 @@ def test_a_repeated_parameter_is_refused_by_name(alice: Caller, name: str) -> No
     refused(alice.get(f"/api/tasks?{name}=true&{name}=true"), name)
 
 
+def test_all_repeated_parameters_are_named_at_once(alice: Caller) -> None:
+    refused(alice.get("/api/tasks?limit=1&sort=title&limit=1&q=a&sort=title"), "limit", "sort")
+
+
 @pytest.mark.parametrize("query", ["q=%FF", "q=%C3", "q=a%ED%A0%80", "q=\udcff"])
 def test_a_search_that_is_not_utf_8_is_refused(alice: Caller, query: str) -> None:
     raw = query.encode("utf-8", "surrogateescape").decode("latin-1")
@@ -413,6 +417,12 @@ def test_the_tag_differs_between_users_and_parameters(alice: Caller, bob: Caller
     paths = ["", "?limit=1", "?limit=2", "?sort=title", "?is_completed=false", "?q=milk", "?include_total=true"]
     tags = [tag_of(caller, f"/api/tasks{path}") for path in paths for caller in (alice, bob)]
     assert len(set(tags)) == len(tags)
+
+
+def test_lists_of_one_tag_have_one_link(alice: Caller, tasks: list[Task]) -> None:
+    spellings = ["limit=2", "limit=2&sort=-created_at", "sort=-created_at&include_total=false&limit=2&q=+"]
+    answers = [alice.get(f"/api/tasks?{spelling}") for spelling in spellings]
+    assert len({(answer.headers["ETag"], answer.headers["Link"], answer.data) for answer in answers}) == 1
 
 
 @pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks?sort=title&limit=2&include_total=true&is_completed=true"])

@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
 from tests.wires import Freezer
 from todo_api import create_app
+from todo_api.watchdog import Watchdog
 
 
 @pytest.fixture
@@ -36,3 +39,15 @@ def test_a_database_that_hangs_is_unavailable_in_time_and_does_well_again(
         freezer.flowing.set()
     assert alice.get("/api/tasks").status_code == 200
     dispose(app)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_the_watchdog_outlives_a_connection_that_the_driver_closed_first(database_url: str) -> None:
+    watchdog = Watchdog(0.1)
+    connection = psycopg2.connect(database_url)
+    with watchdog.over(connection):
+        connection.close()
+        time.sleep(0.6)
+    other = psycopg2.connect(database_url)
+    with watchdog.over(other), closing(other), other.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
+        cursor.execute("SELECT pg_sleep(5)")

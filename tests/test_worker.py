@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -117,8 +118,46 @@ def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
         assert ALIVE in answers(client)
         began = time.monotonic()
         assert closed(client)
-        assert closed(silent)
         assert 0.5 < time.monotonic() - began < 4
+        silent.sendall(LIVE)  # for the first request there is more time
+        assert ALIVE in answers(silent)
+
+
+def test_clients_that_do_not_hang_up_hold_no_thread(start: Start) -> None:
+    server = start()
+    with ExitStack() as stack:
+        lingering = [stack.enter_context(connected(server)) for _ in range(8)]
+        for client in lingering:
+            client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        for client in lingering:
+            assert ALIVE in answers(client)
+            assert closed(client)  # from their side: ours stays open
+        with connected(server) as other:
+            other.settimeout(1.5)
+            other.sendall(LIVE)
+            assert ALIVE in answers(other)
+
+
+def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Length', '20')])\n"
+        "    yield b'x' * 10\n"
+        "    if environ['PATH_INFO'] == '/broken':\n"
+        "        raise RuntimeError('broken off')\n"
+        "    yield b'y' * 10\n"
+    )
+    options = ["-c", "/dev/null", "-k", "gunicorn_worker.PollingWorker", "--threads", "2", "--bind", "127.0.0.1:0"]
+    paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    with running(sys.executable, "-m", "gunicorn", "broken:app", *options, cwd=tmp_path, env=paths) as program:
+        server = Server(program)
+        for _ in range(5):
+            with connected(server) as client:
+                client.sendall(LIVE.replace(b"/health/live", b"/broken"))
+                assert answers(client).endswith(b"x" * 10)
+        with connected(server) as client:
+            client.sendall(LIVE)
+            assert answers(client, holding=b"y").endswith(b"y" * 10)
 
 
 def test_clients_that_leave_in_the_middle_leave_nothing_behind(start: Start) -> None:

@@ -25,6 +25,9 @@ FOREIGN_KEY_VIOLATION = "23503"
 UNIQUE_VIOLATION = "23505"
 TASKS_IN_A_PIECE = 1000
 
+# Two changes of many tasks of one user would wait for each other's rows; new tasks are not held up.
+IN_TURN = " AND user_id = (SELECT id FROM users WHERE id = %(user_id)s FOR NO KEY UPDATE)"
+
 # What the two databases say differently: the version of a task as text, JSON, the time now, an id as a value, the next
 # version, the order of titles by code point, lower case, the place of a text in another.
 POSTGRESQL = {
@@ -47,6 +50,7 @@ POSTGRESQL = {
     "title": 'title COLLATE "C"',
     "lower": "lower",
     "position": "strpos",
+    "in_turn": IN_TURN,
 }
 SQLITE_TASK = """json_object('id', id, 'user_id', user_id, 'title', title, 'description', description,
     'is_completed', json(CASE WHEN is_completed THEN 'true' ELSE 'false' END),
@@ -62,6 +66,7 @@ SQLITE = {
     "title": "title",
     "lower": "lower_case",
     "position": "instr",
+    "in_turn": "",
 }
 
 LIST = "SELECT {item} FROM tasks WHERE user_id = %(user_id)s{filters} ORDER BY {order}{limit}"
@@ -85,8 +90,8 @@ UPDATE = """UPDATE tasks SET {changes}, updated_at = {next_version}
     WHERE user_id = %(user_id)s AND id = %(id)s{if_match} RETURNING {task}"""
 DELETE = "DELETE FROM tasks WHERE user_id = %(user_id)s AND id = %(id)s{if_match} RETURNING id"
 MARK_ALL = """UPDATE tasks SET is_completed = %(mark)s, updated_at = {next_version}
-    WHERE user_id = %(user_id)s AND is_completed = %(is_completed)s RETURNING 1"""
-DELETE_ALL = "DELETE FROM tasks WHERE user_id = %(user_id)s AND is_completed = %(is_completed)s RETURNING 1"
+    WHERE user_id = %(user_id)s AND is_completed = %(is_completed)s{in_turn} RETURNING 1"""
+DELETE_ALL = "DELETE FROM tasks WHERE user_id = %(user_id)s AND is_completed = %(is_completed)s{in_turn} RETURNING 1"
 DELETE_USER = "DELETE FROM users WHERE id = %(user_id)s RETURNING id"
 
 CREATE_ONCE = CREATE.replace("{once}", ONCE)

@@ -48,6 +48,18 @@ class Query:
         shared = json.dumps([user_id, self.is_completed, self.q, self.sort])
         return blake2b(shared.encode(), digest_size=SCOPE_BYTES).digest()
 
+    def parameters_after(self, cursor: str) -> dict[str, str]:
+        """Return the parameters of the page at `cursor`, in one spelling for all that mean the same."""
+        values = {
+            "is_completed": None if self.is_completed is None else str(self.is_completed).lower(),
+            "q": self.q,
+            "sort": None if self.sort == EVERYTHING.sort else self.sort,
+            "limit": str(self.limit) if self.limit else None,
+            "include_total": "true" if self.include_total else None,
+            "cursor": cursor,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
     def cursor_after(self, position: Position, user_id: str) -> str:
         """Return the cursor of the page that begins after `position`."""
         return _encode(self.scope(user_id) + UUID(position.task_id).bytes + position.value.encode())

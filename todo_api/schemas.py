@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
@@ -55,17 +56,16 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_no_
 
 
 def parse_query(query: bytes) -> dict[str, str]:
-    """Return the parameters of a query string. Raises ValidationError on a repeated one.
+    """Return the parameters of a query string. Raises ValidationError on repeated ones.
 
     What is not UTF-8 comes out as lone surrogates, which no field admits.
     """
     text = query.decode("utf-8", "surrogateescape")
-    parameters: dict[str, str] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
-        if name in parameters:
-            raise ValidationError({name: ["Must not be repeated."]})
-        parameters[name] = value
-    return parameters
+    pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+    repeated = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
+    if repeated:
+        raise ValidationError({name: ["Must not be repeated."] for name in repeated})
+    return dict(pairs)
 
 
 class Text(fields.Field[str]):

@@ -49,7 +49,7 @@ def list_tasks() -> Response:
         return empty_response(304, page.tag)
     response = json_response(page.tasks, tag=page.tag)
     if page.next_cursor:
-        following = urlencode({**request.args.to_dict(), "cursor": page.next_cursor})
+        following = urlencode(query.parameters_after(page.next_cursor))
         response.headers["Link"] = f'</api/tasks?{following}>; rel="next"'
         response.headers["X-Next-Cursor"] = page.next_cursor
     if page.total is not None:

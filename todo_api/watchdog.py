@@ -61,5 +61,5 @@ class Wait:
         self._watchdog.end(self)
 
     def hang_up(self) -> None:
-        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
-            wire.shutdown(socket.SHUT_RDWR)
+        with suppress(Exception), socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
+            wire.shutdown(socket.SHUT_RDWR)  # the driver may have closed it in this very moment
