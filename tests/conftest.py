@@ -189,6 +189,11 @@ def nobody(app: Flask) -> Caller:
     return Caller(app.test_client(), None)
 
 
+def headers_of(response: TestResponse) -> list[tuple[str, str]]:
+    """The headers but for what differs from one request to the next: the request id, and a developer's timing."""
+    return [item for item in response.headers if item[0] not in ("X-Request-ID", "Server-Timing")]
+
+
 def assert_error(response: TestResponse, status: int, code: str) -> dict[str, Any]:
     """The one error body (contract of errors), and nothing besides."""
     assert response.status_code == status, response.text

@@ -167,7 +167,6 @@ def test_the_steps_of_the_image_make_a_service_that_is_healthy(
         ".venv",
         "__pycache__",
         "gunicorn.conf.py",
-        "gunicorn_worker.py",
         "migrations",
         "todo_api",
         "wsgi.py",

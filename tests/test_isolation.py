@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.conftest import Caller, MakeApp, assert_error
+from tests.conftest import Caller, MakeApp, assert_error, headers_of
 
 MISSING = "01a1fc99-ee71-72ec-b587-48e127eeb180"
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
@@ -69,8 +69,8 @@ def test_a_user_with_a_similar_name_is_a_stranger(alice: Caller, app: Flask, use
 
 
 def told(response: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
-    """All that a client learns, the request id aside."""
-    return response.status_code, response.data, [item for item in response.headers if item[0] != "X-Request-ID"]
+    """All that a client learns, but for what differs from one request to the next."""
+    return response.status_code, response.data, headers_of(response)
 
 
 @pytest.mark.parametrize(("method", "more"), [*REQUESTS, ("HEAD", {})])

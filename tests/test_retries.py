@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -361,7 +362,7 @@ def test_a_retry_finds_the_task_that_a_killed_worker_made(server: Server, databa
     def kill_a_worker() -> None:
         assert server.request("GET", "/health/live")[0] == 200  # only once another serves
         time.sleep(0.1)
-        booted = {int(line.rpartition(" ")[2]) for line in server.program.lines if "Booting worker with pid" in line}
+        booted = {int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", server.program.output)}
         if victims := sorted(booted - killed):
             killed.add(victims[0])
             os.kill(victims[0], signal.SIGKILL)

@@ -147,7 +147,7 @@ def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
         "        raise RuntimeError('broken off')\n"
         "    yield b'y' * 10\n"
     )
-    options = ["-c", "/dev/null", "-k", "gunicorn_worker.PollingWorker", "--threads", "2", "--bind", "127.0.0.1:0"]
+    options = ["-c", "/dev/null", "-k", "todo_api.worker.PollingWorker", "--threads", "2", "--bind", "127.0.0.1:0"]
     paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
     with running(sys.executable, "-m", "gunicorn", "broken:app", *options, cwd=tmp_path, env=paths) as program:
         server = Server(program)

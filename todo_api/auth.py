@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -20,9 +19,11 @@ from jwt import PyJWK
 from jwt import exceptions as refused
 from jwt.utils import base64url_decode, base64url_encode
 
+from todo_api import metrics
 from todo_api.errors import ApiError
 from todo_api.extensions import jwt
 from todo_api.keys import ALGORITHMS, KeySet, KeysUnavailableError, UnknownKeyError
+from todo_api.observability import spent
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +78,6 @@ class Trust:
     secret: PyJWK | None
     keys: KeySet | None
     memory: Memory = field(default_factory=Memory)
-    refusals: Counter[str] = field(default_factory=Counter)
     logged_at: dict[str, float] = field(default_factory=dict)
 
 
@@ -91,7 +91,9 @@ def jwt_required(view: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        began = time.perf_counter()
         g.user_id = authenticate(request.headers.get("Authorization", ""))
+        spent("auth", began)
         return view(*args, **kwargs)
 
     return guarded
@@ -208,7 +210,7 @@ def key_for(header: dict[str, Any], _claims: dict[str, Any]) -> PyJWK:
 def refusal(code: str, reason: str, token: str | None = None) -> ApiError:
     """Count a refusal, log it without the token, and return the error for the client."""
     sources = trust()
-    sources.refusals[reason] += 1
+    metrics.REFUSALS.labels(reason).inc()
     routine = reason in ("expired", "missing")
     now = time.monotonic()
     if routine or now - sources.logged_at.get(reason, 0.0) >= QUIET_SECONDS:

@@ -27,7 +27,15 @@ SAMPLE_SECRETS = {
     "better-auth-secret-12345678901234567890",
     "replace-me-with-the-secret-of-your-front-end",
 }
-MAY_COME_FROM_A_FILE = {"BETTER_AUTH_SECRET", "DATABASE_URL", "MIGRATION_DATABASE_URL"}
+WORD = re.compile("[!-~]{16,}")
+DEVELOPMENT_ORIGINS = "http://localhost:3000,http://127.0.0.1:3000"
+MAY_COME_FROM_A_FILE = {
+    "BETTER_AUTH_SECRET",
+    "DATABASE_URL",
+    "MIGRATION_DATABASE_URL",
+    "METRICS_TOKEN",
+    "LOG_HASH_KEY",
+}
 OPERATOR_CHOICES = MAY_COME_FROM_A_FILE | {f"{name}_FILE" for name in MAY_COME_FROM_A_FILE} | {"ENVIRONMENT"}
 
 
@@ -55,6 +63,9 @@ def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
     `instance` is the folder of a developer's own database and secret. Raises ConfigError.
     """
     kind = _choice(environ, "ENVIRONMENT", "production", ("development", "staging", "production"))
+    development = kind == "development"
+    database, tokens = _database(environ, development, instance), _tokens(environ, development, instance)
+    database_url = database["SQLALCHEMY_DATABASE_URI"]
     for name in ("WEB_CONCURRENCY", "WEB_THREADS"):  # gunicorn.conf.py uses them
         _integer(environ, name, 1, 1, 1000)
     return {
@@ -65,8 +76,12 @@ def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
         "MAX_TASKS_PER_USER": _integer(environ, "MAX_TASKS_PER_USER", 10_000, 0, 2**31 - 1),
         # One more than allowed: Werkzeug cuts a chunked body off at its limit and says nothing.
         "MAX_CONTENT_LENGTH": MAX_BODY_BYTES + 1,
-        **_database(environ, kind == "development", instance),
-        **_tokens(environ, kind == "development", instance),
+        "CORS_ORIGINS": _origins(environ, development),
+        "METRICS_TOKEN": _word(environ, "METRICS_TOKEN"),
+        "LOG_HASH_KEY": _word(environ, "LOG_HASH_KEY") or tokens["JWT_SECRET_KEY"] or database_url,
+        "READY_INTERVAL": _integer(environ, "READY_INTERVAL", 5, 1, 86400),
+        **database,
+        **tokens,
     }
 
 
@@ -143,6 +158,47 @@ def _integer(environ: Mapping[str, str], name: str, default: int, least: int, mo
     if not re.fullmatch("[0-9]{1,10}", value) or not least <= int(value) <= most:
         raise ConfigError(f"{name} must be a whole number from {least} to {most}")
     return int(value)
+
+
+def _word(environ: Mapping[str, str], name: str) -> str | None:
+    value = _text(environ, name)
+    if value is not None and not WORD.fullmatch(value):
+        raise ConfigError(f"{name} must be 16 or more visible ASCII characters; make it with: openssl rand -base64 32")
+    return value
+
+
+def _origins(environ: Mapping[str, str], development: bool) -> frozenset[str]:
+    """Return the origins as a browser writes them: in lower case, without a path or the scheme's own port."""
+    value = _text(environ, "CORS_ORIGINS")
+    if value is None:
+        value = DEVELOPMENT_ORIGINS if development else ""
+    if value == "*":
+        if development:
+            return frozenset("*")
+        raise ConfigError("CORS_ORIGINS must list origins; * is for ENVIRONMENT=development only")
+    found = [origin.strip() for origin in value.split(",")] if value else []
+    for origin in found:
+        if not _is_origin(origin):
+            raise ConfigError("CORS_ORIGINS must be a list like https://app.example.com,https://other.example.com:8443")
+    return frozenset(found)
+
+
+def _is_origin(text: str) -> bool:
+    """Tell whether a browser could send this in its Origin header (RFC 6454, section 6.2)."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    host = url.hostname or ""
+    written = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}.get(url.scheme)
+    return (
+        usual is not None
+        and port not in (usual, 0)
+        and re.fullmatch(r"[a-z0-9._\[\]:-]+", url.netloc) is not None
+        and text == f"{url.scheme}://{written}" + (f":{port}" if port else "")
+    )
 
 
 def _database_url(environ: Mapping[str, str], name: str, development: bool, default: str) -> str:

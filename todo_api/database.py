@@ -7,6 +7,7 @@ import select
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from threading import get_ident
 from typing import Any
 
 from sqlalchemy import Engine, PoolProxiedConnection
@@ -48,6 +49,15 @@ class Database:
         self._driver: Any = engine.dialect.loaded_dbapi
         self._watchdog = Watchdog(timeout_seconds)
         self._away_since: float | None = None
+        self._waiting: set[int] = set()  # threads
+
+    def in_use(self) -> int:
+        """Return the number of connections that statements are running on."""
+        return int(self._engine.pool.checkedout())  # type: ignore[attr-defined]
+
+    def waiting(self) -> int:
+        """Return the number of threads that wait for a connection."""
+        return len(self._waiting)
 
     def run(self, sql: str, values: Mapping[str, Any], *, repeatable: bool) -> list[Any]:
         """Run one statement and return the first column of its rows. Raises DatabaseError.
@@ -58,7 +68,11 @@ class Database:
         began = time.monotonic()
         repeats = 0
         while True:
-            connection = self._connect(began)
+            self._waiting.add(get_ident())
+            try:
+                connection = self._connect(began)
+            finally:
+                self._waiting.discard(get_ident())
             try:
                 return self._execute(connection, sql, values)
             except self._driver.Error as error:

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, current_app, json, request
+from flask import Flask, Response, current_app, g, json, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -31,6 +31,7 @@ ERRORS = {
     "INTERNAL_ERROR": (500, "Something went wrong here; the request id finds it in the log."),
     "KEYS_UNAVAILABLE": (503, "The keys that verify tokens cannot be fetched now."),
     "DATABASE_UNAVAILABLE": (503, "The database cannot be reached now."),
+    "NOT_READY": (503, "The service cannot answer requests now."),
 }
 BY_STATUS = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
 
@@ -50,6 +51,7 @@ def error_response(code: str, detail: str | None = None, **more: Any) -> Respons
 
 
 def _response(code: str, status: int, detail: str, **more: Any) -> Response:
+    g.error_code = code
     body = json.dumps({"detail": detail, "error_code": code, "status_code": status, **more})
     response = Response(body, status, mimetype="application/json")
     if status == 401:

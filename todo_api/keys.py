@@ -52,6 +52,17 @@ class KeySet:
         """Return the seconds since the set in use was fetched; infinite without one."""
         return time.monotonic() - self.good_at
 
+    def fetched_at(self) -> float:
+        """Return when the set in use was fetched, in seconds since 1970; 0 without one."""
+        return max(time.time() - self.age(), 0.0)
+
+    def are_usable(self) -> bool:
+        """Tell whether there is a set that tokens can be verified with; without one, fetch it. May take 3 s."""
+        if self.age() >= STALE_SECONDS:
+            with self._changed:
+                self._ask()
+        return self.age() < STALE_SECONDS
+
     def key(self, kid: str) -> PyJWK:
         """Return the key; one that is not at hand may take a fetch. Raises UnknownKeyError, KeysUnavailableError."""
         found = self._at_hand(kid)
@@ -62,14 +73,18 @@ class KeySet:
 
     def _ask_for(self, kid: str) -> PyJWK:
         with self._changed:
-            if self._fetching or time.monotonic() - self._tried_at >= COOLDOWN_SECONDS:
-                self._wake()
-                self._wait()
+            self._ask()
             if found := self._at_hand(kid):
                 return found
             if self._wanted or self._fetching or self.good_at < self._tried_at:
                 raise KeysUnavailableError
             raise UnknownKeyError
+
+    def _ask(self) -> None:
+        """Wait for a fetch that is under way or due."""
+        if self._fetching or time.monotonic() - self._tried_at >= COOLDOWN_SECONDS:
+            self._wake()
+            self._wait()
 
     def _wait(self) -> None:
         if self.keys and self._waiting >= WAITERS:

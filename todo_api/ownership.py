@@ -7,6 +7,7 @@ row. Tasks come out as the JSON text that the API answers with: the database wri
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -18,6 +19,7 @@ from todo_api.conditional import Tags
 from todo_api.database import ConstraintViolated, Database
 from todo_api.extensions import db
 from todo_api.models import RFC3339, new_task_id
+from todo_api.observability import note_foreign_task, spent
 from todo_api.paging import EVERYTHING, Position, Query
 
 UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
@@ -242,6 +244,8 @@ class OwnedTasks:
         if condition and self._run(fill(GET, if_match=""), id=values["id"]):
             raise PreconditionFailed
         exists = self._statements.run(EXISTS, {"id": values["id"]})
+        if exists:
+            note_foreign_task()
         raise TaskForbidden if exists and not self._statements.conceal else TaskNotFound
 
     def _count(self, query: Query) -> int:
@@ -347,7 +351,11 @@ class Statements:
         if self.database.is_sqlite:
             values["now"] = datetime.now(UTC).strftime(RFC3339)
         repeatable = statement in REPEATABLE_WRITES or "RETURNING" not in statement
-        return self.database.run(self.sql(statement), values, repeatable=repeatable)
+        began = time.perf_counter()
+        try:
+            return self.database.run(self.sql(statement), values, repeatable=repeatable)
+        finally:
+            spent("database", began)
 
 
 def init_app(app: Flask) -> None:

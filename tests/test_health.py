@@ -1,0 +1,134 @@
+"""What a supervisor is told: the process lives, and it can answer requests."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import create_engine, text
+
+from tests.conftest import MakeApp, assert_error
+from tests.issuers import Key, KeyServer, answer
+from todo_api import health
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The questions to the database, as they are asked."""
+    questions: list[str] = []
+    original = health.database_hindrance
+
+    def ask() -> str | None:
+        questions.append("revision")
+        return original()
+
+    monkeypatch.setattr(health, "database_hindrance", ask)
+    return questions
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the monotonic clock is ahead of the true one."""
+    ahead, true_time = [0.0], time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: true_time() + ahead[0])
+    return ahead
+
+
+@pytest.fixture
+def revision(database_url: str) -> Iterator[Any]:
+    """Set what the database says its revision is; afterwards it is as it was."""
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg2:"))
+
+    def run(statement: str, **values: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(text(statement), values)
+
+    with engine.connect() as connection:
+        before = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    yield lambda value: run("UPDATE alembic_version SET version_num = :value", value=value)
+    run("UPDATE alembic_version SET version_num = :value", value=before)
+    engine.dispose()
+
+
+def status(app: Flask) -> int:
+    return app.test_client().get("/health/ready").status_code
+
+
+def test_a_service_that_can_answer_says_so(app: Flask) -> None:
+    said = app.test_client().get("/health/ready")
+    assert (said.status_code, said.json) == (200, {"status": "ready"})
+
+
+def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
+    make_app: MakeApp, revision: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    revision("0001")
+    said = make_app().test_client().get("/health/ready")
+    body = assert_error(said, 503, "NOT_READY")
+    assert said.headers["Retry-After"]
+    assert "0001" not in str(body)
+    assert "flask db upgrade" in capfd.readouterr().err
+
+
+def test_a_newer_schema_is_ready_for_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
+    revision("9999")
+    assert status(app) == 200
+
+
+def test_a_database_without_a_schema_is_not_ready(make_app: MakeApp, tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+    assert status(make_app(ENVIRONMENT="development", DATABASE_URL=url)) == 503
+
+
+def test_a_database_that_is_away_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(ENVIRONMENT="production", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setattr("todo_api.database.PATIENCE_SECONDS", 0.1)
+    assert status(app) == 503
+    assert app.test_client().get("/health/live").status_code == 200
+
+
+def test_the_database_is_asked_once_in_the_interval(make_app: MakeApp, asked: list[str], clock: list[float]) -> None:
+    app = make_app(READY_INTERVAL="600")
+    assert [status(app) for _ in range(3)] == [200] * 3
+    clock[0] += 599
+    assert status(app) == 200
+    assert len(asked) == 1
+    clock[0] += 2
+    assert status(app) == 200
+    assert len(asked) == 2
+
+
+def test_a_failure_is_remembered_for_five_seconds_at_most(
+    make_app: MakeApp, revision: Any, asked: list[str], clock: list[float]
+) -> None:
+    app = make_app(READY_INTERVAL="600")
+    revision("0001")
+    assert [status(app), status(app)] == [503, 503]
+    assert len(asked) == 1
+    revision("0002")
+    clock[0] += 5.1
+    assert status(app) == 200
+
+
+def test_keys_are_fetched_to_see_whether_they_can_be(make_app: MakeApp, clock: list[float]) -> None:
+    with closing(KeyServer()) as issuer:
+        issuer.behaviour = answer(500, b"")
+        app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
+        assert status(app) == 503
+        issuer.serve(Key("ES256", "one").jwk)
+        clock[0] += 6
+        assert status(app) == 200
+        issuer.behaviour = answer(500, b"")
+        clock[0] += 600
+        assert status(app) == 200, "the last good set serves on for an hour"
+
+
+def test_while_one_request_asks_another_gets_the_last_answer(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.05)
+    assert status(app) == 200
+    readiness = app.extensions["readiness"]
+    readiness._until = 0.0
+    with readiness._lock:
+        assert status(app) == 200

@@ -1,0 +1,264 @@
+"""What /metrics shows, to whom, and over how many processes."""
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+from werkzeug.test import TestResponse
+
+from tests.conftest import Caller, MakeApp, assert_error
+from tests.issuers import Key, KeyServer
+from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.tokens import SECRET, token
+from todo_api import metrics
+
+METRICS_TOKEN = "a-token-for-the-metrics-of-the-tests"
+MISSING = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
+Samples = dict[tuple[str, ...], float]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_counted_yet() -> None:
+    metrics.REQUESTS.clear()
+    metrics.REFUSALS.clear()
+
+
+def samples(page: str) -> Samples:
+    """The figures by name and values of labels, in the order of the labels' names."""
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def scrape(app: Flask, path: str = "/metrics", **headers: str) -> TestResponse:
+    return app.test_client().get(path, headers=headers)
+
+
+@pytest.fixture
+def development(make_app: MakeApp) -> Flask:
+    return make_app(ENVIRONMENT="development")
+
+
+def figures(app: Flask) -> Samples:
+    answer = scrape(app)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    return samples(answer.text)
+
+
+def test_requests_are_counted_and_timed_by_route_method_and_status(development: Flask) -> None:
+    alice = Caller(development.test_client(), "alice")
+    for _ in range(3):
+        alice.create()
+    task = alice.create()
+    alice.get(f"/api/tasks/{task['id']}")
+    alice.get(MISSING)
+    alice.get("/nowhere")
+    alice("BREW", "/api/tasks")
+    found = figures(development)
+    count = "todo_api_request_duration_seconds_count"
+    assert found[count, "POST", "/api/tasks", "201"] == 4
+    assert found[count, "GET", "/api/tasks/{task_id}", "200"] == 1
+    assert found[count, "GET", "/api/tasks/{task_id}", "404"] == 1
+    assert found[count, "GET", "other", "404"] == 1
+    assert found[count, "OTHER", "other", "405"] == 1
+    assert 0 < found["todo_api_request_duration_seconds_sum", "POST", "/api/tasks", "201"] < 60
+    assert found["todo_api_request_duration_seconds_bucket", "+Inf", "POST", "/api/tasks", "201"] == 4
+
+
+def test_no_label_names_a_user_or_a_task(development: Flask) -> None:
+    alice = Caller(development.test_client(), "alice")
+    task = alice.create()
+    alice.get(f"/api/tasks/{task['id']}?q=secret")
+    page = scrape(development).text
+    assert not [word for word in ("alice", task["id"], "secret") if word in page]
+
+
+def test_refusals_of_tokens_are_counted_by_reason(development: Flask) -> None:
+    for text in (token(exp=1), token(secret=SECRET[::-1]), token(secret=SECRET[::-1])):
+        development.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {text}"})
+    found = figures(development)
+    assert found["todo_api_token_refusals_total", "expired"] == 1
+    assert found["todo_api_token_refusals_total", "signature"] == 2
+
+
+@pytest.mark.parametrize("conceal", ["true", "false"])
+def test_attempts_on_foreign_tasks_are_counted_concealed_or_not(make_app: MakeApp, conceal: str) -> None:
+    app = make_app(ENVIRONMENT="development", CONCEAL_FOREIGN_TASKS=conceal)
+    alice, bob = (Caller(app.test_client(), user) for user in ("alice", "bob"))
+    task = f"/api/tasks/{alice.create()['id']}"
+    attempts = ("todo_api_foreign_task_attempts_total",)
+    before = figures(app)[attempts]
+    alice.get(task)
+    bob.get(MISSING)
+    assert figures(app)[attempts] == before
+    bob.get(task)
+    bob.put(task, json={"title": "Mine"})
+    bob.delete(task)
+    assert figures(app)[attempts] == before + 3
+
+
+def test_connections_in_use_and_requests_that_wait_are_shown(make_app: MakeApp) -> None:
+    """One connection is held here, so that two requests wait for it."""
+    app = make_app(ENVIRONMENT="development", DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0", DB_POOL_TIMEOUT="20")
+    in_use, waiting = ("todo_api_database_connections_in_use",), ("todo_api_database_connections_waiting",)
+    assert (figures(app)[in_use], figures(app)[waiting]) == (0, 0)
+    held = app.extensions["ownership"].database._engine.raw_connection()
+    callers = [threading.Thread(target=Caller(app.test_client(), "alice").get, args=["/api/tasks"]) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    deadline = time.monotonic() + 10
+    while figures(app)[waiting] < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    found = figures(app)
+    held.close()
+    for caller in callers:
+        caller.join()
+    assert (found[in_use], found[waiting]) == (1, 2)
+    assert (figures(app)[in_use], figures(app)[waiting]) == (0, 0)
+
+
+def test_the_time_of_the_last_good_fetch_of_keys_is_shown(make_app: MakeApp) -> None:
+    with closing(KeyServer()) as issuer:
+        key = Key("ES256", "one")
+        issuer.serve(key.jwk)
+        app = make_app(ENVIRONMENT="development", JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
+        fetched = ("todo_api_keys_fetched_timestamp_seconds",)
+        assert figures(app)[fetched] == 0
+        signed = key.token(iss="i", aud="a")
+        assert app.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {signed}"}).status_code == 200
+        assert figures(app)[fetched] == pytest.approx(time.time(), abs=30)
+
+
+def test_the_build_is_told(development: Flask) -> None:
+    [labels] = [labels for name, *labels in figures(development) if name == "todo_api_build_info"]
+    assert labels == [".".join(map(str, sys.version_info[:3])), "0.1.0"]
+
+
+def test_outside_development_there_is_no_such_route_without_a_token_of_its_own(make_app: MakeApp) -> None:
+    app = make_app(ENVIRONMENT="development")
+    app.config["ENVIRONMENT"] = "production"
+    assert_error(scrape(app), 404, "NOT_FOUND")
+    assert_error(scrape(app, Authorization=f"Bearer {token()}"), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (f"Bearer {METRICS_TOKEN}", 200),
+        (f"bearer {METRICS_TOKEN}", 200),
+        ("", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        (f"Bearer {METRICS_TOKEN}x", 401),
+        (f"Bearer {METRICS_TOKEN[:-1]}", 401),
+        (f"Basic {METRICS_TOKEN}", 401),
+        (METRICS_TOKEN, 401),
+        (f"Bearer {token()}", 401),
+        ("Bearer \xe9", 401),
+    ],
+)
+def test_outside_development_the_token_for_metrics_is_needed(make_app: MakeApp, header: str, status: int) -> None:
+    app = make_app(ENVIRONMENT="development", METRICS_TOKEN=METRICS_TOKEN)
+    app.config["ENVIRONMENT"] = "production"
+    answer = scrape(app, Authorization=header)
+    assert answer.status_code == status
+    if status == 401:
+        code = "TOKEN_INVALID" if header[:7].lower() == "bearer " and header[7:] else "TOKEN_MISSING"
+        assert_error(answer, 401, code)
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def settings(
+    fresh_database: Callable[[str], str], project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    env = environment(
+        ENVIRONMENT="production",
+        DATABASE_URL=fresh_database("metrics"),
+        BETTER_AUTH_SECRET=SECRET,
+        METRICS_TOKEN=METRICS_TOKEN,
+        WEB_CONCURRENCY="3",
+        TMPDIR=str(tmp_path_factory.mktemp("temporary")),
+    )
+    assert run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env).returncode == 0
+    return env
+
+
+@pytest.fixture
+def server(settings: dict[str, str], project: Path) -> Iterator[Server]:
+    with running(*GUNICORN, cwd=project, env=settings) as program:
+        yield Server(program)
+
+
+def scraped(server: Server) -> Samples:
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
+        response = connection.getresponse()
+        assert response.status == 200
+        return samples(response.read().decode())
+
+
+def test_whichever_process_is_asked_tells_the_sum_of_all(server: Server) -> None:
+    """Each request comes over a connection of its own, so that the processes share them."""
+    for _ in range(60):
+        server.request("GET", "/api/tasks")
+    count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
+    assert [scraped(server)[count] for _ in range(6)] == [60] * 6
+
+
+def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_it(server: Server) -> None:
+    for _ in range(20):
+        server.request("GET", "/api/tasks")
+    count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
+    pids = re.findall(r"Booting worker with pid: (\d+)", server.program.output)
+    run("kill", "-9", pids[0], cwd=Path("/"), env=environment())
+    deadline = time.monotonic() + 30
+    while len(re.findall("Booting worker", server.program.output)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    server.request("GET", "/api/tasks")
+    found = scraped(server)
+    assert found[count] == 21
+    assert found["todo_api_database_connections_in_use",] == 0
+
+
+def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(
+    settings: dict[str, str], project: Path
+) -> None:
+    folder = Path(settings["TMPDIR"])
+    for _ in range(2):
+        with running(*GUNICORN, cwd=project, env=settings) as program:
+            server = Server(program)
+            server.request("GET", "/api/tasks")
+            [kept] = folder.glob("todo-api-metrics-*")
+            assert list(kept.glob("*.db"))
+            count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
+            assert scraped(server)[count] == 1
+        assert list(folder.glob("todo-api-metrics-*")) == []
+
+
+def test_a_reload_keeps_the_counts(server: Server) -> None:
+    server.request("GET", "/api/tasks")
+    run("kill", "-HUP", str(server.program.process.pid), cwd=Path("/"), env=environment())
+    server.program.wait_for("Hang up: Master")
+    deadline = time.monotonic() + 30
+    while len(re.findall("Booting worker", server.program.output)) < 6 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    server.request("GET", "/api/tasks")
+    count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
+    assert scraped(server)[count] == 2

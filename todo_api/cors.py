@@ -1,0 +1,35 @@
+"""Which pages of other origins may call the service: the CORS protocol of the Fetch standard.
+
+Its own few lines, for Flask-CORS would take 14 us of every request; it is as good as nothing without an Origin header.
+"""
+
+from flask import Flask, Response, current_app, request
+
+HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-ID"
+READABLE = (
+    "ETag, Link, Location, Retry-After, X-Next-Cursor, X-Total-Count, X-Request-ID, Idempotency-Replayed, "
+    "WWW-Authenticate"
+)
+MAX_AGE_SECONDS = 7200
+
+
+def add_headers(response: Response) -> Response:
+    """Let pages of the configured origins read the answer; credentials (cookies) are never allowed."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return response
+    allowed = current_app.config["CORS_ORIGINS"]
+    if origin not in allowed and "*" not in allowed:
+        return response
+    response.headers["Access-Control-Allow-Origin"] = origin
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "")
+        response.headers["Access-Control-Allow-Headers"] = HEADERS
+        response.headers["Access-Control-Max-Age"] = str(MAX_AGE_SECONDS)
+    else:
+        response.headers["Access-Control-Expose-Headers"] = READABLE
+    return response
+
+
+def init_app(app: Flask) -> None:
+    app.after_request(add_headers)

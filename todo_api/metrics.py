@@ -1,0 +1,114 @@
+"""What is counted and measured, for Prometheus at /metrics; no label names a user or a task.
+
+Under gunicorn each process keeps its figures in a file (PROMETHEUS_MULTIPROC_DIR, which gunicorn.conf.py sets), and
+whichever is asked adds them up.
+"""
+
+import hmac
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+
+from flask import Blueprint, Flask, Response, current_app, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from todo_api import __version__
+from todo_api.errors import ApiError
+
+SAMPLE_SECONDS = 1.0
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+OWN = CollectorRegistry()
+REQUESTS = Histogram(
+    "todo_api_request_duration_seconds",
+    "Time from the request's head to its answer, by route template, method and status.",
+    ["route", "method", "status"],
+    buckets=BUCKETS,
+    registry=OWN,
+)
+REFUSALS = Counter("todo_api_token_refusals", "Tokens that were refused, by reason.", ["reason"], registry=OWN)
+FOREIGN_TASKS = Counter(
+    "todo_api_foreign_task_attempts", "Requests for a task of another user; none was let through.", registry=OWN
+)
+IN_USE = Gauge(
+    "todo_api_database_connections_in_use",
+    "Connections that requests hold at this moment.",
+    registry=OWN,
+    multiprocess_mode="livesum",
+)
+WAITING = Gauge(
+    "todo_api_database_connections_waiting",
+    "Requests that wait for a connection at this moment.",
+    registry=OWN,
+    multiprocess_mode="livesum",
+)
+KEYS_FETCHED = Gauge(
+    "todo_api_keys_fetched_timestamp_seconds",
+    "When the key set in use was fetched, in seconds since 1970; 0 without one.",
+    registry=OWN,
+    multiprocess_mode="livemax",
+)
+BUILD = Gauge(
+    "todo_api_build_info",
+    "1; its labels tell what runs.",
+    ["version", "python"],
+    registry=OWN,
+    multiprocess_mode="livemax",
+)
+
+blueprint = Blueprint("metrics", __name__)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Answer in Prometheus' text format, in development to all, otherwise to who has METRICS_TOKEN."""
+    if current_app.config["ENVIRONMENT"] != "development":
+        refuse_strangers(current_app.config["METRICS_TOKEN"])
+    registry = OWN
+    if is_multiprocess():
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def refuse_strangers(token: str | None) -> None:
+    if token is None:
+        raise ApiError("NOT_FOUND")
+    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not sent:
+        raise ApiError("TOKEN_MISSING")
+    if not hmac.compare_digest(sent.encode(), token.encode()):
+        raise ApiError("TOKEN_INVALID")
+
+
+def is_multiprocess() -> bool:
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
+
+def sample(app: Flask) -> None:
+    """Keep the gauges of this process up to date, from a thread: what is asked may be another process."""
+
+    def keep_sampling() -> None:
+        while True:
+            for gauge, value in app.extensions["metrics"].items():
+                gauge.set(value())
+            time.sleep(SAMPLE_SECONDS)
+
+    threading.Thread(target=keep_sampling, name="metrics", daemon=True).start()
+
+
+def init_app(app: Flask) -> None:
+    """Serve /metrics and find what the gauges show."""
+    database, keys = app.extensions["ownership"].database, app.extensions["trust"].keys
+    gauges: dict[Gauge, Callable[[], float]] = {IN_USE: database.in_use, WAITING: database.waiting}
+    if keys:
+        gauges[KEYS_FETCHED] = keys.fetched_at
+    app.extensions["metrics"] = gauges
+    if not is_multiprocess():
+        for gauge, value in gauges.items():
+            gauge.set_function(value)
+    BUILD.labels(__version__, platform.python_version()).set(1)
+    app.register_blueprint(blueprint)
