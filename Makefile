@@ -4,7 +4,8 @@ VENV ?= .venv
 TEST_OPTIONS ?= -n auto
 BIN = $(VENV)/bin
 # What an operator's shell holds must not become a developer's database or secret: those are in .env.
-OPERATORS = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_URL JWKS_URL JWT_ISSUER JWT_AUDIENCE
+OPERATORS = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_URL JWKS_URL JWT_ISSUER JWT_AUDIENCE \
+  METRICS_TOKEN LOG_HASH_KEY
 DEVELOPMENT = env $(foreach name,$(OPERATORS),-u $(name) -u $(name)_FILE) ENVIRONMENT=development
 
 help: ## Show this list

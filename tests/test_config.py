@@ -78,6 +78,19 @@ MEANINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("JWT_AUDIENCE", "JWT_DECODE_AUDIENCE", None, {"https://api.example.com": "https://api.example.com"}),
     ("BETTER_AUTH_SECRET", "JWT_SECRET_KEY", SECRET, {"x" * 32: "x" * 32, "é" * 16: "é" * 16, "x" * 999: "x" * 999}),
     ("MIGRATION_DATABASE_URL", "MIGRATION_DATABASE_URL", URL.replace("sql:", "sql+psycopg2:"), {}),
+    ("METRICS_TOKEN", "METRICS_TOKEN", None, {"x" * 16: "x" * 16}),
+    ("LOG_HASH_KEY", "LOG_HASH_KEY", SECRET, {"x" * 16: "x" * 16}),
+    ("READY_INTERVAL", "READY_INTERVAL", 5, {"1": 1, "600": 600, "86400": 86400}),
+    (
+        "CORS_ORIGINS",
+        "CORS_ORIGINS",
+        frozenset(),
+        {
+            "https://app.example.com": {"https://app.example.com"},
+            "https://a.example, http://b_c.example:8080": {"https://a.example", "http://b_c.example:8080"},
+            "https://[2001:db8::1]:8443": {"https://[2001:db8::1]:8443"},
+        },
+    ),
 ]
 POOL: list[tuple[str, str, int, dict[str, int]]] = [
     ("DB_POOL_SIZE", "pool_size", 5, {"1": 1, "1000": 1000}),
@@ -131,6 +144,30 @@ BAD: list[tuple[str, list[str]]] = [
     ("JWT_ALGORITHM", ["none", "hs256", "RS256", "EdDSA", "HS256,HS512", "HS1"]),
     ("JWT_ISSUER", [" https://app.example.com", "https://app.example.com\n"]),
     ("JWT_AUDIENCE", ["https://api.example.com ", "\t"]),
+    ("METRICS_TOKEN", ["x" * 15, "x" * 8 + " " + "x" * 8, "é" * 16, "x" * 16 + "\n"]),
+    ("LOG_HASH_KEY", ["x" * 15, "x" * 16 + " ", UNDECODABLE]),
+    ("READY_INTERVAL", [*BAD_NUMBERS, "0"]),
+    (
+        "CORS_ORIGINS",
+        [
+            *("app.example.com", "https://", "https://app.example.com/", "https://app.example.com/path", "null", ","),
+            *("https://app.example.com,", "https://a.example;https://b.example", "https://*.example.com", "*, *"),
+            *("https://user@app.example.com", "https://App.example.com", "HTTPS://app.example.com", "ftp://a.example"),
+            *(
+                "https://app.example.com:443",
+                "http://app.example.com:80",
+                "https://app.example.com:0",
+                "https://a:99999",
+            ),
+            *(
+                "https://app.example.com:",
+                "https://app.example.com?",
+                "https://app.example.com#",
+                "https://a.example:08443",
+            ),
+            *("https://bücher.example", "https://a b.example", "https://[::1", "*,https://app.example.com"),
+        ],
+    ),
 ]
 
 
@@ -138,6 +175,23 @@ BAD: list[tuple[str, list[str]]] = [
 @pytest.mark.parametrize("settings", [PRODUCTION, DEVELOPMENT])
 def test_nonsense_is_refused_by_name(tmp_path: Path, settings: dict[str, str], name: str, value: str) -> None:
     assert re.match(about(name), refusal(settings | {name: value}, tmp_path))
+
+
+@pytest.mark.parametrize("kind", DEPLOYED)
+def test_only_in_development_may_every_origin_call(tmp_path: Path, kind: str) -> None:
+    assert re.match(about("CORS_ORIGINS"), refusal(PRODUCTION | {"ENVIRONMENT": kind, "CORS_ORIGINS": "*"}, tmp_path))
+    assert read(DEVELOPMENT | {"CORS_ORIGINS": "*"}, tmp_path)["CORS_ORIGINS"] == {"*"}
+
+
+def test_a_developers_own_front_end_may_call_by_default(tmp_path: Path) -> None:
+    assert read(DEVELOPMENT, tmp_path)["CORS_ORIGINS"] == {"http://localhost:3000", "http://127.0.0.1:3000"}
+
+
+def test_users_are_hashed_with_what_is_secret_anyway(tmp_path: Path) -> None:
+    """Without a shared secret there is the database's password."""
+    settings = {name: value for name, value in PRODUCTION.items() if name != "BETTER_AUTH_SECRET"}
+    found = read(settings | {"BETTER_AUTH_URL": "https://app.example.com"}, tmp_path)
+    assert found["LOG_HASH_KEY"] == found["SQLALCHEMY_DATABASE_URI"]
 
 
 BAD_URLS = [
@@ -363,6 +417,8 @@ FROM_FILES = [
     ("BETTER_AUTH_SECRET", "JWT_SECRET_KEY", "another-secret-0123456789-0123456789"),
     ("DATABASE_URL", "SQLALCHEMY_DATABASE_URI", "postgresql+psycopg2://todo:pa55word@other.example.com/todo"),
     ("MIGRATION_DATABASE_URL", "MIGRATION_DATABASE_URL", "postgresql+psycopg2://todo:pa55word@other.example.com/todo"),
+    ("METRICS_TOKEN", "METRICS_TOKEN", "a-token-for-metrics"),
+    ("LOG_HASH_KEY", "LOG_HASH_KEY", "a-key-for-hashes"),
 ]
 
 
