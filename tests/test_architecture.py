@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"database"},
     "models": {"extensions"},
     "keys": set(),
-    "auth": {"keys", "extensions", "errors", "metrics", "observability"},
+    "auth": {"keys", "extensions", "errors", "metrics"},
     "token_check": {"keys", "auth"},
     "watchdog": set(),
     "ownership": {"extensions", "models", "conditional", "database", "observability", "paging"},

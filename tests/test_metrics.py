@@ -28,6 +28,7 @@ Samples = dict[tuple[str, ...], float]
 @pytest.fixture(autouse=True)
 def _nothing_is_counted_yet() -> None:
     metrics.REQUESTS.clear()
+    metrics.timer.cache_clear()
     metrics.REFUSALS.clear()
 
 

@@ -51,7 +51,7 @@ def error_response(code: str, detail: str | None = None, **more: Any) -> Respons
 
 
 def _response(code: str, status: int, detail: str, **more: Any) -> Response:
-    g.error_code = code
+    g.trace.error_code = code
     body = json.dumps({"detail": detail, "error_code": code, "status_code": status, **more})
     response = Response(body, status, mimetype="application/json")
     if status == 401:

@@ -19,7 +19,7 @@ from todo_api.conditional import Tags
 from todo_api.database import ConstraintViolated, Database
 from todo_api.extensions import db
 from todo_api.models import RFC3339, new_task_id
-from todo_api.observability import note_foreign_task, spent
+from todo_api.observability import add_database_time, note_foreign_task
 from todo_api.paging import EVERYTHING, Position, Query
 
 UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
@@ -355,7 +355,7 @@ class Statements:
         try:
             return self.database.run(self.sql(statement), values, repeatable=repeatable)
         finally:
-            spent("database", began)
+            add_database_time(began)
 
 
 def init_app(app: Flask) -> None:

@@ -1,0 +1,85 @@
+"""The pool of connections, used without the proxies that SQLAlchemy puts around them."""
+
+import threading
+from typing import Any
+
+import pytest
+import sqlalchemy
+from flask import Flask
+
+from tests.conftest import Caller, MakeApp, assert_error
+from todo_api.database import Database
+
+
+def database_of(app: Flask) -> Database:
+    found: Database = app.extensions["ownership"].database
+    return found
+
+
+def pool_of(app: Flask) -> Any:
+    return database_of(app)._engine.pool
+
+
+def test_the_methods_called_are_those_of_this_version() -> None:
+    """Private ones: look at what `_do_get`, `get_connection` and `_do_return_conn` do before another is named here."""
+    assert sqlalchemy.__version__ == "2.1.9"
+
+
+def test_a_connection_is_given_back_whatever_became_of_its_statement(app: Flask) -> None:
+    alice = Caller(app.test_client(), "alice")
+    alice.create()
+    alice.post("/api/tasks", json={"title": ""})
+    database_of(app).run("SELECT 1", {}, repeatable=True)
+    with pytest.raises(Exception, match="nowhere"):
+        database_of(app).run("SELECT 1 FROM nowhere", {}, repeatable=True)
+    assert (pool_of(app).checkedout(), pool_of(app).checkedin()) == (0, 1)
+    assert database_of(app).waiting() == 0
+
+
+def test_a_connection_that_cannot_be_made_takes_no_place(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("todo_api.database.PATIENCE_SECONDS", 0.1)
+    app = make_app(
+        ENVIRONMENT="production",
+        DATABASE_URL="postgresql://nobody@127.0.0.1:1/none",
+        DB_POOL_SIZE="1",
+        DB_MAX_OVERFLOW="0",
+        DB_POOL_TIMEOUT="1",
+    )
+    for _ in range(3):
+        assert_error(Caller(app.test_client(), "alice").get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
+    assert pool_of(app).checkedout() == 0
+
+
+def test_no_more_connections_than_allowed_are_made_and_each_request_gets_its_turn(make_app: MakeApp) -> None:
+    app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="1", DB_POOL_TIMEOUT="30")
+    made: set[int] = set()
+    statuses: list[int] = []
+
+    def work() -> None:
+        for _ in range(10):
+            statuses.append(Caller(app.test_client(), "alice").get("/api/tasks").status_code)
+            made.add(pool_of(app).checkedout() + pool_of(app).checkedin())
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 80
+    assert max(made) <= 2
+    assert pool_of(app).checkedout() == 0
+
+
+def test_an_old_connection_is_replaced(make_app: MakeApp) -> None:
+    app = make_app(DB_POOL_RECYCLE="60")
+    alice = Caller(app.test_client(), "alice")
+    alice.create()
+    entry = pool_of(app)._do_get()
+    pool_of(app)._do_return_conn(entry)
+    first = entry.dbapi_connection
+    alice.get("/api/tasks")
+    assert entry.dbapi_connection is first
+    entry.starttime -= 61
+    alice.get("/api/tasks")
+    assert entry.dbapi_connection is not first
+    assert pool_of(app).checkedin() == 1
