@@ -15,9 +15,11 @@ from sqlalchemy import create_engine, make_url, text
 from werkzeug.test import TestResponse
 
 from tests import postgres
+from tests.described import Answers, client_of
 from tests.tokens import SECRET, token
 from todo_api import create_app, keys
 from todo_api.extensions import db
+from todo_api.openapi import describe
 
 SERVER = pytest.StashKey[ExitStack]()
 MakeApp = Callable[..., Flask]
@@ -60,6 +62,15 @@ def _keys_are_fetched_on_demand_only() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keys, "REFRESH_SECONDS", 3600)
         patch.setattr(keys, "RETRY_SECONDS", 3600)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _answers_are_described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hold every answer that a test client gets to the OpenAPI document."""
+    app = create_app({"ENVIRONMENT": "development"}, tmp_path_factory.mktemp("described"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flask, "test_client_class", client_of(Answers(describe(app))))
         yield
 
 

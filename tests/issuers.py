@@ -27,15 +27,15 @@ FOLDER = Path(__file__).parent / "better_auth"
 SECRET = "a-Better-Auth-secret-of-the-tests-0123456789-zyxwvu"
 
 
-def install() -> None:
-    """Install the packages of the Better Auth server, once however many test processes ask."""
+def install(folder: Path = FOLDER) -> None:
+    """Install the packages of a folder, once however many test processes ask."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("install Node.js 20 or newer, with npm, to run these tests")
-    wanted, have = FOLDER / "package-lock.json", FOLDER / "node_modules" / "installed"
+    wanted, have = folder / "package-lock.json", folder / "node_modules" / "installed"
     with wanted.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not have.exists() or have.read_text() != wanted.read_text():
-            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, check=True, capture_output=True)
+            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True)
             have.write_text(wanted.read_text())
 
 

@@ -36,9 +36,18 @@ def environment(**settings: str) -> dict[str, str]:
     return {"PATH": path, "HOME": os.environ.get("HOME", "/"), "LANG": os.environ.get("LANG", "C.UTF-8"), **settings}
 
 
-def run(*command: str, cwd: Path, env: Mapping[str, str], **more: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    *command: str, cwd: Path, env: Mapping[str, str], seconds: float = 120, **more: str
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        command, cwd=cwd, env=env, input=more.get("input", ""), text=True, capture_output=True, timeout=120, check=False
+        command,
+        cwd=cwd,
+        env=env,
+        input=more.get("input", ""),
+        text=True,
+        capture_output=True,
+        timeout=seconds,
+        check=False,
     )
 
 

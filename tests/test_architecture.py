@@ -49,8 +49,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "health": {"database", "errors"},
     "cors": set(),
     "worker": set(),
-    "cli": {"keys", "database", "extensions", "models", "auth", "ownership", "token_check"},
-    "__init__": ABOVE_TASKS | {"cors", "tasks", "health", "metrics", "cli"},
+    "operations": {"errors", "observability", "ownership", "schemas", "tasks"},
+    "openapi": {"paging", "schemas", "operations"},
+    "cli": {"keys", "database", "extensions", "models", "auth", "openapi", "ownership", "token_check"},
+    "__init__": ABOVE_TASKS | {"cors", "tasks", "health", "metrics", "openapi", "cli"},
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

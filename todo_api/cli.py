@@ -2,7 +2,7 @@
 
 import sys
 from datetime import timedelta
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 from flask import Flask, current_app
@@ -14,6 +14,7 @@ from todo_api.database import DatabaseError
 from todo_api.extensions import db
 from todo_api.keys import KeysUnavailableError, UnknownKeyError
 from todo_api.models import Task, User
+from todo_api.openapi import document
 from todo_api.ownership import OwnedTasks
 from todo_api.token_check import findings
 
@@ -89,11 +90,19 @@ def user_delete(user: str, yes: bool) -> None:
     click.echo(f"Deleted {user!r} and all their tasks.")
 
 
+@click.command()
+@click.argument("file", type=click.File("wb"), default="-")
+@with_appcontext
+def openapi(file: BinaryIO) -> None:
+    """Write the OpenAPI document to FILE, or to standard output."""
+    file.write(document())
+
+
 def shell_context() -> dict[str, Any]:
     return {"db": db, "User": User, "Task": Task, "OwnedTasks": OwnedTasks}
 
 
 def init_app(app: Flask) -> None:
-    for command in (token, token_check, keys, user_delete):
+    for command in (token, token_check, keys, user_delete, openapi):
         app.cli.add_command(command)
     app.shell_context_processor(shell_context)

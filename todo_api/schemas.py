@@ -68,6 +68,11 @@ def parse_query(query: bytes) -> dict[str, str]:
     return dict(pairs)
 
 
+def says(description: str) -> dict[str, str]:
+    """Return the metadata of a field that the OpenAPI document shows."""
+    return {"description": description}
+
+
 class Text(fields.Field[str]):
     """A string of `least` to `most` Unicode code points, all of which a database can keep."""
 
@@ -106,9 +111,11 @@ class StrictBoolean(fields.Field[bool]):
 class TaskSchema(Schema):
     """A task as a client may write it; the server's own fields may be sent back and are ignored."""
 
-    title = Text(least=1, most=TITLE_MAX, trim=True, required=True)
-    description = Text(least=0, most=DESCRIPTION_MAX, allow_none=True, load_default=None)
-    is_completed = StrictBoolean(load_default=False)
+    title = Text(least=1, most=TITLE_MAX, trim=True, required=True, metadata=says("What is to be done."))
+    description = Text(
+        least=0, most=DESCRIPTION_MAX, allow_none=True, load_default=None, metadata=says("More about it; not trimmed.")
+    )
+    is_completed = StrictBoolean(load_default=False, metadata=says("Whether it is done."))
 
     @pre_load
     def drop_read_only(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -118,7 +125,7 @@ class TaskSchema(Schema):
 class MarkSchema(Schema):
     """What may be changed in many tasks at once."""
 
-    is_completed = StrictBoolean(required=True)
+    is_completed = StrictBoolean(required=True, metadata=says("What all of them become."))
 
 
 class Choice(fields.Field[Any]):
@@ -164,18 +171,28 @@ class QuerySchema(Schema):
 class WhichSchema(QuerySchema):
     """The tasks that a change of many is about."""
 
-    is_completed = Choice(TRUE_FALSE, required=True)
+    is_completed = Choice(TRUE_FALSE, required=True, metadata=says("Which of the caller's tasks: those that are so."))
 
 
 class ListSchema(QuerySchema):
     """The parameters of the list."""
 
-    is_completed = Choice(TRUE_FALSE)
-    q = Search(least=0, most=SEARCH_MAX, trim=True)
-    sort = Choice({sign + name: sign + name for name in SORTS for sign in ("", "-")})
-    limit = Limit()
-    cursor = fields.Raw()
-    include_total = Choice(TRUE_FALSE)
+    is_completed = Choice(TRUE_FALSE, metadata=says("Only tasks that are so."))
+    q = Search(
+        least=0,
+        most=SEARCH_MAX,
+        trim=True,
+        metadata=says("Only tasks with this text in title or description, in either case; `%` and `_` are plain."),
+    )
+    sort = Choice(
+        {sign + name: sign + name for name in SORTS for sign in ("", "-")},
+        metadata=says("`-`: descending. `title` sorts by code point; ties by `id`, in the same direction."),
+    )
+    limit = Limit(metadata=says("One page of so many tasks; without it all, or with `cursor` all the rest."))
+    cursor = fields.Raw(
+        metadata=says("From the page before. The other parameters stay as they were, but `limit` and `include_total`.")
+    )
+    include_total = Choice(TRUE_FALSE, metadata=says("`true` adds `X-Total-Count`."))
 
 
 NEW_TASK = TaskSchema()

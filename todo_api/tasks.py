@@ -43,6 +43,7 @@ blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 @blueprint.get("")
 @jwt_required
 def list_tasks() -> Response:
+    """List the caller's tasks."""
     query = Query(**parameters(LIST)) if request.query_string else EVERYTHING  # saves 8 us
     page = own_tasks().list(query, unless=parse(request.headers.get("If-None-Match")))
     if page.tasks is None:
@@ -60,6 +61,7 @@ def list_tasks() -> Response:
 @blueprint.post("")
 @jwt_required
 def create_task() -> Response:
+    """Create a task."""
     fields = body(NEW_TASK)
     if request.query_string:
         parameters(NO_PARAMETERS)
@@ -74,6 +76,7 @@ def create_task() -> Response:
 @blueprint.patch("")
 @jwt_required
 def mark_tasks() -> Response:
+    """Mark all tasks that are completed as open, or all open ones as completed."""
     mark = body(MARK)["is_completed"]
     return json_response(f'{{"count": {own_tasks().mark_all(mark=mark, **parameters(WHICH))}}}')
 
@@ -81,12 +84,14 @@ def mark_tasks() -> Response:
 @blueprint.delete("")
 @jwt_required
 def delete_tasks() -> Response:
+    """Delete all tasks that are completed, or all that are not."""
     return json_response(f'{{"count": {own_tasks().delete_all(**parameters(WHICH))}}}')
 
 
 @blueprint.get("/<task_id>")
 @jwt_required
 def get_task(task_id: str) -> Response:
+    """Get a task."""
     task = own_tasks().get(task_id)
     known = parse(request.headers.get("If-None-Match"))
     if known and known.match(version_of(task)):
@@ -97,6 +102,7 @@ def get_task(task_id: str) -> Response:
 @blueprint.route("/<task_id>", methods=["PUT", "PATCH"])
 @jwt_required
 def update_task(task_id: str) -> Response:
+    """Change some fields of a task."""
     changes = body(CHANGES)
     return task_response(own_tasks().update(task_id, changes, if_match=parse(request.headers.get("If-Match"))))
 
@@ -104,6 +110,7 @@ def update_task(task_id: str) -> Response:
 @blueprint.delete("/<task_id>")
 @jwt_required
 def delete_task(task_id: str) -> Response:
+    """Delete a task."""
     own_tasks().delete(task_id, if_match=parse(request.headers.get("If-Match")))
     return empty_response(204)
 
