@@ -32,7 +32,7 @@ bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against t
 bench-growth: $(VENV)/bench/requirements.txt ## Measure a request as the table grows to 2 million tasks, with the plans (OUT=)
 	@$(BIN)/python -m bench.growth $(if $(OUT),--out "$(OUT)")
 
-test-slow: $(VENV)/requirements-dev.txt ## Run the tests with a million rows (1 minute)
+test-slow: $(VENV)/requirements-dev.txt ## Run the tests with a million rows and 20,000 generated requests (4 minutes)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m slow $(TEST_OPTIONS) --dist loadfile
 
 lint: $(VENV)/requirements-dev.txt ## Check style and types

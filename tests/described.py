@@ -19,7 +19,7 @@ class Undescribed(AssertionError):
 
 
 class Answers:
-    """The answers that a document describes; each schema's validator is made once (7 ms), then used (1 us)."""
+    """The answers that a document describes; a check takes some 100 us, for a validator (7 ms) is made once."""
 
     def __init__(self, document: Json) -> None:
         self.components = document["components"]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from todo_api.errors import ERRORS
 from todo_api.observability import CLIENT_ID
 from todo_api.ownership import UUID
-from todo_api.schemas import Limit
+from todo_api.schemas import TITLE_MAX, Limit, Text
 from todo_api.tasks import IDEMPOTENCY_KEY
 
 TITLE = "Task API"
@@ -74,7 +74,7 @@ REFUSALS = {
 # What VALIDATION_ERROR may say.
 WRONGS = {
     "BadParameters": {"limit": [Limit.default_error_messages["invalid"]]},
-    "BadBody": {"title": ["Must have 1 to 200 characters."]},
+    "BadBody": {"title": [Text.default_error_messages["length"].format(least=1, most=TITLE_MAX)]},
 }
 ANYWHERE = (
     "MethodNotAllowed",
@@ -123,7 +123,6 @@ TASK = {
     "updated_at": "2026-02-08T09:30:00.123456Z",
 }
 TAG = f'"{TASK["updated_at"]}"'
-LIST_TAG = '"5b1a3c0e9f7d42688c1e0f3a7b9d2c46"'
 CURSOR = "T2m7mYw1c2N4ZHE3AaH8me5xcuy1h0jhJ-6xgDIwMjYtMDItMDhUMDk6MzA6MDAuMTIzNDU2Wg"
 BODY_EXAMPLES: dict[str, Any] = {
     "NewTask": {"title": "Buy milk", "description": "2 l"},
