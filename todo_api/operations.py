@@ -74,7 +74,7 @@ REFUSALS = {
 # What VALIDATION_ERROR may say.
 WRONGS = {
     "BadParameters": {"limit": [Limit.default_error_messages["invalid"]]},
-    "BadBody": {"title": [Text.default_error_messages["length"].format(least=1, most=TITLE_MAX)]},
+    "BadBody": {"title": [str(Text.default_error_messages["length"]).format(least=1, most=TITLE_MAX)]},
 }
 ANYWHERE = (
     "MethodNotAllowed",
