@@ -9,13 +9,14 @@ OPERATORS = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_U
 DEVELOPMENT = env $(foreach name,$(OPERATORS),-u $(name) -u $(name)_FILE) ENVIRONMENT=development
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLite, and print a token to paste
 	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' "$(PORT)" 2>/dev/null \
 	  || { echo "Port $(PORT) is in use, or no port: choose another, as in make run PORT=8042" >&2; exit 1; }
 	@$(DEVELOPMENT) $(BIN)/flask db upgrade
 	@token=$$($(DEVELOPMENT) $(BIN)/flask token developer 2>/dev/null); \
+	  echo "Read and try the API in a browser: http://127.0.0.1:$(PORT)/docs"; \
 	  echo "The tasks are at http://127.0.0.1:$(PORT)/api/tasks; paste this into another terminal:"; \
 	  echo "curl -H 'Authorization: Bearer $${token:-A_TOKEN_OF_YOUR_BETTER_AUTH}' http://127.0.0.1:$(PORT)/api/tasks"
 	@exec $(DEVELOPMENT) $(BIN)/flask run --port $(PORT)
@@ -25,6 +26,9 @@ test: $(VENV)/requirements-dev.txt ## Run all tests on SQLite and PostgreSQL
 
 test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 2 to 3 minutes; WRITE=yes updates docs/reliability.md
 	@PATH="$(abspath $(BIN)):$$PATH" WRITE="$(WRITE)" $(BIN)/python -m pytest -m faults -p no:randomly
+
+test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real browser (1 minute; needs chromium)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m e2e
 
 bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against their targets, in 2 minutes (URL=, USERS=, OUT=)
 	@$(BIN)/python -m bench.run $(if $(URL),--url "$(URL)") $(if $(REMOTE),--remote) $(if $(USERS),--users "$(USERS)") $(if $(OUT),--out "$(OUT)")
@@ -60,5 +64,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test test-slow test-faults bench bench-growth lint
+.PHONY: help run test test-slow test-faults test-e2e bench bench-growth lint
 .DELETE_ON_ERROR:

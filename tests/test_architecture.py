@@ -48,11 +48,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": ABOVE_TASKS,
     "health": {"database", "errors"},
     "cors": set(),
+    "docs": {"errors"},
     "worker": set(),
     "operations": {"errors", "observability", "ownership", "schemas", "tasks"},
     "openapi": {"paging", "schemas", "operations"},
     "cli": {"keys", "database", "extensions", "models", "auth", "openapi", "ownership", "token_check"},
-    "__init__": ABOVE_TASKS | {"cors", "tasks", "health", "metrics", "openapi", "cli"},
+    "__init__": ABOVE_TASKS | {"cors", "tasks", "docs", "health", "metrics", "openapi", "cli"},
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -162,7 +163,8 @@ def test_imports_are_absolute_and_written_out(module: str) -> None:
     for imported, name, level in imports(MODULES[module]):
         assert level == 0, imported
         assert name != "*", imported
-        assert imported.partition(".")[0] not in {"tests", "wsgi", "importlib"}
+        if (imported, name) != ("importlib.util", "find_spec"):  # it finds a package and runs nothing
+            assert imported.partition(".")[0] not in {"tests", "wsgi", "importlib"}
     assert "__import__" not in {node.id for node in ast.walk(MODULES[module]) if isinstance(node, ast.Name)}
 
 

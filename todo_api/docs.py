@@ -1,0 +1,64 @@
+"""The docs page: openapi.json to read and to try in a browser, without a token and from this service alone."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from flask import Blueprint, Flask, Response, request
+
+from todo_api.errors import ApiError
+
+PAGE = Path(__file__).with_name("docs_page")
+# Found, not imported: what the package has besides these files would take memory in each worker for nothing.
+VIEWER = Path(str(getattr(find_spec("flask_swagger_ui"), "origin", ""))).with_name("dist")
+ASSETS = {
+    "copy.svg": (PAGE, "image/svg+xml"),
+    "icon.svg": (PAGE, "image/svg+xml"),
+    "page.css": (PAGE, "text/css"),
+    "page.js": (PAGE, "text/javascript"),
+    "swagger-ui-bundle.js": (VIEWER, "text/javascript"),
+    "swagger-ui.css": (VIEWER, "text/css"),
+}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+blueprint = Blueprint("docs", __name__, url_prefix="/docs")
+
+
+@blueprint.get("")
+def page() -> Response:
+    """Answer the page that shows the viewer."""
+    response = _file(PAGE / "index.html", "text/html")
+    response.headers["Content-Security-Policy"] = POLICY
+    return response
+
+
+@blueprint.get("/<name>")
+def asset(name: str) -> Response:
+    """Answer one of the files that the page is made of."""
+    if name not in ASSETS:
+        raise ApiError("NOT_FOUND")
+    folder, mimetype = ASSETS[name]
+    return _file(folder / name, mimetype)
+
+
+def _file(path: Path, mimetype: str) -> Response:
+    """Answer a file, or 304: a browser keeps it and asks each time, so that a new version is seen at once."""
+    about = path.stat()
+    response = Response(_chunks(path), mimetype=mimetype)
+    response.content_length = about.st_size
+    response.set_etag(f"{about.st_mtime_ns:x}-{about.st_size:x}")
+    response.make_conditional(request)
+    return response
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """Read a file piece by piece: the whole viewer, 1.7 MB, would stay in each thread's share of the memory."""
+    with path.open("rb") as file:
+        yield from iter(lambda: file.read(65536), b"")
+
+
+def init_app(app: Flask) -> None:
+    app.register_blueprint(blueprint)
