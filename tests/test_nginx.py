@@ -1,5 +1,6 @@
 """nginx as an operator runs it: the real program and the real file, before gunicorn and PostgreSQL."""
 
+import gzip
 import json
 import re
 import ssl
@@ -199,6 +200,23 @@ def test_a_slow_sender_takes_no_thread_of_the_service(tmp_path: Path) -> None:
         connection.send(b"67890")
         assert connection.getresponse().status == 200
     assert [path for path, _ in server.received] == ["/health/live", "/api/tasks"]
+
+
+@pytest.mark.parametrize("path", ["/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"])
+def test_the_docs_page_comes_compressed_and_is_not_sent_twice(service: Nginx, path: str) -> None:
+    answer = service.request("GET", path, Accept_Encoding="gzip")
+    assert (answer.status, answer.headers["Content-Encoding"]) == (200, "gzip")
+    assert gzip.decompress(answer.body) == service.request("GET", path).body
+    assert "Accept-Encoding" in answer.headers.get_all("Vary", [])  # a line beside the service's own
+    again = service.request("GET", path, Accept_Encoding="gzip", If_None_Match=answer.headers["ETag"])
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_the_policy_of_the_docs_page_passes_nginx(service: Nginx) -> None:
+    answer = service.request("GET", "/docs")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert answer.headers.get_all("Cache-Control") == ["private, no-cache"]
 
 
 # --- What is let in ---

@@ -1,5 +1,7 @@
 "use strict";
 
+const SCHEME = "token"; // as openapi.json calls it
+
 const form = document.getElementById("token-form");
 const field = document.getElementById("token");
 const use = document.getElementById("use");
@@ -7,7 +9,37 @@ const forget = document.getElementById("forget");
 const hint = document.getElementById("hint");
 const caller = document.getElementById("caller");
 
+// An example that the viewer fills in would be sent: a stale If-Match, an id that is no task's, a key used before.
+function unfilled(name, value) {
+  if (!value?.in || value.example === undefined) return value;
+  const { example, ...parameter } = value;
+  return { ...parameter, description: `${parameter.description} For example \`${example}\`.` };
+}
+
+// Of an error its codes are shown, and what is much the same for all of them on demand.
+const folded = (Response, { React, getComponent }) => (props) => {
+  const [open, setOpen] = React.useState(props.code < "400");
+  if (open) return React.createElement(Response, props);
+  const cell = (name, ...children) => React.createElement("td", { className: `response-col_${name}` }, ...children);
+  const text = React.createElement(getComponent("Markdown", true), { source: props.response.get("description") });
+  const more = { className: "more", type: "button", onClick: () => setOpen(true) };
+  const button = React.createElement("button", more, "Example and headers");
+  return React.createElement("tr", { className: "response" }, cell("status", props.code), cell("description", text, button));
+};
+
 const nothing = () => () => null;
+const viewer = {
+  // The token field above is the one place to give a token.
+  wrapComponents: { authorizeBtn: nothing, authorizeOperationBtn: nothing, response: folded },
+  statePlugins: {
+    spec: {
+      wrapActions: {
+        updateJsonSpec: (update) => (document) => update(JSON.parse(JSON.stringify(document), unfilled)),
+      },
+    },
+  },
+};
+
 const ui = SwaggerUIBundle({
   url: "openapi.json",
   domNode: document.getElementById("viewer"),
@@ -17,16 +49,11 @@ const ui = SwaggerUIBundle({
   persistAuthorization: false,
   tryItOutEnabled: true,
   validatorUrl: null,
-  // The token field above is the one place to give a token.
-  plugins: [{ wrapComponents: { authorizeBtn: nothing, authorizeOperationBtn: nothing } }],
+  plugins: [viewer],
   onComplete: () => {
     use.disabled = false;
   },
 });
-
-function scheme() {
-  return ui.specSelectors.specJson().getIn(["components", "securitySchemes"]).keySeq().first();
-}
 
 // What the token says of itself; the service alone judges whether it is true.
 function describe(token) {
@@ -51,12 +78,12 @@ function say(text) {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const token = field.value.trim().replace(/^Bearer\s+/i, "");
-  ui.preauthorizeApiKey(scheme(), token);
+  ui.preauthorizeApiKey(SCHEME, token);
   say(describe(token));
 });
 
 forget.addEventListener("click", () => {
-  ui.authActions.logout([scheme()]);
+  ui.authActions.logout([SCHEME]);
   say("");
   field.focus();
 });
