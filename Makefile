@@ -27,7 +27,7 @@ test: $(VENV)/requirements-dev.txt ## Run all tests on SQLite and PostgreSQL
 test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 2 to 3 minutes; WRITE=yes updates docs/reliability.md
 	@PATH="$(abspath $(BIN)):$$PATH" WRITE="$(WRITE)" $(BIN)/python -m pytest -m faults -p no:randomly
 
-test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real browser (2 minutes; needs chromium)
+test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real browser (3 minutes; needs chromium)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m e2e
 
 bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against their targets, in 2 minutes (URL=, USERS=, OUT=)

@@ -47,7 +47,6 @@ def test_every_route_is_described_and_nothing_else(app: Flask, document: Any) ->
     assert set(dict(operations(document))) == routes(app).keys() - {NOT_DESCRIBED}
 
 
-@pytest.mark.xfail(reason="/docs is described and not yet there")
 def test_every_description_has_its_route(app: Flask) -> None:
     assert OPERATIONS.keys() <= routes(app).keys()
 
@@ -110,7 +109,6 @@ def test_it_is_an_openapi_document_in_the_strict_sense(document: Any) -> None:
         validate(document, cls=OpenAPIV31SpecValidator)
 
 
-@pytest.mark.xfail(reason="what /docs alone uses is not used yet")
 def test_the_linter_says_nothing(document: Any, tmp_path: Path) -> None:
     install(LINTER)
     file = tmp_path / "openapi.json"

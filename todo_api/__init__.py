@@ -17,7 +17,20 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
     from flask import Flask
 
-    from todo_api import auth, cli, config, cors, docs, errors, health, metrics, observability, openapi, ownership, tasks
+    from todo_api import (
+        auth,
+        cli,
+        config,
+        cors,
+        docs,
+        errors,
+        health,
+        metrics,
+        observability,
+        openapi,
+        ownership,
+        tasks,
+    )
     from todo_api.extensions import db, migrate
 
     app = Flask(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
