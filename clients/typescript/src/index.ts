@@ -1,0 +1,139 @@
+/** A client of the task API: a method for each route. */
+
+import createClient from "openapi-fetch";
+
+import { TaskApiError } from "./errors.js";
+import type { paths } from "./schema.js";
+import { Transport, type TransportOptions } from "./transport.js";
+
+export { type ErrorCode, TaskApiError } from "./errors.js";
+export { type GetToken, keepToken } from "./transport.js";
+
+type Collection = paths["/api/tasks"];
+type One = paths["/api/tasks/{id}"];
+
+export type Task = One["get"]["responses"][200]["content"]["application/json"];
+export type NewTask = Collection["post"]["requestBody"]["content"]["application/json"];
+export type TaskChanges = One["patch"]["requestBody"]["content"]["application/json"];
+export type PageQuery = NonNullable<Collection["get"]["parameters"]["query"]>;
+export type ListQuery = Omit<PageQuery, "limit" | "cursor" | "include_total">;
+
+export interface Page {
+  tasks: Task[];
+  /** The `cursor` of the page that follows; undefined on the last. */
+  nextCursor: string | undefined;
+  /** The number of matching tasks, when `include_total` asked for it. */
+  total: number | undefined;
+}
+
+export interface CallOptions {
+  signal?: AbortSignal | null | undefined;
+}
+
+export interface WriteOptions extends CallOptions {
+  /** The `updated_at` of the task as it was read: one that has changed since is `PRECONDITION_FAILED`. */
+  ifMatch?: string | undefined;
+}
+
+export interface TaskClientOptions extends TransportOptions {
+  /** Where the service is, such as `https://api.example.com`. */
+  baseUrl: string;
+  /** As for `fetch`: `no-store` in a Next.js server component. */
+  cache?: RequestCache;
+}
+
+export class TaskClient {
+  readonly #transport: Transport;
+  readonly #api: ReturnType<typeof createClient<paths>>;
+
+  constructor({ baseUrl, cache, ...options }: TaskClientOptions) {
+    this.#transport = new Transport(options);
+    const fetch = (request: Request): Promise<Response> => this.#transport.send(request);
+    this.#api = createClient<paths>({ baseUrl, fetch, ...(cache && { cache }) });
+  }
+
+  /** All tasks that match, newest first unless `sort` says otherwise, in one request. */
+  async list(query: ListQuery = {}, options: CallOptions = {}): Promise<Task[]> {
+    return (await this.page(query, options)).tasks;
+  }
+
+  async page(query: PageQuery = {}, { signal = null }: CallOptions = {}): Promise<Page> {
+    const answer = await this.#api.GET("/api/tasks", { params: { query }, signal });
+    const nextCursor = answer.response.headers.get("X-Next-Cursor") ?? undefined;
+    const total = answer.response.headers.get("X-Total-Count");
+    return { tasks: accepted(answer), nextCursor, total: total === null ? undefined : Number(total) };
+  }
+
+  /** Every task that matches, page by page: each once, whatever changes meanwhile. */
+  async *all(query: PageQuery = {}, options: CallOptions = {}): AsyncGenerator<Task, void, undefined> {
+    for (let cursor = query.cursor; ; ) {
+      const page = await this.page({ limit: 100, ...query, ...(cursor === undefined ? {} : { cursor }) }, options);
+      yield* page.tasks;
+      if (page.nextCursor === undefined) return;
+      cursor = page.nextCursor;
+    }
+  }
+
+  async get(id: string, { signal = null }: CallOptions = {}): Promise<Task> {
+    return accepted(await this.#api.GET("/api/tasks/{id}", { params: { path: { id } }, signal }));
+  }
+
+  /** Create a task, once however often it is called with one key: give the key when the caller repeats by itself. */
+  async create(
+    input: NewTask,
+    { idempotencyKey = newIdempotencyKey(), signal = null }: CallOptions & { idempotencyKey?: string | undefined } = {},
+  ): Promise<Task> {
+    const params = { header: { "Idempotency-Key": idempotencyKey } };
+    return accepted(await this.#api.POST("/api/tasks", { params, body: input, signal }));
+  }
+
+  /** Change the fields given, and no other. */
+  async update(id: string, changes: TaskChanges, { ifMatch, signal = null }: WriteOptions = {}): Promise<Task> {
+    const params = { path: { id }, ...condition(ifMatch) };
+    const answer = await this.#api.PATCH("/api/tasks/{id}", { params, body: changes, signal });
+    if (answer.response.status === 412 && this.#transport.doubtful.has(answer.response)) {
+      const task = await this.get(id, { signal });
+      if (isDone(changes, task)) return task; // what refused the repeat is the attempt whose answer was lost
+    }
+    return accepted(answer);
+  }
+
+  async remove(id: string, { ifMatch, signal = null }: WriteOptions = {}): Promise<void> {
+    const params = { path: { id }, ...condition(ifMatch) };
+    const answer = await this.#api.DELETE("/api/tasks/{id}", { params, signal });
+    if (answer.response.status === 404 && this.#transport.doubtful.has(answer.response)) return;
+    accepted(answer);
+  }
+
+  /** Complete all open tasks, or with false reopen all completed ones; returns how many. */
+  async markAll(isCompleted: boolean, { signal = null }: CallOptions = {}): Promise<number> {
+    const init = { params: { query: { is_completed: !isCompleted } }, body: { is_completed: isCompleted }, signal };
+    return accepted(await this.#api.PATCH("/api/tasks", init)).count;
+  }
+
+  /** Delete all completed tasks; returns how many. */
+  async clearCompleted({ signal = null }: CallOptions = {}): Promise<number> {
+    return accepted(await this.#api.DELETE("/api/tasks", { params: { query: { is_completed: true } }, signal })).count;
+  }
+}
+
+/** Make a key for `create`. Not by `crypto.randomUUID`, which a page over plain http lacks. */
+export function newIdempotencyKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Returns what the service sent, or throws what it said. */
+function accepted<T>({ data, error, response }: { data?: T; error?: unknown; response: Response }): T {
+  if (!response.ok) throw new TaskApiError(response, error);
+  return data as T;
+}
+
+function condition(ifMatch: string | undefined): { header?: { "If-Match": string } } {
+  return ifMatch === undefined ? {} : { header: { "If-Match": `"${ifMatch}"` } };
+}
+
+/** Whether a task is as these changes, one at least, would have made it. */
+function isDone({ title, description, is_completed }: TaskChanges, task: Task): boolean {
+  const sent = Object.entries({ title: title?.trim(), description, is_completed }).filter(([, to]) => to !== undefined);
+  return sent.length > 0 && sent.every(([name, to]) => task[name as keyof Task] === to);
+}

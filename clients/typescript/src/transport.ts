@@ -1,0 +1,180 @@
+/** How a request travels: with a token, repeated where that is harmless, answered from memory while nothing changed. */
+
+/** Returns the token of whoever is signed in; with `renew` a new one, because the last was refused. */
+export type GetToken = (options: { renew: boolean }) => Promise<string>;
+
+export interface TransportOptions {
+  getToken: GetToken;
+  /** How often a request is repeated at most. Default: 3. */
+  retries?: number;
+  /** The longest wait before a repeat, in seconds: a longer `Retry-After` is an error at once. Default: 30. */
+  longestWait?: number;
+  /** How much is kept to answer a 304 from. Default: 8 MiB in Node, 0 in a browser, whose own cache does it. */
+  keepBytes?: number;
+  fetch?: (request: Request) => Promise<Response>;
+}
+
+type Read = Pick<Response, "status" | "statusText" | "headers"> & { body: ArrayBuffer };
+
+const ASKS_FOR_A_REPEAT = [429, 503];
+const LOST_BEHIND_A_PROXY = [502, 504];
+const FIRST_PAUSE = 0.25; // seconds, doubled each time
+
+export class Transport {
+  /** The answers to a repeat of what may have been done already. */
+  readonly doubtful = new WeakSet<Response>();
+  readonly #options: Required<TransportOptions>;
+  readonly #kept = new Map<string, Read>();
+  #keptBytes = 0;
+  #renewal: { refused: string; token: Promise<string> } | undefined;
+
+  constructor({ getToken, retries = 3, longestWait = 30, keepBytes, fetch }: TransportOptions) {
+    const { process } = globalThis as { process?: { versions?: { node?: string } } };
+    keepBytes ??= process?.versions?.node === undefined ? 0 : 8 * 2 ** 20;
+    fetch ??= (request) => globalThis.fetch(request);
+    this.#options = { getToken, retries, longestWait, keepBytes, fetch };
+  }
+
+  async send(request: Request): Promise<Response> {
+    const { signal } = request;
+    let token = await unlessAborted(this.#options.getToken({ renew: false }), signal);
+    let renewed = false;
+    let doubtful = false;
+    for (let repeats = 0; ; ) {
+      const answer = await this.#attempt(request, token).catch((error: unknown) => {
+        // fetch has a TypeError for whatever goes wrong on the way.
+        if (error instanceof TypeError) return error;
+        throw error;
+      });
+      if (answer instanceof Response && isTokenRefused(answer) && !renewed) {
+        renewed = true;
+        const next = await unlessAborted(this.#renew(token), signal);
+        if (userOf(next) !== userOf(token)) return answer; // what one user began is not done as another
+        token = next;
+        continue;
+      }
+      const wait = repeats < this.#options.retries ? this.#waitBeforeRepeat(request, answer, repeats) : undefined;
+      if (wait === undefined) {
+        if (answer instanceof TypeError) throw answer;
+        if (doubtful) this.doubtful.add(answer);
+        return answer;
+      }
+      repeats += 1;
+      doubtful ||= answer instanceof TypeError || answer.status !== 429;
+      await pause(wait, signal);
+    }
+  }
+
+  /** Returns seconds, undefined where there is to be no repeat. */
+  #waitBeforeRepeat(request: Request, answer: Response | TypeError, repeats: number): number | undefined {
+    const lost = answer instanceof TypeError || LOST_BEHIND_A_PROXY.includes(answer.status);
+    if (lost ? !isHarmlessTwice(request) : !ASKS_FOR_A_REPEAT.includes(answer.status)) return undefined;
+    const asked = answer instanceof TypeError ? 0 : (retryAfter(answer) ?? 0);
+    // Spread, or all that one outage turned away would come back at the same moment.
+    const spread = FIRST_PAUSE * 2 ** repeats * (0.5 + Math.random() / 2);
+    return asked > this.#options.longestWait ? undefined : asked + spread;
+  }
+
+  async #attempt(request: Request, token: string): Promise<Response> {
+    const sent = request.clone();
+    sent.headers.set("Authorization", `Bearer ${token}`);
+    const keeps = this.#options.keepBytes > 0 && request.method === "GET" && request.cache !== "no-store";
+    const place = `${token} ${request.url}`; // so that nobody is shown what another user was
+    const known = keeps ? this.#kept.get(place) : undefined;
+    if (known) sent.headers.set("If-None-Match", known.headers.get("ETag") ?? "");
+    const answer = await read(await this.#options.fetch(sent));
+    const current = known && answer.status === 304 ? known : answer;
+    if (keeps && current.status === 200 && current.headers.has("ETag")) this.#keep(place, current);
+    return new Response(current.body.byteLength > 0 ? current.body : null, current);
+  }
+
+  /** Keep an answer as the newest, at the cost of the oldest. */
+  #keep(place: string, answer: Read): void {
+    this.#drop(place);
+    this.#kept.set(place, answer);
+    this.#keptBytes += place.length + answer.body.byteLength;
+    for (const oldest of this.#kept.keys()) {
+      if (this.#keptBytes <= this.#options.keepBytes) break;
+      this.#drop(oldest);
+    }
+  }
+
+  #drop(place: string): void {
+    const answer = this.#kept.get(place);
+    if (answer) this.#keptBytes -= place.length + answer.body.byteLength;
+    this.#kept.delete(place);
+  }
+
+  /** Returns a new token for one that was refused: the same for all that were refused with it. */
+  #renew(refused: string): Promise<string> {
+    if (this.#renewal?.refused === refused) return this.#renewal.token;
+    const renewal = { refused, token: this.#options.getToken({ renew: true }) };
+    this.#renewal = renewal;
+    const forget = (): unknown => this.#renewal === renewal && (this.#renewal = undefined);
+    renewal.token.then((token) => token === refused && forget(), forget);
+    return renewal.token;
+  }
+}
+
+/**
+ * Make a `getToken` that fetches a token when there is none, and keeps it until it is refused.
+ * Call `forget` when the user signs out, or the next one is taken for the last.
+ */
+export function keepToken(fetchToken: () => Promise<string>): GetToken & { forget: () => void } {
+  let kept: Promise<string> | undefined;
+  const getToken: GetToken = ({ renew }) => {
+    if (kept && !renew) return kept;
+    const fetched = fetchToken();
+    fetched.catch(() => kept === fetched && (kept = undefined));
+    return (kept = fetched);
+  };
+  return Object.assign(getToken, { forget: () => void (kept = undefined) });
+}
+
+/** Returns the seconds that an answer asks to wait, as a number or a date (RFC 9110, section 10.2.3). */
+export function retryAfter(answer: Response): number | undefined {
+  const value = answer.headers.get("Retry-After") ?? "";
+  const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
+  return Number.isNaN(seconds) ? undefined : Math.max(0, seconds);
+}
+
+/** Read an answer to its end: one that breaks off is a failure of the attempt, not of the caller. */
+async function read(answer: Response): Promise<Read> {
+  const { status, statusText, headers } = answer;
+  return { status, statusText, headers, body: await answer.arrayBuffer() };
+}
+
+/** Whether twice is the same as once: it only reads, has a key or a condition, or deletes one task. */
+function isHarmlessTwice({ method, headers, url }: Request): boolean {
+  const deletesOne = method === "DELETE" && !new URL(url).pathname.endsWith("/tasks");
+  return method === "GET" || headers.has("Idempotency-Key") || headers.has("If-Match") || deletesOne;
+}
+
+function isTokenRefused(answer: Response): boolean {
+  return answer.status === 401 && /error="?invalid_token/.test(answer.headers.get("WWW-Authenticate") ?? "");
+}
+
+/** Returns the `sub` of a JWT, undefined for any other text. */
+function userOf(token: string): unknown {
+  try {
+    const claims = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
+    return (JSON.parse(atob(claims)) as { sub?: unknown }).sub;
+  } catch {
+    return undefined;
+  }
+}
+
+function pause(seconds: number, signal: AbortSignal): Promise<void> {
+  let timer: ReturnType<typeof setTimeout>;
+  const over = new Promise<void>((resolve) => (timer = setTimeout(resolve, seconds * 1000)));
+  return unlessAborted(over, signal).finally(() => clearTimeout(timer));
+}
+
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const stop = (): void => reject(signal.reason);
+    signal.addEventListener("abort", stop);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+    if (signal.aborted) stop();
+  });
+}

@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { type ErrorCode, TaskApiError } from "@todo-api/client";
+
+import { clientOf, proxy, someone } from "./support.js";
+
+test("every route has a method", async () => {
+  const tasks = clientOf(someone());
+  const milk = await tasks.create({ title: " Buy milk ", description: "2 l" });
+  assert.equal(milk.title, "Buy milk");
+  assert.deepEqual(await tasks.get(milk.id), milk);
+  const bread = await tasks.create({ title: "Buy bread" });
+  assert.deepEqual(await tasks.list(), [bread, milk]);
+  assert.deepEqual(await tasks.list({ q: "MILK", sort: "title" }), [milk]);
+  const page = await tasks.page({ limit: 1, include_total: true });
+  assert.deepEqual([page.tasks, page.total], [[bread], 2]);
+  assert.deepEqual(await tasks.page({ cursor: page.nextCursor ?? "", limit: 1 }), {
+    tasks: [milk],
+    nextCursor: undefined,
+    total: undefined,
+  });
+  const changed = await tasks.update(milk.id, { title: "Buy oat milk" }, { ifMatch: milk.updated_at });
+  assert.deepEqual(changed, { ...milk, title: "Buy oat milk", updated_at: changed.updated_at });
+  assert.equal(await tasks.markAll(true), 2);
+  assert.equal(await tasks.markAll(false), 2);
+  await tasks.update(bread.id, { is_completed: true });
+  assert.equal(await tasks.clearCompleted(), 1);
+  await tasks.remove(milk.id);
+  assert.deepEqual(await tasks.list(), []);
+});
+
+test("a walk through the pages meets each task once while others are created", async () => {
+  const tasks = clientOf(someone());
+  for (let n = 0; n < 25; n += 1) await tasks.create({ title: `Task ${n}` });
+  const met: string[] = [];
+  for await (const task of tasks.all({ limit: 10 })) {
+    met.push(task.title);
+    if (met.length % 8 === 0) await tasks.create({ title: "Later" });
+  }
+  assert.deepEqual(met, Array.from({ length: 25 }, (_, n) => `Task ${24 - n}`));
+});
+
+test("a walk asks for a page only when it is needed, and keeps to its parameters", async (t) => {
+  const between = await proxy(t);
+  const tasks = clientOf(someone(), { baseUrl: between.url });
+  for (let n = 0; n < 3; n += 1) await tasks.create({ title: `Task ${n}`, is_completed: n !== 1 });
+  between.passed.length = 0;
+  for await (const task of tasks.all({ limit: 1, is_completed: true, sort: "title" })) {
+    assert.equal(task.title, "Task 0");
+    break;
+  }
+  assert.equal(between.passed.length, 1);
+  const titles: string[] = [];
+  for await (const task of tasks.all({ limit: 1, is_completed: true, sort: "title" })) titles.push(task.title);
+  assert.deepEqual(titles, ["Task 0", "Task 2"]);
+});
+
+test("an error says what was wrong with which field", async () => {
+  const tasks = clientOf(someone());
+  const error = await caught(tasks.create({ title: "  " }));
+  assert.deepEqual([error.code, error.status], ["VALIDATION_ERROR", 400]);
+  assert.deepEqual(Object.keys(error.errors), ["title"]);
+  assert.match(error.requestId ?? "", /^[A-Za-z0-9._-]+$/);
+  assert.ok(error.message);
+  // @ts-expect-error: the codes are those of the service
+  assert.notEqual(error.code, "NO_SUCH_CODE" satisfies ErrorCode);
+});
+
+test("errors are told apart by their code", async () => {
+  const [alice, bob] = [clientOf(someone()), clientOf(someone())];
+  const { id } = await alice.create({ title: "Alice's" }, { idempotencyKey: "once" });
+  assert.equal((await caught(bob.get(id))).code, "TASK_FORBIDDEN");
+  assert.equal((await caught(bob.remove(id))).code, "TASK_FORBIDDEN");
+  assert.equal((await caught(alice.get("00000000-0000-7000-8000-000000000000"))).code, "TASK_NOT_FOUND");
+  assert.equal((await caught(alice.create({ title: "B" }, { idempotencyKey: "once" }))).code, "IDEMPOTENCY_KEY_REUSED");
+  assert.equal((await caught(alice.update(id, { title: "B" }, { ifMatch: "old" }))).code, "PRECONDITION_FAILED");
+  assert.equal((await caught(alice.page({ limit: 0 }))).code, "VALIDATION_ERROR");
+});
+
+test("an answer that is not the service's is an error without a code of the service", async (t) => {
+  const answer = { status: 418, headers: { "Content-Type": "text/html" }, body: "<h1>I am a teapot</h1>" };
+  const between = await proxy(t, { answer });
+  const error = await caught(clientOf(someone(), { baseUrl: between.url }).list());
+  assert.deepEqual([error.code, error.status, error.requestId, error.errors], ["UNKNOWN", 418, undefined, {}]);
+});
+
+async function caught(call: Promise<unknown>): Promise<TaskApiError> {
+  const error = await call.then(() => undefined, (reason: unknown) => reason);
+  assert.ok(error instanceof TaskApiError, String(error));
+  return error;
+}

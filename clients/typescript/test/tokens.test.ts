@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { type GetToken, keepToken, TaskApiError, TaskClient } from "@todo-api/client";
+
+import { clientOf, proxy, SERVICE, someone, token } from "./support.js";
+
+/** Gives the first token until asked to renew, then the next; and remembers what it was asked. */
+function giving(...tokens: string[]): { getToken: GetToken; renewals: () => number } {
+  let renewals = 0;
+  const getToken: GetToken = async ({ renew }) => {
+    if (renew) {
+      renewals += 1;
+      await new Promise((resolve) => setTimeout(resolve, 30));
+    }
+    return tokens[Math.min(renewals, tokens.length - 1)] ?? "";
+  };
+  return { getToken, renewals: () => renewals };
+}
+
+for (const name of ["expired", "broken"]) {
+  test(`20 calls at once with a token that is ${name} renew it once, and all succeed`, async () => {
+    const user = someone();
+
+    const good = token(user);
+    const { getToken, renewals } = giving(name === "broken" ? good.replace(/[^.]+$/, "x") : token(user, -60), good);
+    const tasks = new TaskClient({ baseUrl: SERVICE, getToken });
+    const created = await Promise.all(Array.from({ length: 20 }, (_, n) => tasks.create({ title: `Task ${n}` })));
+    assert.equal(new Set(created.map((task) => task.id)).size, 20);
+    assert.equal(renewals(), 1);
+    assert.equal((await tasks.list()).length, 20);
+    assert.equal(renewals(), 1);
+  });
+}
+
+test("a new token that is refused too is an error, and the next call asks for another", async () => {
+  const user = someone();
+  const { getToken, renewals } = giving(token(user, -60), token(user, -30), token(user));
+  const tasks = new TaskClient({ baseUrl: SERVICE, getToken });
+  await assert.rejects(tasks.list(), (error) => error instanceof TaskApiError && error.code === "TOKEN_EXPIRED");
+  assert.equal(renewals(), 1);
+  assert.deepEqual(await tasks.list(), []);
+  assert.equal(renewals(), 2);
+});
+
+test("the same token again, or none at all, does not keep later calls from asking", async () => {
+  const user = someone();
+  const old = token(user, -60);
+  const { getToken, renewals } = giving(old, old, token(user));
+  const tasks = new TaskClient({ baseUrl: SERVICE, getToken });
+  await assert.rejects(tasks.list(), { code: "TOKEN_EXPIRED" });
+  assert.deepEqual(await tasks.list(), []);
+  assert.equal(renewals(), 2);
+
+  let asked = 0;
+  const failing = new TaskClient({
+    baseUrl: SERVICE,
+    getToken: async ({ renew }) => {
+      if (renew && ++asked === 1) throw new Error("offline");
+      return asked ? token(user) : old;
+    },
+  });
+  await assert.rejects(failing.list(), { message: "offline" });
+  assert.deepEqual(await failing.list(), []);
+});
+
+test("a missing token is not renewed: nothing was refused", async () => {
+  const { getToken, renewals } = giving("");
+  await assert.rejects(new TaskClient({ baseUrl: SERVICE, getToken }).list(), { code: "TOKEN_MISSING", status: 401 });
+  assert.equal(renewals(), 0);
+});
+
+test("what one user began is not done as another who signed in meanwhile", async () => {
+  const [alice, bob] = [someone(), someone()];
+  const { getToken } = giving(token(alice, -60), token(bob));
+  const tasks = new TaskClient({ baseUrl: SERVICE, getToken });
+  await assert.rejects(tasks.create({ title: "Alice's" }), { code: "TOKEN_EXPIRED" });
+  assert.deepEqual(await clientOf(bob).list(), []);
+});
+
+test("keepToken fetches once, again when refused or after a failure, and forgets on demand", async (t) => {
+  const [alice, bob] = [someone(), someone()];
+  const next: (string | Error)[] = [new Error("offline"), token(alice, -60), token(alice), token(bob)];
+  const getToken = keepToken(async () => {
+    const fetched = next.shift();
+    if (typeof fetched === "string") return fetched;
+    throw fetched ?? new Error("asked too often");
+  });
+  const between = await proxy(t);
+  const tasks = new TaskClient({ baseUrl: between.url, getToken });
+  await assert.rejects(tasks.list(), { message: "offline" });
+  await Promise.all([tasks.create({ title: "One" }), tasks.create({ title: "Two" })]);
+  assert.equal((await tasks.list()).length, 2);
+  assert.equal(next.length, 1);
+  getToken.forget();
+  assert.deepEqual(await tasks.list(), []);
+});
