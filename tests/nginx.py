@@ -10,14 +10,15 @@ import ssl
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any, NamedTuple
 
-from tests.programs import ROOT, environment, run, running
+from tests.programs import GUNICORN, ROOT, Program, copy_project, environment, run, running
+from tests.tokens import SECRET
 
 DEPLOY = ROOT / "deploy"
 ORIGIN = "https://app.example.com"
@@ -151,6 +152,33 @@ def gunicorn(folder: Path, project: Path, env: dict[str, str]) -> Iterator[None]
     with running(*command, cwd=project, env=env) as program:
         program.wait_for("Listening at: ")
         yield
+
+
+@contextmanager
+def two_doors(folder: Path, url: str, **settings: str) -> Iterator[tuple[Program, dict[str, int]]]:
+    """Run one worker of gunicorn; give its ports: its own, and that of an nginx before it where there is one.
+
+    With one worker, what is left on a connection between the two finds its reader.
+    """
+    project = copy_project(folder / "project")
+    env = environment(
+        ENVIRONMENT="production",
+        DATABASE_URL=url,
+        BETTER_AUTH_SECRET=SECRET,
+        JWT_ISSUER="i",
+        JWT_AUDIENCE="a",
+        WEB_CONCURRENCY="1",
+        **settings,
+    )
+    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
+    assert upgraded.returncode == 0, upgraded.stderr
+    with ExitStack() as stack:
+        program = stack.enter_context(running(*GUNICORN, "--bind", f"unix:{folder / 'app.sock'}", cwd=project, env=env))
+        listening = program.wait_for("Listening at: ")
+        ports = {"gunicorn": int(listening.partition("127.0.0.1:")[2].partition(",")[0])}
+        if PROGRAM:
+            ports["nginx"] = stack.enter_context(nginx(folder)).port
+        yield program, ports
 
 
 class StandIn(ThreadingMixIn, UnixStreamServer):
