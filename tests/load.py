@@ -6,6 +6,7 @@ Each client is a user of its own and the only one to write its tasks: so it know
 import http.client
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -163,6 +164,12 @@ def query(url: str, sql: str, *values: Any) -> list[Any]:
         cursor = connection.cursor()
         cursor.execute(sql, values)
         return cursor.fetchall() if cursor.description else []
+
+
+def resident(process: int) -> int:
+    """Return the bytes of memory that a process has for itself."""
+    held = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+    return sum(int(size) << 10 for size in re.findall(r"^(?:Private_\w+|Swap): +(\d+) kB$", held, re.MULTILINE))
 
 
 class Stack:

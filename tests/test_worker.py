@@ -76,6 +76,18 @@ def test_requests_sent_at_once_are_answered_in_turn(start: Start) -> None:
         assert received.rindex(ALIVE) < received.index(b"HTTP/1.1 404 ")
 
 
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\nabcdefgh"])
+def test_a_body_that_breaks_after_its_answer_gets_no_second_one(start: Start, rest: bytes) -> None:
+    """A client would take that for the answer to its next request."""
+    server = start()
+    with connected(server) as client:
+        client.sendall(LIVE.replace(b"Host: x", b"Host: x\r\nTransfer-Encoding: chunked") + b"1\r\n \r\n" + rest + LIVE)
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert received.endswith(ALIVE)
+
+
 def test_idle_connections_hold_no_thread(start: Start) -> None:
     server = start()
     with ExitStack() as stack:

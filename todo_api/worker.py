@@ -13,6 +13,7 @@ import threading
 import time
 from typing import Any
 
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
@@ -143,6 +144,13 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             if not self.alive:  # enough requests for this worker (--max-requests)
                 self._accept_while_there_is_room()
         self._close(connection)
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        """Hang up where the rest of a body cannot be read: its request has had its one answer."""
+        try:
+            return bool(super()._keepalive_after(conn, keepalive))
+        except ParseException:
+            return False
 
     def _wait(self, connection: TConn, put: Any, seconds: float) -> None:
         """Let whichever thread is free take the connection when it is readable."""
