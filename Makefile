@@ -24,7 +24,7 @@ run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLit
 test: $(VENV)/requirements-dev.txt ## Run all tests on SQLite and PostgreSQL
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
 
-test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 2 to 3 minutes; WRITE=yes updates docs/reliability.md
+test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 4 to 5 minutes; WRITE=yes updates docs/reliability.md
 	@PATH="$(abspath $(BIN)):$$PATH" WRITE="$(WRITE)" $(BIN)/python -m pytest -m faults -p no:randomly
 
 test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real browser (3 minutes; needs chromium)
@@ -47,6 +47,9 @@ lint: $(VENV)/requirements-dev.txt ## Check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+audit: $(VENV)/requirements-dev.txt ## Look for known vulnerabilities in what production installs
+	@$(BIN)/python .ci/audit.py
+
 .env:
 	@cp .env.example .env
 
@@ -67,5 +70,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test test-slow test-faults test-client test-e2e bench bench-growth lint
+.PHONY: help run test test-slow test-faults test-client test-e2e bench bench-growth lint audit
 .DELETE_ON_ERROR:

@@ -1,0 +1,42 @@
+"""Look for known vulnerabilities in the packages that production installs, as PyPI knows them; options go to pip-audit.
+
+Exits 0 when all packages were asked about and none has any, 1 when one has, 75 when not all could be asked about:
+pip-audit itself says of those that nothing was found.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+COMMAND = ("-m", "pip_audit", "--requirement=requirements.txt", "--format=json", "--progress-spinner=off")
+CLEAN, FOUND, UNASKED = 0, 1, 75
+
+
+def judge(packages: list[dict[str, Any]]) -> int:
+    unasked = [package["name"] for package in packages if "vulns" not in package]
+    found = [package for package in packages if package.get("vulns")]
+    for package in found:
+        for fault in package["vulns"]:
+            better = ", ".join(fault["fix_versions"]) or "no version yet"
+            print(f"{package['name']} {package['version']}: {fault['id']}, mended in {better}")
+    if unasked or not packages:
+        print(f"NOT AUDITED, the database of vulnerabilities said nothing of: {', '.join(unasked) or 'any package'}")
+    else:
+        print(f"{len(packages)} packages audited")
+    return FOUND if found else UNASKED if unasked or not packages else CLEAN
+
+
+def main() -> int:
+    project = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, *COMMAND, *sys.argv[1:]], cwd=project, capture_output=True, check=False)
+    try:
+        return judge(json.loads(done.stdout)["dependencies"])
+    except ValueError:
+        sys.stderr.buffer.write(done.stderr[-2000:])
+        return judge([])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The audit of packages: what it found, and what it could not ask, which pip-audit takes for nothing found."""
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nginx import free_port
+from tests.programs import ROOT, environment, run
+
+FAULT = {"id": "PYSEC-0000-1", "summary": "A fault", "affected": [{"package": {"name": "flask", "ecosystem": "PyPI"}}]}
+NEITHER_NETWORK_NOR_PIP = ("--no-deps", "--disable-pip", "--vulnerability-service=osv")
+
+
+class Database(BaseHTTPRequestHandler):
+    """Stands in for a database of vulnerabilities that knows one, of Flask."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        found = {"vulns": [FAULT]} if asked["package"]["name"] in self.server.faulty else {}  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(found).encode())
+
+
+@contextmanager
+def database(*faulty: str) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Database) as server:
+        server.faulty = faulty  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"--osv-url=http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+def audit(folder: Path, *options: str, **settings: str) -> tuple[int, str]:
+    home = environment(HOME=str(folder), **settings)
+    done = run(sys.executable, str(ROOT / ".ci" / "audit.py"), *options, cwd=folder, env=home)
+    return done.returncode, done.stdout
+
+
+def test_a_known_vulnerability_fails(tmp_path: Path) -> None:
+    with database("flask") as url:
+        status, said = audit(tmp_path, *NEITHER_NETWORK_NOR_PIP, url)
+    assert status == 1
+    assert "flask 3.1.3: PYSEC-0000-1" in said
+
+
+def test_packages_without_one_pass_and_are_counted(tmp_path: Path) -> None:
+    with database() as url:
+        status, said = audit(tmp_path, *NEITHER_NETWORK_NOR_PIP, url)
+    pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
+    assert (status, said) == (0, f"{len(pinned)} packages audited\n")
+
+
+def test_a_database_that_is_away_is_not_taken_for_a_clean_one(tmp_path: Path) -> None:
+    status, said = audit(tmp_path, *NEITHER_NETWORK_NOR_PIP, f"--osv-url=http://127.0.0.1:{free_port()}/")
+    assert status == 75
+    assert said.startswith("NOT AUDITED")
+
+
+@pytest.mark.parametrize(("vulns", "status"), [([], 75), ([{"id": "PYSEC-0000-1", "fix_versions": []}], 1)])
+def test_a_package_that_was_left_out_is_not_taken_for_a_clean_one(
+    tmp_path: Path, vulns: list[Any], status: int
+) -> None:
+    """pip-audit ends well when an index has no page of vulnerabilities: this is what it prints then."""
+    report = {
+        "dependencies": [
+            {"name": "flask", "version": "3.1.3", "vulns": vulns},
+            {"name": "click", "skip_reason": "Dependency not found on PyPI and could not be audited: click (8.5.1)"},
+        ]
+    }
+    (tmp_path / "pip_audit.py").write_text(f"print({json.dumps(report)!r})")
+    ended, said = audit(tmp_path, PYTHONPATH=str(tmp_path))
+    assert ended == status
+    assert "NOT AUDITED, the database of vulnerabilities said nothing of: click" in said
