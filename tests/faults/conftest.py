@@ -18,9 +18,12 @@ from tests.tokens import SECRET
 
 Start = Callable[..., Any]
 TABLE = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEAD = """| what happened | requests | 503: reads, creations | 503: other writes | cut | normal again after |
 |---|---|---|---|---|---|
+"""
+SOAK: list[tuple[object, ...]] = []
+SOAK_HEAD = """| requests | a worker, MB | the other, MB | threads of each |
+|---|---|---|---|
 """
 
 
@@ -70,11 +73,13 @@ def service(database: postgres.Private) -> Start:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show the table; with WRITE=yes put it into the documentation."""
-    if not ROWS:
-        return
-    table = HEAD + "".join(f"| {' | '.join(map(str, row[:-1]))} | {row.seconds:.2f} s |\n" for row in ROWS)
-    terminalreporter.write_line(table)
-    if os.environ.get("WRITE") == "yes":
-        before, _, rest = TABLE.read_text().partition(BEGIN)
-        TABLE.write_text(f"{before}{BEGIN}\n{table}{END}{rest.partition(END)[2]}")
+    """Show the tables; with WRITE=yes put them into the documentation."""
+    faults = [(*row[:-1], f"{row.seconds:.2f} s") for row in ROWS]
+    for name, head, rows in (("faults", HEAD, faults), ("soak", SOAK_HEAD, SOAK)):
+        table = head + "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
+        if rows:
+            terminalreporter.write_line(table)
+        if rows and os.environ.get("WRITE") == "yes":
+            begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+            before, _, rest = TABLE.read_text().partition(begin)
+            TABLE.write_text(f"{before}{begin}\n{table}{end}{rest.partition(end)[2]}")

@@ -1,0 +1,116 @@
+"""A hundred thousand requests of every kind: what a worker holds on to."""
+
+import json
+import random
+import socket
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+from uuid import UUID
+
+from tests.faults.conftest import SOAK, Start
+from tests.load import Stack, resident
+from tests.tokens import token
+
+STEPS, STEP = 10, 10_000
+WARM = 2  # steps until the caches are full and every thread has its memory
+CLIENTS = 8
+MEGABYTE = 1 << 20
+MOST_GROWTH = 4 * MEGABYTE  # what 100 bytes kept of each request would come to; measured: below 1
+BODY = json.dumps({"title": "Soak", "description": "x" * 100})
+LARGE = " " * 65_537
+UNSIGNED = token("stranger").rpartition(".")[0]
+# Of a hundred requests so many of each kind: half of them good, the others wrong, no two in the same way.
+KINDS = {
+    "read": 20,
+    "unchanged": 15,
+    "change": 5,
+    "create": 3,
+    "newcomer": 4,
+    "search": 4,
+    "thousand": 1,
+    "refused": 15,
+    "missing": 15,
+    "misspelt": 8,
+    "nowhere": 7,
+    "too large": 3,
+}
+
+
+class Client:
+    """Sends requests chosen by dice over one connection, and counts the answers by status."""
+
+    def __init__(self, number: int, task: dict[str, Any]) -> None:
+        self.dice = random.Random(number)
+        self.token, self.reader, self.task = token(f"soak-{number}"), token("reader"), task
+        self.seen: Counter[int] = Counter()
+
+    def run(self, port: int, number: int) -> None:
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=60)) as connection:
+            for kind in self.dice.choices(list(KINDS), list(KINDS.values()), k=number):
+                connection.sendall(self.request(kind))
+                self.seen[answered(connection)] += 1
+
+    def request(self, kind: str) -> bytes:
+        new = f"{self.dice.getrandbits(128):032x}"
+        path = f"/api/tasks/{self.task['id']}"
+        line, bearer, more, body = {
+            "read": (f"GET {path}", self.token, "", ""),
+            "unchanged": (f"GET {path}", self.token, f'If-None-Match: "{self.task["updated_at"]}"\r\n', ""),
+            "change": (f"PATCH {path}", self.token, "", "{}"),
+            "create": ("POST /api/tasks", self.token, f"Idempotency-Key: {new}\r\n", BODY),
+            "newcomer": ("POST /api/tasks", "", "", BODY),
+            "search": (f"GET /api/tasks?q={new}&limit=10", self.token, "", ""),
+            "thousand": ("GET /api/tasks", self.reader, "", ""),
+            "refused": ("GET /api/tasks", f"{UNSIGNED}.{new}", "", ""),
+            "missing": (f"GET /api/tasks/{UUID(new)}", self.token, "", ""),
+            "misspelt": (f"PATCH {path}", self.token, "", f'{{"{new}": 1}}'),
+            "nowhere": (f"GET /{new}", self.token, f"X-Request-ID: {new}\r\n", ""),
+            "too large": ("POST /api/tasks", self.token, "", LARGE),
+        }[kind]
+        bearer = bearer or token(new)
+        head = f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\nContent-Type: application/json\r\n"
+        return f"{head}{more}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def answered(connection: socket.socket) -> int:
+    """Read one answer to its end and return its status."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        part = connection.recv(65536)
+        assert part, "the connection was cut"
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    status = int(head[9:12])
+    left = 0 if status in (204, 304) else int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]) - len(body)
+    while left > 0:
+        left -= len(connection.recv(min(left, 65536)))
+    return status
+
+
+def prepared(stack: Stack) -> list[Client]:
+    """Clients with a task each, and a reader with a thousand."""
+    clients = []
+    for number in range(CLIENTS):
+        mine = {"Authorization": f"Bearer {token(f'soak-{number}')}"}
+        clients.append(Client(number, stack.server.request("POST", "/api/tasks", BODY, **mine)[1]))
+    reader = {"Authorization": f"Bearer {token('reader')}"}
+    for _ in range(1000):
+        stack.server.request("POST", "/api/tasks", BODY, **reader)
+    return clients
+
+
+def test_a_worker_keeps_nothing_of_a_hundred_thousand_requests(service: Start) -> None:
+    with service() as stack, ThreadPoolExecutor(CLIENTS) as pool:
+        clients, workers, held = prepared(stack), stack.workers(), []
+        for step in range(1, STEPS + 1):
+            list(pool.map(lambda client: client.run(stack.server.port, STEP // CLIENTS), clients))
+            held.append([resident(worker) for worker in workers])
+            SOAK.append((step * STEP, *(f"{bytes_ / MEGABYTE:.1f}" for bytes_ in held[-1]), max(stack.threads())))
+        assert stack.workers() == workers
+    seen = sum((client.seen for client in clients), Counter[int]())
+    assert set(seen) == {200, 201, 304, 400, 401, 404, 413}
+    assert min(seen.values()) > STEPS * STEP / 100
+    for before, after in zip(held[WARM - 1], held[-1], strict=True):
+        assert after - before < MOST_GROWTH, held
