@@ -162,6 +162,10 @@ def test_the_application_answers_whatever_it_is_asked(app: Flask, log: io.String
         if response.status_code >= 400 and method != "HEAD":
             assert_error(response, response.status_code, response.json["error_code"])  # type: ignore[index]
         assert re.fullmatch("[A-Za-z0-9._-]{1,128}", response.headers["X-Request-ID"])
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        if path.startswith("/api/"):
+            assert response.headers["Cache-Control"] == "private, no-cache"
+            assert "Authorization" in response.headers["Vary"]
         assert all(name.isascii() and value.isprintable() for name, value in response.headers)
         assert_nobody_worded(log.getvalue())
         log.truncate(0)

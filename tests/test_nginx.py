@@ -429,6 +429,11 @@ PROVOKED: dict[str, tuple[int, str, Provoke]] = {
         "BAD_REQUEST",
         provoke_raw("GET /api/tasks HTTP/1.1\r\n{head}Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n"),
     ),
+    "an address with a letter as it is": (
+        400,
+        "BAD_REQUEST",
+        provoke_raw("GET /api/tasks?q=é HTTP/1.1\r\n{head}\r\n"),
+    ),
     "an unknown path": (404, "NOT_FOUND", provoke_raw("GET /nothing HTTP/1.1\r\n{head}\r\n")),
     "a trace": (405, "METHOD_NOT_ALLOWED", provoke_raw("TRACE /api/tasks HTTP/1.1\r\n{head}\r\n")),
     "a large body": (
