@@ -312,7 +312,7 @@ def assert_nothing_leaks(stack: Stack, descriptors: int) -> None:
     while stack.descriptors() > descriptors and time.monotonic() < deadline:
         time.sleep(0.1)
     assert stack.descriptors() <= descriptors
-    assert max(stack.threads()) <= THREADS + 2, "of a worker: those that serve, its first, and the watchdog"
+    assert max(stack.threads()) <= THREADS + 3, "of a worker: those that serve, its first, the watchdog and the gauges"
     connections = stack.connections()
     assert set(connections) == {"idle"}
     assert connections["idle"] <= WORKERS * THREADS
