@@ -9,7 +9,7 @@ from jsonschema_rs import Draft202012Validator
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.test import TestResponse
 
-from todo_api.openapi import path_of
+from todo_api.observability import template
 
 Json = dict[str, Any]
 
@@ -51,7 +51,7 @@ class Answers:
             return self._agreed(answer, {"404": {"$ref": "#/components/responses/NotFound"}}, status)
         except MethodNotAllowed:
             return self._agreed(answer, {"405": {"$ref": "#/components/responses/MethodNotAllowed"}}, status)
-        responses = self.by_route.get(f"{method} {path_of(rule)}")
+        responses = self.by_route.get(f"{method} {template(rule.rule)}")
         return None if responses is None else self._agreed(answer, responses, status)
 
     def _agreed(self, answer: TestResponse, responses: Json, status: str) -> Json:

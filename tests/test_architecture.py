@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "docs": {"errors"},
     "worker": set(),
     "operations": {"errors", "observability", "ownership", "schemas", "tasks"},
-    "openapi": {"paging", "schemas", "operations"},
+    "openapi": {"observability", "paging", "schemas", "operations"},
     "cli": {"keys", "database", "extensions", "models", "auth", "openapi", "ownership", "token_check"},
     "__init__": ABOVE_TASKS | {"cors", "tasks", "docs", "health", "metrics", "openapi", "cli"},
 }

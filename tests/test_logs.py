@@ -87,7 +87,7 @@ def test_in_production_each_request_has_one_json_line(alice: Caller, log: Log) -
         "logger": "todo_api.request",
         "request_id": "my-request-1",
         "method": "GET",
-        "route": "/api/tasks/{task_id}",
+        "route": "/api/tasks/{id}",
         "status": 200,
         "error_code": None,
         "foreign_task": False,
@@ -97,7 +97,7 @@ def test_in_production_each_request_has_one_json_line(alice: Caller, log: Log) -
 @pytest.mark.parametrize(
     ("method", "path", "status", "code", "route"),
     [
-        ("GET", MISSING, 404, "TASK_NOT_FOUND", "/api/tasks/{task_id}"),
+        ("GET", MISSING, 404, "TASK_NOT_FOUND", "/api/tasks/{id}"),
         ("POST", "/api/tasks", 415, "UNSUPPORTED_MEDIA_TYPE", "/api/tasks"),
         ("GET", '/no"where\n', 404, "NOT_FOUND", "other"),
         ('BR"EW', "/api/tasks", 405, "METHOD_NOT_ALLOWED", "other"),
@@ -182,7 +182,7 @@ def test_in_development_the_line_is_for_reading(make_app: MakeApp) -> None:
     Caller(app.test_client(), "alice").get(MISSING, headers={"X-Request-ID": "read-1"})
     [line] = log.getvalue().splitlines()
     assert re.fullmatch(
-        r"\S+Z INFO \[read-1\] GET /api/tasks/\{task_id\} 404 TASK_NOT_FOUND [\d.]+ ms, database [\d.]+ ms", line
+        r"\S+Z INFO \[read-1\] GET /api/tasks/\{id\} 404 TASK_NOT_FOUND [\d.]+ ms, database [\d.]+ ms", line
     )
 
 

@@ -69,8 +69,8 @@ def test_requests_are_counted_and_timed_by_route_method_and_status(development: 
     found = figures(development)
     count = "todo_api_request_duration_seconds_count"
     assert found[count, "POST", "/api/tasks", "201"] == 4
-    assert found[count, "GET", "/api/tasks/{task_id}", "200"] == 1
-    assert found[count, "GET", "/api/tasks/{task_id}", "404"] == 1
+    assert found[count, "GET", "/api/tasks/{id}", "200"] == 1
+    assert found[count, "GET", "/api/tasks/{id}", "404"] == 1
     assert found[count, "GET", "other", "404"] == 1
     assert found[count, "OTHER", "other", "405"] == 1
     assert 0 < found["todo_api_request_duration_seconds_sum", "POST", "/api/tasks", "201"] < 60

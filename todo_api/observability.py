@@ -67,8 +67,8 @@ def note_foreign_task() -> None:
 
 @lru_cache
 def template(rule: str) -> str:
-    """Return the route as OpenAPI writes it: /api/tasks/{task_id}."""
-    return rule.replace("<", "{").replace(">", "}")
+    """Return the route as OpenAPI and the log write it: /api/tasks/{id}."""
+    return rule.replace("<task_id>", "{id}")
 
 
 def add_server_timing(response: Response) -> Response:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, Response, current_app
 from marshmallow import fields
-from werkzeug.routing import Rule
 
 from todo_api import schemas
+from todo_api.observability import template
 from todo_api.paging import EVERYTHING
 
 if TYPE_CHECKING:  # These are imported when first asked for: most workers never are.
@@ -66,14 +66,10 @@ def describe(app: Flask) -> Json:
 def routes(app: Flask) -> dict[str, str]:
     """Return the endpoint of each method and path, without the methods that come by themselves."""
     return {
-        f"{method} {path_of(rule)}": rule.endpoint
+        f"{method} {template(rule.rule)}": rule.endpoint
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-
-
-def path_of(rule: Rule) -> str:
-    return rule.rule.replace("<task_id>", "{id}")
 
 
 def property_of(_: Any, field: fields.Field[Any], **__: Any) -> Json:

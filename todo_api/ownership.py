@@ -2,7 +2,7 @@
 
 `OwnedTasks` is made from a user id and cannot be made without one; every statement names that owner. The single
 exception looks whether an id exists at all, after the owner's own look-up found nothing, and returns no column of the
-row. Tasks come out as the JSON text that the API answers with: the database writes it, nothing is parsed on the way.
+row. Tasks come out as the JSON text that the API answers with: the database writes it, but for a new one; nothing is parsed.
 """
 
 import json
@@ -78,7 +78,7 @@ EXISTS = "SELECT 1 FROM tasks WHERE id = %(id)s"
 CREATE = """INSERT INTO tasks (user_id, id, title, description, is_completed, created_at, updated_at,
         idempotency_key, idempotency_digest)
     SELECT users.id, {id}, %(title)s, %(description)s, %(is_completed)s, {now}, {now}, %(key)s, %(digest)s
-    FROM users WHERE users.id = %(user_id)s {room}{once} RETURNING {task}"""
+    FROM users WHERE users.id = %(user_id)s {room}{once} RETURNING {version}"""
 ONCE = " ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
 # A look at the last place costs 50 us less than counting.
 ROOM = "AND (SELECT 1 FROM tasks WHERE user_id = %(user_id)s LIMIT 1 OFFSET {max_tasks} - 1) IS NULL"
@@ -195,13 +195,20 @@ class OwnedTasks:
     def _insert(self, task: Mapping[str, Any]) -> Rows:
         """Return the new task, or nothing: the user is unknown or has too many tasks, or the key is taken."""
         try:
-            return self._run(CREATE_ONCE if task["key"] else CREATE, **task)
+            versions = self._run(CREATE_ONCE if task["key"] else CREATE, **task)
+            return [self._json(task, version) for version in versions]
         except ConstraintViolated as error:
             if error.code == FOREIGN_KEY_VIOLATION:
                 return []  # the user was deleted in this very moment
             if error.code == UNIQUE_VIOLATION:  # the connection was lost after the task had been stored
                 return self._run(fill(GET, if_match=""), id=task["id"])
             raise
+
+    def _json(self, task: Mapping[str, Any], version: str) -> str:
+        """Return a new task as JSON: the database would take 20 us for what is known here."""
+        times = {"created_at": version, "updated_at": version}
+        fields = {name: task[name] for name in ("title", "description", "is_completed")}
+        return json.dumps({"id": task["id"], "user_id": self.user_id, **fields, **times}, ensure_ascii=False)
 
     def get(self, task_id: str) -> str:
         """Return the task as JSON. Raises TaskNotFound, TaskForbidden."""
