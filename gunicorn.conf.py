@@ -6,6 +6,7 @@ import select
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -68,10 +69,16 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let each worker keep its gauges up to date."""
-    from todo_api.metrics import sample
+    """Let each worker write its log and figures from a thread."""
+    from todo_api.metrics import set_gauges
 
-    sample(worker.wsgi)
+    worker.wsgi.extensions["reporter"].keep_reporting(partial(set_gauges, worker.wsgi))
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Write what a worker has not written yet; one that did not get as far as serving has nothing."""
+    if hasattr(worker, "wsgi"):
+        worker.wsgi.extensions["reporter"].flush()
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -7,8 +7,6 @@ whichever is asked adds them up.
 import hmac
 import os
 import platform
-import threading
-import time
 from collections.abc import Callable
 from functools import cache
 
@@ -19,7 +17,6 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from todo_api import __version__
 from todo_api.errors import ApiError
 
-SAMPLE_SECONDS = 1.0
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 OWN = CollectorRegistry()
@@ -94,16 +91,10 @@ def is_multiprocess() -> bool:
     return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
-def sample(app: Flask) -> None:
-    """Keep the gauges of this process up to date, from a thread: what is asked may be another process."""
-
-    def keep_sampling() -> None:
-        while True:
-            for gauge, value in app.extensions["metrics"].items():
-                gauge.set(value())
-            time.sleep(SAMPLE_SECONDS)
-
-    threading.Thread(target=keep_sampling, name="metrics", daemon=True).start()
+def set_gauges(app: Flask) -> None:
+    """Let the gauges of this process show what is so now: when it comes to it, another process may be asked."""
+    for gauge, value in app.extensions["metrics"].items():
+        gauge.set(value())
 
 
 def init_app(app: Flask) -> None:

@@ -3,17 +3,14 @@
 import logging
 import re
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import blake2b, sha256
-from typing import TextIO
 
-from flask import Flask, Response, g, has_request_context, request
+from flask import Flask, Response, current_app, g, has_request_context, request
 from uuid_utils import uuid4
 
 from todo_api import metrics
-from todo_api.logs import formatter, timestamp
+from todo_api.logs import formatter
+from todo_api.reports import Reporter, Trace
 
 CLIENT_ID = re.compile("[A-Za-z0-9._-]{1,128}")
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -21,22 +18,6 @@ HEADERS = {
     "Vary": "Authorization, Origin",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-@dataclass(slots=True)
-class Trace:
-    """What the log tells of a request, in one place: each look at `g` costs 1 us. Times are in seconds."""
-
-    began: float = field(default_factory=time.perf_counter)
-    seconds: float = 0.0
-    auth: float = 0.0
-    database: float = 0.0
-    request_id: str = ""
-    method: str = ""
-    route: str = ""
-    status: int = 0
-    error_code: str | None = None
-    is_foreign: bool = False
 
 
 def request_id() -> str:
@@ -49,7 +30,24 @@ def request_id() -> str:
 
 
 def begin() -> None:
-    g.trace = Trace()
+    g.trace = Trace()  # all in one place: each look at `g` costs 1 us
+
+
+def finish(response: Response) -> Response:
+    """Put the common headers on an answer, and report it."""
+    headers, trace, rule = response.headers, g.trace, request.url_rule
+    headers["X-Request-ID"] = request_id()
+    headers.setdefault("Cache-Control", "private, no-cache")
+    headers.extend(HEADERS)
+    trace.seconds = time.perf_counter() - trace.began
+    trace.ended = time.time()
+    trace.method = request.method if request.method in METHODS else "OTHER"
+    trace.route = template(rule.rule) if rule else "other"
+    trace.status = response.status_code
+    trace.user_id = g.get("user_id")
+    reporter: Reporter = current_app.extensions["reporter"]
+    reporter.report(trace)
+    return response
 
 
 def add_database_time(began: float) -> None:
@@ -88,63 +86,6 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
-class RequestLog:
-    """Writes a line for each request and counts it; users appear as a keyed hash.
-
-    It does not go through `logging`, whose records cost some 20 us each; what it writes needs no escape.
-    """
-
-    def __init__(self, handler: logging.StreamHandler[TextIO], logger: logging.Logger, key: str, as_json: bool) -> None:
-        self._handler, self._logger = handler, logger
-        self._key = sha256(key.encode()).digest()
-        self._format = self._json if as_json else self._text
-
-    def finish(self, response: Response) -> Response:
-        """Put the common headers on an answer, count it and write its line."""
-        headers, trace, rule = response.headers, g.trace, request.url_rule
-        headers["X-Request-ID"] = request_id()
-        headers.setdefault("Cache-Control", "private, no-cache")
-        headers.extend(HEADERS)
-        trace.seconds = time.perf_counter() - trace.began
-        trace.method = request.method if request.method in METHODS else "OTHER"
-        trace.route = template(rule.rule) if rule else "other"
-        trace.status = response.status_code
-        metrics.timer(trace.route, trace.method, trace.status).observe(trace.seconds)
-        self._write(trace)
-        return response
-
-    def _write(self, trace: Trace) -> None:
-        level = logging.ERROR if trace.status >= 500 else logging.WARNING if trace.is_foreign else logging.INFO
-        if self._logger.isEnabledFor(level):
-            line = self._format(logging.getLevelName(level), trace)
-            with suppress(OSError):  # a full disk under the log is no reason to refuse a task
-                self._handler.stream.write(line)
-
-    def user(self, user_id: str) -> str:
-        """Return what stands for a user in the log."""
-        return blake2b(user_id.encode(), key=self._key, digest_size=8).hexdigest()
-
-    def _json(self, level: str, trace: Trace) -> str:
-        user_id = g.get("user_id")
-        return (
-            f'{{"time":"{timestamp(time.time())}","level":"{level}","logger":"todo_api.request",'
-            f'"request_id":"{trace.request_id}","method":"{trace.method}","route":"{trace.route}",'
-            f'"status":{trace.status},"error_code":{quoted(trace.error_code)},"duration_ms":{trace.seconds * 1000:.3f},'
-            f'"database_ms":{trace.database * 1000:.3f},"user":{quoted(user_id and self.user(user_id))},'
-            f'"foreign_task":{"true" if trace.is_foreign else "false"}}}\n'
-        )
-
-    def _text(self, level: str, trace: Trace) -> str:
-        return (
-            f"{timestamp(time.time())} {level} [{trace.request_id}] {trace.method} {trace.route} {trace.status} "
-            f"{trace.error_code or ''} {trace.seconds * 1000:.1f} ms, database {trace.database * 1000:.1f} ms\n"
-        )
-
-
-def quoted(text: str | None) -> str:
-    return f'"{text}"' if text else "null"
-
-
 def is_not_of_a_request(record: logging.LogRecord) -> bool:
     """Tell the development server's lines about requests, which hold query strings, from its other ones."""
     return not str(record.msg).endswith('"%s" %s %s')
@@ -161,7 +102,9 @@ def init_app(app: Flask) -> None:
     app.logger.setLevel(app.config["LOG_LEVEL"])
     logging.basicConfig(handlers=[handler])  # what libraries say, from WARNING on
     logging.getLogger("werkzeug").addFilter(is_not_of_a_request)
+    reporter = Reporter(handler, app.logger, app.config["LOG_HASH_KEY"], as_json=not development)
+    app.extensions["reporter"] = reporter
     app.before_request(begin)
-    app.after_request(RequestLog(handler, app.logger, app.config["LOG_HASH_KEY"], as_json=not development).finish)
+    app.after_request(finish)
     if development:
         app.after_request(add_server_timing)

@@ -2,7 +2,7 @@
 
 `OwnedTasks` is made from a user id and cannot be made without one; every statement names that owner. The single
 exception looks whether an id exists at all, after the owner's own look-up found nothing, and returns no column of the
-row. Tasks come out as the JSON text that the API answers with: the database writes it, but for a new one; nothing is parsed.
+row. Tasks come out as the JSON text that the API answers with. The database writes it, but for a new one.
 """
 
 import json
