@@ -201,16 +201,13 @@ def test_changes_of_many_tasks_at_the_same_time_never_wait_for_each_other_in_a_c
         alice.create(f"Task {number}", is_completed=number % 7 % 2 == 0)
 
     database = app.extensions["ownership"].database
-    execute, refused = database._execute, []
+    is_lost, refused = database._is_lost, []
 
-    def watched(*statement: Any) -> Any:
-        try:
-            return execute(*statement)
-        except Exception as error:
-            refused.append(error)
-            raise
+    def watched(connection: Any, error: Exception) -> bool:
+        refused.append(error)
+        return bool(is_lost(connection, error))
 
-    monkeypatch.setattr(database, "_execute", watched)
+    monkeypatch.setattr(database, "_is_lost", watched)
 
     def mark(number: int) -> int:
         which, to = number % 2 == 0, number // 2 % 2 == 0

@@ -6,8 +6,11 @@ import json
 import logging
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from werkzeug.serving import WSGIRequestHandler
 from tests.conftest import Caller, MakeApp, dispose, environ_for
 from tests.programs import GUNICORN, Server, copy_project, environment, run, running
 from tests.tokens import SECRET, token
-from todo_api import create_app
+from todo_api import create_app, reports
 from todo_api.logs import JSONFormatter, WithoutRequests
 from todo_api.observability import is_not_of_a_request
 
@@ -174,6 +177,51 @@ class Full(io.StringIO):
 def test_a_log_that_cannot_be_written_costs_no_client_an_answer(production: Flask, alice: Caller) -> None:
     handler_of(production).setStream(Full())
     assert alice.post("/api/tasks", json={"title": "Kept"}).status_code == 201
+
+
+def test_under_gunicorn_requests_are_reported_together_from_a_thread(production: Flask, alice: Caller) -> None:
+    reporter, log = production.extensions["reporter"], listen(production)
+    began, reported = threading.Event(), threading.Event()
+
+    def meanwhile() -> None:
+        began.set()
+        reported.wait(10)
+
+    reporter.keep_reporting(meanwhile)
+    began.wait(10)
+    for _ in range(3):
+        alice.get("/api/tasks")
+    assert log.lines == []
+    reporter.flush()
+    assert [line["status"] for line in log.lines] == [200] * 3
+    alice.get("/api/tasks")
+    reported.set()
+    deadline = time.monotonic() + 10
+    while len(log.lines) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(log.lines) == 4
+
+
+def test_what_cannot_be_written_is_bounded(production: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "MOST_WAITING", 2)
+    reporter, log = production.extensions["reporter"], listen(production)
+    stuck = threading.Event()
+    reporter.keep_reporting(partial(stuck.wait, 10))
+    for number in range(4):
+        alice.get("/api/tasks", headers={"X-Request-ID": str(number)})
+    reporter.flush()
+    stuck.set()
+    assert [line["request_id"] for line in log.lines] == ["2", "3"]
+
+
+def test_a_worker_that_ends_has_written_all(tmp_path: Path, fresh_database: Callable[[str], str]) -> None:
+    project = copy_project(tmp_path / "project")
+    env = environment(ENVIRONMENT="production", DATABASE_URL=fresh_database("lines"), BETTER_AUTH_SECRET=SECRET)
+    with running(*GUNICORN, cwd=project, env=env) as program:
+        server = Server(program)
+        for number in range(20):
+            server.request("GET", "/health/live", X_Request_ID=f"asked-{number}")
+    assert all(f'"asked-{number}"' in program.output for number in range(20))
 
 
 def test_in_development_the_line_is_for_reading(make_app: MakeApp) -> None:

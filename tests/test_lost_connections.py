@@ -9,10 +9,12 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from flask import Flask
 from psycopg2.errors import DeadlockDetected, SerializationFailure
 from sqlalchemy import Engine, create_engine, text
 from werkzeug.test import TestResponse
 
+from tests import wires
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
 from tests.wires import Cutter, Socket
 from todo_api import create_app, database
@@ -113,6 +115,29 @@ def plans(cutter: Cutter, ask: Callable[[], TestResponse]) -> list[list[str]]:
     cutter.statements = 0
     ask()
     return [["pass"] * number + [cut] for number in range(cutter.statements) for cut in CUTS]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("beginning", [b"pg_catalog.version", b"pg_backend_pid", b"PREPARE "])
+@pytest.mark.parametrize("name", ["get", "list", "change nothing", *WRITES])
+def test_what_comes_before_a_statement_may_be_cut_off_whatever_that_is(
+    cutter: Cutter,
+    app: Flask,
+    databases: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    beginning: bytes,
+    cut: str,
+) -> None:
+    """SQLAlchemy and we have questions to a new connection, and the statement is prepared on it."""
+    other = create_app(environ_for(databases["postgresql"]), Path(app.instance_path))
+    task = Caller(other.test_client(), "alice").create()
+    status, request = (READS | WRITES)[name]
+    monkeypatch.setattr(wires, "STATEMENT", beginning)
+    cutter.plan.extend([cut])
+    assert request(Caller(app.test_client(), "alice"), task).status_code == status
+    assert not cutter.plan
+    dispose(other)
 
 
 @pytest.mark.parametrize("name", READS)
@@ -251,6 +276,9 @@ def test_a_database_that_ends_just_before_a_statement_is_sent_has_lost_the_conne
         alice = Caller(app.test_client(), "alice")
         task = alice.create("Kept")
         for name in ("get", "create", "create with a key", "put", "delete"):
+            other = alice.create("Other")
+            alice.put(task_at(other), json={"title": "Changed"})  # what is prepared first would be repeated
+            alice.delete(task_at(other))
             wire.die(*last_words)
             answer = (READS | CREATIONS | WRITES)[name][1](alice, task)
             if name in WRITES:

@@ -18,7 +18,7 @@ from tests.conftest import Caller, MakeApp, assert_error
 from tests.issuers import Key, KeyServer
 from tests.programs import GUNICORN, Server, copy_project, environment, run, running
 from tests.tokens import SECRET, token
-from todo_api import metrics
+from todo_api import metrics, reports
 
 METRICS_TOKEN = "a-token-for-the-metrics-of-the-tests"
 MISSING = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
@@ -208,6 +208,8 @@ def server(settings: dict[str, str], project: Path) -> Iterator[Server]:
 
 
 def scraped(server: Server) -> Samples:
+    """The figures, once each process has had the time to report."""
+    time.sleep(3 * reports.PAUSE_SECONDS)
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
         connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
         response = connection.getresponse()

@@ -12,8 +12,10 @@ from threading import get_ident
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from todo_api.prepared import KEPT, Preparer
 from todo_api.watchdog import Watchdog
 
 PATIENCE_SECONDS = 2.0  # how long requests wait for a database that just went away; later ones fail at once
@@ -21,6 +23,7 @@ PAUSE_SECONDS = 0.05
 REPEATS = 3
 IDLE_SECONDS = 0.1  # from here on a connection may have been closed as idle
 ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock: nothing was done
+NOT_PREPARED = ("26000", "42P05")  # behind a pooler after all: that statement is not there, or there already
 READ_ONLY = "25006"  # a failover left us with a standby
 
 PoolEntry = Any  # a place in the pool and the connection that it holds: _ConnectionRecord of SQLAlchemy
@@ -46,11 +49,13 @@ class ConstraintViolated(DatabaseError):
 class Database:
     """The pool of connections of one engine in autocommit mode."""
 
-    def __init__(self, engine: Engine, timeout_seconds: float) -> None:
+    def __init__(self, engine: Engine, timeout_seconds: int) -> None:
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._engine = engine
         self._driver: Any = engine.dialect.loaded_dbapi
-        self._watchdog = Watchdog(timeout_seconds)
+        # SQLite plans in no time, and waits for its lock as long as the connection was told to.
+        self._preparer = None if self.is_sqlite else Preparer(timeout_seconds)
+        self._watchdog = Watchdog(timeout_seconds + 1)  # the server's own limit comes first
         self._away_since: float | None = None
         self._waiting: set[int] = set()  # threads
 
@@ -71,16 +76,21 @@ class Database:
         began = time.monotonic()
         repeats = 0
         while True:
-            entry = self._take(began)
+            entry, sent = self._take(began), False
             try:
-                return self._execute(entry.dbapi_connection, sql, values)
+                cursor = entry.dbapi_connection.cursor()
+                with self._deadline(entry.dbapi_connection):
+                    text = self._preparer.prepare(cursor, entry.info, sql) if self._preparer else sql
+                    sent = True
+                    cursor.execute(text, values)
+                    return [row[0] for row in cursor.fetchall()]
             except self._driver.Error as error:
                 lost = self._is_lost(entry.dbapi_connection, error)
                 if lost:
                     entry.invalidate(error)
-                rolled_back = getattr(error, "pgcode", None) in ROLLED_BACK
-                again = rolled_back or (lost and repeatable and not self._is_late(began))
-                if not again or repeats == REPEATS:
+                elif getattr(error, "pgcode", None) in NOT_PREPARED:
+                    entry.info[KEPT] = None
+                if repeats == REPEATS or not self._may_repeat(error, lost, repeatable or not sent, began):
                     raise self._translated(error, lost) from None
                 repeats += 1
             finally:
@@ -101,10 +111,10 @@ class Database:
                         return entry
                 except PoolTimeout as error:
                     raise DatabaseUnavailable(error) from None
-                except self._driver.Error as error:
+                except (self._driver.Error, DBAPIError) as error:  # SQLAlchemy's own while it looks who answers
                     away_since = self._away_since = self._away_since or time.monotonic()
                     if self._is_late(min(began, away_since)):
-                        raise DatabaseUnavailable(error) from None
+                        raise DatabaseUnavailable(getattr(error, "orig", None) or error) from None
                     time.sleep(PAUSE_SECONDS)
         finally:
             self._waiting.discard(thread)
@@ -142,15 +152,12 @@ class Database:
         poll.register(entry.dbapi_connection.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
-    def _execute(self, connection: Any, sql: str, values: Mapping[str, Any]) -> list[Any]:
-        cursor = connection.cursor()
-        deadline: AbstractContextManager[None] = nullcontext()
-        if not self.is_sqlite:
-            deadline = self._watchdog.over(connection)
-        with deadline:
-            cursor.execute(sql, values)
-            rows = cursor.fetchall()
-        return [row[0] for row in rows]
+    def _deadline(self, connection: Any) -> AbstractContextManager[None]:
+        return self._watchdog.over(connection) if self._preparer else nullcontext()
+
+    def _may_repeat(self, error: Exception, lost: bool, harmless: bool, began: float) -> bool:
+        undone = getattr(error, "pgcode", None) in ROLLED_BACK + NOT_PREPARED
+        return undone or (lost and harmless and not self._is_late(began))
 
     def _is_lost(self, connection: Any, error: Exception) -> bool:
         """Tell whether the server has gone; the driver does not notice when it left just before the statement."""

@@ -332,12 +332,9 @@ def fill(template: str, **parts: str) -> str:
 class Statements:
     """The statements above in the words of the database in use, and the settings that they depend on."""
 
-    def __init__(self, database: Database, *, max_tasks: int, conceal: bool, timeout_seconds: int) -> None:
+    def __init__(self, database: Database, *, max_tasks: int, conceal: bool) -> None:
         self.database = database
         self.conceal = conceal
-        # A limit on the statement alone, in the same message: no round trip, and a pooler in transaction mode keeps
-        # nothing of it. SQLite waits for its lock as long as the connection was told to.
-        self._prefix = "" if database.is_sqlite else f"SET LOCAL statement_timeout = {timeout_seconds * 1000}; "
         self._dialect = {
             **(SQLITE if database.is_sqlite else POSTGRESQL),
             "once": "",
@@ -349,7 +346,7 @@ class Statements:
     def sql(self, statement: str) -> str:
         """Return the statement as the driver takes it; each is made once, and there are some hundred at most."""
         if statement not in self._sql:
-            sql = self._prefix + statement.format_map(self._dialect)
+            sql = statement.format_map(self._dialect)
             self._sql[statement] = re.sub(r"%\((\w+)\)s", r":\1", sql) if self.database.is_sqlite else sql
         return self._sql[statement]
 
@@ -367,12 +364,10 @@ class Statements:
 
 def init_app(app: Flask) -> None:
     """Bind the statements to the application's database."""
-    timeout_seconds = app.config["DB_STATEMENT_TIMEOUT"]
     with app.app_context():
-        database = Database(db.engines["autocommit"], timeout_seconds + 1)  # the server's own limit comes first
+        database = Database(db.engines["autocommit"], app.config["DB_STATEMENT_TIMEOUT"])
     app.extensions["ownership"] = Statements(
         database,
         max_tasks=app.config["MAX_TASKS_PER_USER"],
         conceal=app.config["CONCEAL_FOREIGN_TASKS"],
-        timeout_seconds=timeout_seconds,
     )

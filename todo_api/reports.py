@@ -55,7 +55,7 @@ class Reporter:
         else:
             self._waiting.append(trace)
 
-    def keep_reporting(self, meanwhile: Callable[[], None]) -> None:
+    def keep_reporting(self, meanwhile: Callable[[], object]) -> None:
         """Report from a thread of its own from now on, and call `meanwhile` each time.
 
         Many at once cost a tenth: in between requests this code is cold, and each write has the threads change places.
