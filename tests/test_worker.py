@@ -1,6 +1,7 @@
 """The worker of gunicorn whose threads poll: connections of every manner, few threads, an orderly end."""
 
 import os
+import re
 import select
 import signal
 import socket
@@ -86,6 +87,38 @@ def test_a_body_that_breaks_after_its_answer_gets_no_second_one(start: Start, re
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert received.count(b"HTTP/1.1 ") == 1
     assert received.endswith(ALIVE)
+
+
+def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) -> None:
+    """A worker that took them all would answer them all, and the other would idle."""
+    settings = environ_for(databases["postgresql"], JWT_ISSUER="", WEB_CONCURRENCY="2", WEB_THREADS="4")
+    with running(*GUNICORN, cwd=ROOT, env=environment(**settings)) as program, ExitStack() as stack:
+        server = Server(program)
+        program.wait_for("Booting worker")
+        while len(workers := re.findall(r"Booting worker with pid: (\d+)", program.output)) < 2:
+            time.sleep(0.05)
+        while any(len(list(Path(f"/proc/{worker}/task").iterdir())) < 5 for worker in workers):  # it does not serve yet
+            time.sleep(0.05)
+        time.sleep(0.5)
+        smaller_shares = []
+        for _ in range(10):
+            before = [sockets_of(worker) for worker in workers]
+            clients = [stack.enter_context(socket.socket()) for _ in range(32)]
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", server.port))
+            for client in clients:
+                client.settimeout(20)
+                client.sendall(LIVE)
+                assert ALIVE in answers(client)
+            shares = [sockets_of(worker) - number for worker, number in zip(workers, before, strict=True)]
+            smaller_shares.append(min(shares))
+    # Now and then the kernel lets one of them run alone for long enough.
+    assert sum(share < 6 for share in smaller_shares) <= 4, smaller_shares
+
+
+def sockets_of(process: str) -> int:
+    return sum(str(file.readlink()).startswith("socket:") for file in Path(f"/proc/{process}/fd").iterdir())
 
 
 def test_idle_connections_hold_no_thread(start: Start) -> None:
