@@ -202,6 +202,25 @@ def test_under_gunicorn_requests_are_reported_together_from_a_thread(production:
     assert len(log.lines) == 4
 
 
+def test_the_thread_that_reports_goes_on_whatever_happens(production: Flask, alice: Caller) -> None:
+    reporter, log = production.extensions["reporter"], listen(production)
+    calls: list[int] = []
+
+    def meanwhile() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("once")
+
+    reporter.keep_reporting(meanwhile)
+    alice.get("/api/tasks")
+    deadline = time.monotonic() + 10
+    while len(calls) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(calls) >= 3
+    assert {line["message"] for line in log.lines if "message" in line} == {"requests could not be reported"}
+    assert [line["status"] for line in log.lines if "status" in line] == [200]
+
+
 def test_what_cannot_be_written_is_bounded(production: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "MOST_WAITING", 2)
     reporter, log = production.extensions["reporter"], listen(production)

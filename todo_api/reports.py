@@ -64,8 +64,11 @@ class Reporter:
 
         def report() -> None:
             while True:
-                self.flush()
-                meanwhile()
+                try:
+                    self.flush()
+                    meanwhile()
+                except Exception:  # whatever it is, the thread goes on
+                    self._logger.exception("requests could not be reported")
                 time.sleep(PAUSE_SECONDS)
 
         threading.Thread(target=report, name="reports", daemon=True).start()
