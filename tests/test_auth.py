@@ -12,7 +12,7 @@ from flask import Flask
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.tokens import SECRET, token
 
-PUBLIC = {"/health/live", "/health/ready", "/metrics", "/openapi.json"}
+PUBLIC = {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/<name>"}
 ISSUER, AUDIENCE = "https://app.example.com", "https://api.example.com"
 CLAIMED = {"iss": ISSUER, "aud": AUDIENCE}
 
