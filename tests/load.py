@@ -22,6 +22,7 @@ import psycopg2
 from tests.postgres import Private, children
 from tests.programs import Server
 from tests.tokens import token
+from todo_api import reports
 
 USERS = 16
 WORKERS, THREADS = 2, 4
@@ -297,6 +298,7 @@ def under_load(stack: Stack, fault: str) -> Iterator[Load]:
     load = Load(stack)
     try:
         load.go_on(0)
+        time.sleep(3 * reports.PAUSE_SECONDS)  # each worker has opened the file of its figures
         descriptors = stack.descriptors() - USERS
         yield load
         load.stop()

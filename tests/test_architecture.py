@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": ABOVE_TASKS,
     "health": {"database", "errors"},
     "cors": set(),
-    "docs": {"errors"},
+    "docs": {"conditional", "errors"},
     "worker": set(),
     "operations": {"errors", "observability", "ownership", "schemas", "tasks"},
     "openapi": {"observability", "paging", "schemas", "operations"},

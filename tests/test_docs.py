@@ -142,3 +142,11 @@ def test_another_method_is_refused_in_the_one_body(nobody: Caller, path: str) ->
 
 def test_every_file_of_the_page_is_served() -> None:
     assert {path.name for path in PAGE.iterdir()} - {"index.html"} < ASSETS.keys()
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/page.css"])
+@pytest.mark.parametrize("condition", ["If-Match", "If-Range", "If-Unmodified-Since"])
+def test_other_conditions_are_ignored(nobody: Caller, path: str, condition: str) -> None:
+    answer = nobody.get(path, headers={condition: '"x"'})
+    assert answer.status_code == 200
+    assert len(answer.data) == answer.content_length

@@ -265,3 +265,16 @@ def test_a_user_appears_with_their_first_task(alice: Caller, app: Flask) -> None
     alice.create()
     alice.create()
     assert users() == ["alice"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Buy milk", "Étude 任务 😀", 'quote " slash \\ / tab\t line\n bell\x07 delete\x7f', "<b>&amp;</b> \u2028 \x1f x"],
+)
+def test_a_task_is_the_same_to_the_byte_from_each_route_that_has_one_tag_for_it(alice: Caller, text: str) -> None:
+    created = alice.post("/api/tasks", json={"title": text, "description": text, "is_completed": True})
+    assert created.status_code == 201
+    task = created.headers["Location"]
+    for again in (alice.get(task), alice.patch(task, json={})):
+        assert again.data == created.data
+        assert again.headers["ETag"] == created.headers["ETag"]

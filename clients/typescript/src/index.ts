@@ -101,7 +101,7 @@ export class TaskClient {
   async remove(id: string, { ifMatch, signal = null }: WriteOptions = {}): Promise<void> {
     const params = { path: { id }, ...condition(ifMatch) };
     const answer = await this.#api.DELETE("/api/tasks/{id}", { params, signal });
-    if (answer.response.status === 404 && this.#transport.doubtful.has(answer.response)) return;
+    if (answer.error?.error_code === "TASK_NOT_FOUND" && this.#transport.doubtful.has(answer.response)) return;
     accepted(answer);
   }
 

@@ -31,8 +31,8 @@ export class Transport {
   constructor({ getToken, retries = 3, longestWait = 30, keepBytes, fetch }: TransportOptions) {
     const { process } = globalThis as { process?: { versions?: { node?: string } } };
     keepBytes ??= process?.versions?.node === undefined ? 0 : 8 * 2 ** 20;
-    fetch ??= (request) => globalThis.fetch(request);
-    this.#options = { getToken, retries, longestWait, keepBytes, fetch };
+    const call = fetch ?? globalThis.fetch; // without a `this`, which a browser's own would refuse
+    this.#options = { getToken, retries, longestWait, keepBytes, fetch: (request) => call(request) };
   }
 
   async send(request: Request): Promise<Response> {
@@ -42,8 +42,7 @@ export class Transport {
     let doubtful = false;
     for (let repeats = 0; ; ) {
       const answer = await this.#attempt(request, token).catch((error: unknown) => {
-        // fetch has a TypeError for whatever goes wrong on the way.
-        if (error instanceof TypeError) return error;
+        if (error instanceof TypeError) return error; // fetch has one for whatever goes wrong on the way
         throw error;
       });
       if (answer instanceof Response && isTokenRefused(answer) && !renewed) {
@@ -53,6 +52,7 @@ export class Transport {
         token = next;
         continue;
       }
+      if (renewed && answer instanceof Response && isTokenRefused(answer)) this.#renewal = undefined; // it is old by now
       const wait = repeats < this.#options.retries ? this.#waitBeforeRepeat(request, answer, repeats) : undefined;
       if (wait === undefined) {
         if (answer instanceof TypeError) throw answer;

@@ -7,6 +7,6 @@ declare module "next/headers" {
   export function headers(): Promise<Headers>;
 }
 
-declare module "*/auth.js" {
+declare module "@/auth" {
   export const auth: { api: { getToken(options: { headers: Headers }): Promise<{ token: string }> } };
 }
