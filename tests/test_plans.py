@@ -21,7 +21,8 @@ ALL, ALICES = 1_000_000, 100_000
 FILL = """
     INSERT INTO users SELECT 'user' || n, now() FROM generate_series(1, 1000) n UNION ALL SELECT 'alice', now();
     INSERT INTO tasks SELECT CASE WHEN n % (:all / :alices) = 0 THEN 'alice' ELSE 'user' || (1 + n % 999) END,
-        overlay(overlay(md5(n::text) placing '7' from 13) placing '8' from 17)::uuid, 'Task ' || md5((n % 250000)::text), CASE WHEN n % 2 = 0 THEN repeat('some words ', 5) END,
+        overlay(overlay(md5(n::text) placing '7' from 13) placing '8' from 17)::uuid,
+        'Task ' || md5((n % 250000)::text), CASE WHEN n % 2 = 0 THEN repeat('some words ', 5) END,
         n % (:all / :alices * 100) = 0, now() - (n / 3) * interval '1 s',
         now() - (n::bigint * 7919 % :all) * interval '1 s'
     FROM generate_series(1, :all) n

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import environ_for
-from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.programs import GUNICORN, ROOT, Server, copy_project, environment, run, running
 from tests.tokens import token
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
@@ -52,7 +52,8 @@ def schemathesis(folder: Path, port: int, *options: str) -> Any:
     program = (sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", "openapi.json")
     more = ("--url", f"http://127.0.0.1:{port}", "--header", f"Authorization: Bearer {token()}")
     always = ("--checks", "all", "--generation-database", "none", "--no-color")
-    return run(*program, *more, *always, *options, cwd=folder, env=environment(), seconds=900)
+    env = environment(SCHEMATHESIS_HOOKS="tests.schemathesis_hooks", PYTHONPATH=str(ROOT))
+    return run(*program, *more, *always, *options, cwd=folder, env=env, seconds=900)
 
 
 def test_some_hundred_generated_requests_find_nothing(search: Search, database_url: str) -> None:
