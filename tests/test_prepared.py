@@ -128,3 +128,30 @@ def test_the_limit_on_time_holds_for_what_is_prepared(app: Flask) -> None:
     cursor = connection.cursor()
     cursor.execute("SHOW statement_timeout")
     assert cursor.fetchone() == ("0",)
+
+
+def test_a_table_that_changed_its_types_is_asked_anew(app: Flask) -> None:
+    run = statements_of(app).database.run
+    Caller(app.test_client(), "alice").create()
+    connection, _ = connection_of(app)
+    connection.cursor().execute("CREATE TABLE changing (n integer)")
+    try:
+        connection.cursor().execute("INSERT INTO changing VALUES (1)")
+        assert run("SELECT n FROM changing", {}, repeatable=False) == [1]
+        connection.cursor().execute("ALTER TABLE changing ALTER n TYPE text")
+        assert run("SELECT n FROM changing", {}, repeatable=False) == ["1"]
+    finally:
+        connection.cursor().execute("DROP TABLE changing")
+
+
+def test_a_lock_on_a_table_does_not_outlast_the_limit(app: Flask, database_url: str) -> None:
+    """What is prepared waits for the lock, too, and the server is to give that up by itself."""
+    database = statements_of(app).database
+    assert database._preparer
+    database._preparer._limit = "SET LOCAL statement_timeout = 100; "
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg2:"))
+    with engine.begin() as locker:
+        locker.execute(text("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(DatabaseError, match="57014"):
+            database.run("SELECT count(*) FROM tasks", {}, repeatable=False)
+    engine.dispose()

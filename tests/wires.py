@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-STATEMENT = b"SET LOCAL statement_timeout"  # what each statement of a request begins with
+STATEMENT = b"; EXECUTE "  # behind its limit on time, by its name
 READY = b"Z\0\0\0\5I"  # the end of each answer: the server is ready, the transaction is over
 
 

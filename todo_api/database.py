@@ -23,7 +23,8 @@ PAUSE_SECONDS = 0.05
 REPEATS = 3
 IDLE_SECONDS = 0.1  # from here on a connection may have been closed as idle
 ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock: nothing was done
-NOT_PREPARED = ("26000", "42P05")  # behind a pooler after all: that statement is not there, or there already
+# The statement is not there, or there already (behind a pooler after all), or its table has changed since.
+NOT_PREPARED = ("26000", "42P05", "0A000")
 READ_ONLY = "25006"  # a failover left us with a standby
 
 PoolEntry = Any  # a place in the pool and the connection that it holds: _ConnectionRecord of SQLAlchemy
@@ -90,9 +91,9 @@ class Database:
                     entry.invalidate(error)
                 elif getattr(error, "pgcode", None) in NOT_PREPARED:
                     entry.info[KEPT] = None
-                if repeats == REPEATS or not self._may_repeat(error, lost, repeatable or not sent, began):
+                if repeats >= REPEATS or not self._may_repeat(error, lost, repeatable or not sent, began):
                     raise self._translated(error, lost) from None
-                repeats += 1
+                repeats += getattr(error, "pgcode", None) not in NOT_PREPARED  # those: once for each connection
             finally:
                 self._give_back(entry)
 

@@ -47,6 +47,6 @@ class Preparer:
             return self._limit + sql
         form = self._forms.get(sql) or self._forms.setdefault(sql, form_of(sql))
         if form.name not in notes[KEPT]:
-            cursor.execute(form.declaration)
+            cursor.execute(self._limit + form.declaration)  # it waits for locks, too
             notes[KEPT].add(form.name)
         return self._limit + form.call

@@ -14,6 +14,7 @@ from todo_api import metrics
 from todo_api.logs import timestamp
 
 PAUSE_SECONDS = 0.2
+PIECE_BYTES = 4096  # up to here (PIPE_BUF) lines of several processes do not mix
 MOST_WAITING = 100_000  # some 20 MB; the oldest go first when the log cannot be written
 
 
@@ -75,8 +76,8 @@ class Reporter:
 
     def flush(self) -> None:
         """Report what waits."""
-        if self._waiting:
-            with self._lock:
+        with self._lock:  # first: who ends the process waits for what another has begun to write
+            if self._waiting:
                 self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
 
     def user(self, user_id: str) -> str:
@@ -84,13 +85,21 @@ class Reporter:
         return blake2b(user_id.encode(), key=self._key, digest_size=8).hexdigest()
 
     def _write(self, traces: Iterable[Trace]) -> None:
-        lines = []
+        piece = ""
         for trace in traces:
             metrics.timer(trace.route, trace.method, trace.status).observe(trace.seconds)
             if self._logger.isEnabledFor(trace.level):
-                lines.append(self._line(trace))
+                line = self._line(trace)
+                if len(piece) + len(line) > PIECE_BYTES:
+                    self._put(piece)
+                    piece = ""
+                piece += line
+        self._put(piece)
+
+    def _put(self, lines: str) -> None:
         with suppress(OSError):  # a full disk under the log is no reason to refuse a task
-            self._handler.stream.write("".join(lines))
+            self._handler.stream.write(lines)
+            self._handler.stream.flush()
 
     def _json(self, trace: Trace) -> str:
         return (
