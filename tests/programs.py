@@ -85,7 +85,7 @@ class Program:
         """End the program and all that it started."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, how)
-        self.process.wait(30)
+        self.process.wait(45)  # gunicorn gives 30 s to a worker that missed the signal while it started
         self._reader.join()
         assert self.process.stdin
         assert self.process.stdout
