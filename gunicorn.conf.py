@@ -13,8 +13,6 @@ from typing import Any
 
 CHECKED = "TODO_API_CHECKED_BY"  # the process that has tried the settings: the workers need not say it all again
 TRIAL = f"import os, runpy, wsgi; os.environ[{CHECKED!r}] = str(os.getpid()); runpy.run_path('gunicorn.conf.py')"
-
-
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where the workers keep their figures: prometheus_client reads it
 
 

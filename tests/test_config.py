@@ -165,7 +165,15 @@ BAD: list[tuple[str, list[str]]] = [
                 "https://app.example.com#",
                 "https://a.example:08443",
             ),
-            *("https://bücher.example", "https://a b.example", "https://[::1", "*,https://app.example.com"),
+            *(
+                "https://bücher.example",
+                "https://a b.example",
+                "https://:8443",
+                "https://.",
+                "https://a..b",
+                "https://[::1",
+                "*,https://app.example.com",
+            ),
         ],
     ),
 ]

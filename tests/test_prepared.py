@@ -155,3 +155,14 @@ def test_a_lock_on_a_table_does_not_outlast_the_limit(app: Flask, database_url: 
         with pytest.raises(DatabaseError, match="57014"):
             database.run("SELECT count(*) FROM tasks", {}, repeatable=False)
     engine.dispose()
+
+
+@pytest.mark.parametrize("behind_a_pooler", [True, False])
+def test_a_statement_that_the_database_does_not_know_how_to_run_ends(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, behind_a_pooler: bool
+) -> None:
+    """It has the code of a plan that is out of date, and it has it without any plan."""
+    if behind_a_pooler:
+        monkeypatch.setattr(prepared, "PROCESS", "SELECT pg_backend_pid() + 1")
+    with pytest.raises(DatabaseError, match="0A000"):
+        statements_of(app).database.run("SELECT 1 FROM elsewhere.public.tasks", {}, repeatable=True)

@@ -28,6 +28,7 @@ SAMPLE_SECRETS = {
     "replace-me-with-the-secret-of-your-front-end",
 }
 WORD = re.compile("[!-~]{16,}")
+ORIGIN_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 DEVELOPMENT_ORIGINS = "http://localhost:3000,http://127.0.0.1:3000"
 MAY_COME_FROM_A_FILE = {
     "BETTER_AUTH_SECRET",
@@ -197,7 +198,7 @@ def _is_origin(text: str) -> bool:
     return (
         usual is not None
         and port not in (usual, 0)
-        and re.fullmatch(r"[a-z0-9._\[\]:-]+", url.netloc) is not None
+        and ORIGIN_HOST.fullmatch(written) is not None
         and text == f"{url.scheme}://{written}" + (f":{port}" if port else "")
     )
 

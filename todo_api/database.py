@@ -87,13 +87,13 @@ class Database:
                     return [row[0] for row in cursor.fetchall()]
             except self._driver.Error as error:
                 lost = self._is_lost(entry.dbapi_connection, error)
+                if self._was_stale(entry, error):
+                    continue  # at most once for each connection
                 if lost:
                     entry.invalidate(error)
-                elif getattr(error, "pgcode", None) in NOT_PREPARED:
-                    entry.info[KEPT] = None
-                if repeats >= REPEATS or not self._may_repeat(error, lost, repeatable or not sent, began):
+                if repeats == REPEATS or not self._may_repeat(error, lost, repeatable or not sent, began):
                     raise self._translated(error, lost) from None
-                repeats += getattr(error, "pgcode", None) not in NOT_PREPARED  # those: once for each connection
+                repeats += 1
             finally:
                 self._give_back(entry)
 
@@ -156,8 +156,15 @@ class Database:
     def _deadline(self, connection: Any) -> AbstractContextManager[None]:
         return self._watchdog.over(connection) if self._preparer else nullcontext()
 
+    def _was_stale(self, entry: PoolEntry, error: Exception) -> bool:
+        """Tell whether what was prepared is to blame, and nothing was done; the connection keeps no more of it."""
+        stale = getattr(error, "pgcode", None) in NOT_PREPARED and entry.info.get(KEPT) is not None
+        if stale:
+            entry.info[KEPT] = None
+        return stale
+
     def _may_repeat(self, error: Exception, lost: bool, harmless: bool, began: float) -> bool:
-        undone = getattr(error, "pgcode", None) in ROLLED_BACK + NOT_PREPARED
+        undone = getattr(error, "pgcode", None) in ROLLED_BACK
         return undone or (lost and harmless and not self._is_late(began))
 
     def _is_lost(self, connection: Any, error: Exception) -> bool:
