@@ -290,7 +290,8 @@ def test_neons_options_reach_the_driver(tmp_path: Path) -> None:
 
 def test_what_a_database_url_says_itself_is_kept(tmp_path: Path) -> None:
     found = read(PRODUCTION | {"DATABASE_URL": f"{URL}?connect_timeout=30"}, tmp_path)
-    assert found["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"] == {"application_name": "todo_api"}
+    ours = found["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"]
+    assert ours == {"application_name": "todo_api", "client_encoding": "utf8"}
 
 
 def test_migrations_may_have_a_database_url_of_their_own(tmp_path: Path) -> None:

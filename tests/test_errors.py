@@ -194,6 +194,16 @@ def test_a_standby_is_unavailable_for_writes(make_app: MakeApp, database_url: st
         connection.exec_driver_sql("SET default_transaction_read_only = on")
     assert_unavailable(alice.delete(f"/api/tasks/{task['id']}"))
     assert alice.get("/api/tasks").json == [task]
+    assert alice.delete(f"/api/tasks/{task['id']}").status_code == 204, "a new connection finds who took over"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_text_is_utf8_whatever_the_database_url_says(make_app: MakeApp, database_url: str) -> None:
+    url = make_url(database_url).update_query_dict({"client_encoding": "latin1"}).render_as_string(False)
+    alice = Caller(make_app(DATABASE_URL=url).test_client(), "alice")
+    task = alice.create("naïve 🎉")
+    assert task["title"] == "naïve 🎉"
+    assert alice.get("/api/tasks").json == [task]
 
 
 def close_connections(database_url: str) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 
 from tests.conftest import MakeApp, assert_error
 from tests.issuers import Key, KeyServer, answer
-from todo_api import health
+from todo_api import health, keys
 
 
 @pytest.fixture
@@ -125,10 +125,25 @@ def test_keys_are_fetched_to_see_whether_they_can_be(make_app: MakeApp, clock: l
         assert status(app) == 200, "the last good set serves on for an hour"
 
 
+def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_wake_the_database(
+    make_app: MakeApp, asked: list[str], clock: list[float]
+) -> None:
+    with closing(KeyServer()) as issuer:
+        issuer.serve(Key("ES256", "one").jwk)
+        app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a", READY_INTERVAL="86400")
+        assert status(app) == 200
+        issuer.behaviour = answer(500, b"")
+        clock[0] += keys.STALE_SECONDS + 1
+        for _ in range(3):
+            assert status(app) == 503
+            clock[0] += 6
+        assert len(asked) == 1
+
+
 def test_while_one_request_asks_another_gets_the_last_answer(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.05)
     assert status(app) == 200
-    readiness = app.extensions["readiness"]
-    readiness._until = 0.0
-    with readiness._lock:
+    database, _ = app.extensions["readiness"]
+    database._until = 0.0
+    with database._lock:
         assert status(app) == 200

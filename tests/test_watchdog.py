@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -37,6 +38,26 @@ def test_a_database_that_hangs_is_unavailable_in_time_and_does_well_again(
         assert_error(alice(method, f"/api/tasks/{task['id']}", **more), 503, "DATABASE_UNAVAILABLE")
         assert 1.9 < time.monotonic() - began < 4
         freezer.flowing.set()
+    assert alice.get("/api/tasks").status_code == 200
+    dispose(app)
+
+
+@pytest.mark.parametrize("question", [b"pg_catalog.version", b"pg_backend_pid"])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_that_lets_in_and_then_hangs_is_unavailable_in_time(
+    freezer: Freezer, make_app: MakeApp, tmp_path: Path, question: bytes
+) -> None:
+    """As a pooler does whose database hangs: SQLAlchemy's questions to the first connection have a limit, too."""
+    app = create_app(environ_for(freezer.url, DB_STATEMENT_TIMEOUT="1"), tmp_path)
+    alice = Caller(app.test_client(), "alice")
+    freezer.last_words = question
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(alice.get, "/api/tasks")
+        try:
+            assert_error(answer.result(timeout=6), 503, "DATABASE_UNAVAILABLE")
+        finally:
+            freezer.flowing.set()
+    assert not freezer.last_words
     assert alice.get("/api/tasks").status_code == 200
     dispose(app)
 

@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import selectors
 import signal
 import socket
 import sys
@@ -115,6 +116,40 @@ def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) 
             smaller_shares.append(min(shares))
     # Now and then the kernel lets one of them run alone for long enough.
     assert sum(share < 6 for share in smaller_shares) <= 4, smaller_shares
+
+
+def test_clients_that_come_while_all_threads_are_busy_are_let_in_soon(start: Start) -> None:
+    """Soon is counted in requests of the others, 100 of whom ask without a pause."""
+    server = start()
+    answered = 0
+    unanswered: set[socket.socket] = set()
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+
+        def come() -> None:
+            for _ in range(100):
+                client = stack.enter_context(connected(server))
+                client.sendall(LIVE)
+                selector.register(client, selectors.EVENT_READ)
+                unanswered.add(client)
+
+        def answer() -> None:
+            nonlocal answered
+            for key, _ in selector.select(20):
+                client = key.fileobj
+                assert isinstance(client, socket.socket)
+                assert ALIVE in answers(client)
+                client.sendall(LIVE)
+                answered += 1
+                unanswered.discard(client)
+
+        come()
+        while unanswered:
+            answer()
+        answered = 0
+        come()
+        while unanswered:
+            answer()
+    assert answered < 5000
 
 
 def sockets_of(process: str) -> int:

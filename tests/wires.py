@@ -100,14 +100,18 @@ class Socket(Wire):
 
 
 class Freezer(Wire):
-    """Can be made to carry nothing."""
+    """Can be made to carry nothing, from now on or from the next question that holds `last_words`."""
 
     def __init__(self, database_url: str) -> None:
         self.flowing = threading.Event()
         self.flowing.set()
+        self.last_words: bytes | None = None
         super().__init__(database_url)
 
     def deliver(self, part: bytes, target: socket.socket, is_answer: bool) -> None:
+        if self.last_words and not is_answer and self.last_words in part:
+            self.last_words = None
+            self.flowing.clear()
         self.flowing.wait()
         super().deliver(part, target, is_answer)
 

@@ -103,6 +103,7 @@ def _database(environ: Mapping[str, str], development: bool, instance: Path) -> 
         said = make_url(url).query
         engine["use_native_hstore"] = False  # saves a question to each first connection
         engine["connect_args"] = {name: value for name, value in unless_said.items() if name not in said}
+        engine["connect_args"]["client_encoding"] = "utf8"  # whatever the URL, the server or PGCLIENTENCODING says
     # Requests use an engine of their own in which each statement is its own transaction: no BEGIN, COMMIT or ROLLBACK
     # travels (950 to 840 us of CPU for one read). Shell and migrations stay transactional.
     autocommit = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True, "pool_reset_on_return": None}

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from threading import get_ident
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -59,6 +59,9 @@ class Database:
         self._watchdog = Watchdog(timeout_seconds + 1)  # the server's own limit comes first
         self._away_since: float | None = None
         self._waiting: set[int] = set()  # threads
+        self._first_questions: dict[int, AbstractContextManager[None]] = {}  # by thread: the limit on their time
+        if not self.is_sqlite:
+            event.listen(engine, "do_connect", self._connect)
 
     def in_use(self) -> int:
         """Return the number of connections that statements are running on."""
@@ -89,7 +92,7 @@ class Database:
                 lost = self._is_lost(entry.dbapi_connection, error)
                 if self._was_stale(entry, error):
                     continue  # at most once for each connection
-                if lost:
+                if lost or getattr(error, "pgcode", None) == READ_ONLY:  # a new one may find who took over
                     entry.invalidate(error)
                 if repeats == REPEATS or not self._may_repeat(error, lost, repeatable or not sent, began):
                     raise self._translated(error, lost) from None
@@ -127,7 +130,7 @@ class Database:
         """
         good = False
         try:
-            entry.get_connection()
+            self._open(entry)
             self._away_since = None
             good = self.is_sqlite or not self._was_hung_up(entry)
         finally:
@@ -135,6 +138,20 @@ class Database:
                 entry.invalidate()
                 self._give_back(entry)
         return good
+
+    def _open(self, entry: PoolEntry) -> None:
+        try:
+            entry.get_connection()
+        finally:
+            if questions := self._first_questions.pop(get_ident(), None):
+                questions.__exit__(None, None, None)
+
+    def _connect(self, _dialect: Any, _entry: PoolEntry, where: Any, how: dict[str, Any]) -> Any:
+        """Connect, and limit the time that SQLAlchemy's questions to a new connection may take."""
+        connection = self._driver.connect(*where, **how)
+        self._first_questions[get_ident()] = questions = self._deadline(connection)
+        questions.__enter__()
+        return connection
 
     def _give_back(self, entry: PoolEntry) -> None:
         self._engine.pool._do_return_conn(entry)

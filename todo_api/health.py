@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, current_app
@@ -11,6 +12,7 @@ from todo_api.errors import ApiError
 
 SCHEMA = "SELECT version_num FROM alembic_version"
 MAX_FAILURE_SECONDS = 5  # a failure is not remembered longer than this
+KEYS_SECONDS = 5  # keys at hand cost nothing to look at, and there is one fetch in 5 seconds
 PATIENCE_SECONDS = 1  # for what another request is asking already
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
@@ -25,37 +27,41 @@ def live() -> Response:
 @blueprint.get("/ready")
 def ready() -> Response:
     """Say whether requests can be answered: 503 NOT_READY when not. The log tells why, not the answer."""
-    readiness: Readiness = current_app.extensions["readiness"]
-    if not readiness.holds():
+    answers: tuple[Answer, ...] = current_app.extensions["readiness"]
+    if not all(answer.is_good() for answer in answers):
         raise ApiError("NOT_READY")
     return Response('{"status": "ready"}', mimetype="application/json")
 
 
-class Readiness:
-    """Whether the process can serve: asked at most once in `interval` seconds, a failure once in 5 at least."""
+class Answer:
+    """What a question was answered with: None when all is well. Asked at most once in `interval` seconds.
 
-    def __init__(self, interval: int) -> None:
+    A bad answer is not kept longer than 5 seconds.
+    """
+
+    def __init__(self, question: Callable[[], str | None], interval: int) -> None:
+        self._ask = question
         self._interval = interval
         self._lock = threading.Lock()
         self._until = 0.0
-        self._holds = False
+        self._is_good = False
 
-    def holds(self) -> bool:
+    def is_good(self) -> bool:
         """Return what was found last, when that was long ago what is so now."""
         if time.monotonic() >= self._until and self._lock.acquire(timeout=PATIENCE_SECONDS):
             try:
                 if time.monotonic() >= self._until:
-                    self._look()
+                    self._renew()
             finally:
                 self._lock.release()
-        return self._holds
+        return self._is_good
 
-    def _look(self) -> None:
-        hindrance = database_hindrance() or keys_hindrance()
+    def _renew(self) -> None:
+        hindrance = self._ask()
         if hindrance:
             current_app.logger.error("not ready: %s", hindrance)
-        self._holds = hindrance is None
-        self._until = time.monotonic() + (self._interval if self._holds else min(self._interval, MAX_FAILURE_SECONDS))
+        self._is_good = hindrance is None
+        self._until = time.monotonic() + (self._interval if self._is_good else min(self._interval, MAX_FAILURE_SECONDS))
 
 
 def database_hindrance() -> str | None:
@@ -83,5 +89,6 @@ def keys_hindrance() -> str | None:
 
 
 def init_app(app: Flask) -> None:
-    app.extensions["readiness"] = Readiness(app.config["READY_INTERVAL"])
+    database, keys = Answer(database_hindrance, app.config["READY_INTERVAL"]), Answer(keys_hindrance, KEYS_SECONDS)
+    app.extensions["readiness"] = (database, keys)
     app.register_blueprint(blueprint)

@@ -2,7 +2,8 @@
 
 In gunicorn's own threaded worker one thread waits and hands each request to another, and back when it is answered:
 futures, a pipe, two wake-ups. Here any idle thread takes the next readable connection from one epoll set and answers
-it. Reading, parsing and answering a request stay gunicorn's own (`ThreadWorker.handle`).
+it; the main thread lets clients in. Reading, parsing and answering a request stay gunicorn's own
+(`ThreadWorker.handle`).
 """
 
 import os
@@ -22,22 +23,20 @@ FIRST_REQUEST_SECONDS = 5
 PARTING_SECONDS = 2
 PAUSE_SECONDS = 0.1
 TICK_SECONDS = 1.0
-COURTESY_SECONDS = 0.0003  # between two clients, for another worker to take the second
+# Between two clients, for another worker to take the second: one that took a whole burst would answer it alone, at half
+# the speed.
+COURTESY_SECONDS = 0.0003
 STOPPING_TICK_SECONDS = 0.05
-# The workers compete for each client: woken one at a time (EPOLLEXCLUSIVE), and without the courtesy, the first would
-# take a whole burst and answer it alone, at half the speed.
-NEXT_CLIENT = select.EPOLLIN | select.EPOLLONESHOT
 ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT  # of the waiting threads one gets the connection
 
 
 class PollingWorker(ThreadWorker):  # type: ignore[misc]
-    """Serves with `threads` threads, each of which polls; the main thread keeps time.
+    """Serves with `threads` threads, each of which polls; the main thread keeps time and lets clients in.
 
     Leans on gunicorn as it was in 27.0.1.
     """
 
     alive: bool
-    _accepting: bool
     worker_connections: int
 
     def init_process(self) -> None:
@@ -47,10 +46,8 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, most))
         self.worker_connections = max(descriptors - OWN_DESCRIPTORS, self.cfg.threads)
         self.epoll = select.epoll()
-        self.listeners = {listener.fileno(): listener for listener in self.sockets}
         self.connections: set[TConn] = set()
         self.parting: set[TConn] = set()  # answered for good; only the client's end is waited for
-        self.accept_lock = threading.Lock()
         # Idle connections by descriptor. Who takes one out owns it.
         self.keepalived_conns: dict[int, TConn] = {}
         # As plain attributes the settings are found 8 us a request sooner.
@@ -64,38 +61,42 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         Worker.handle_quit(self, sig, frame)
 
     def run(self) -> None:
+        for listener in self.sockets:
+            listener.setblocking(False)
         for number in range(self.cfg.threads):
             threading.Thread(target=self._serve, name=f"serve-{number}", daemon=True).start()
         while self.alive and self.is_parent_alive():
-            self._accept_while_there_is_room()
-            self._tick(TICK_SECONDS)
+            self._let_in(time.monotonic() + TICK_SECONDS)
+            self._tick()
         self.alive = False
-        self._accept_while_there_is_room()
         # A request that is on its way is still answered, with "Connection: close".
         stopped = time.monotonic()
         while self.connections and time.monotonic() - stopped < self.cfg.graceful_timeout:
             for connection in list(self.keepalived_conns.values()):
                 connection.timeout = min(connection.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
-            self._tick(STOPPING_TICK_SECONDS)
+            time.sleep(STOPPING_TICK_SECONDS)
+            self._tick()
 
-    def _accept_while_there_is_room(self) -> None:
-        with self.accept_lock:
-            enabled = self.alive and len(self.connections) < self.worker_connections
-            if enabled == self._accepting:
+    def _let_in(self, until: float) -> None:
+        """Accept clients while there is room, until that time or a signal.
+
+        Among the connections in epoll the listeners would have one turn in a round, and a client would wait for as
+        many rounds as there are clients before it: seconds, where there are hundreds.
+        """
+        while self.alive and (seconds := until - time.monotonic()) > 0:
+            listeners = self.sockets if len(self.connections) < self.worker_connections else []
+            ready = select.select([self.PIPE[0], *listeners], [], [], seconds)[0]
+            if self.PIPE[0] in ready:
+                os.read(self.PIPE[0], 4096)
                 return
-            for descriptor, listener in self.listeners.items():
-                if enabled:
-                    listener.setblocking(False)
-                    self.epoll.register(descriptor, NEXT_CLIENT)
-                else:
-                    self.epoll.unregister(descriptor)
-            self._accepting = enabled
+            for listener in ready:
+                self._accept(listener)
+            if ready:
+                time.sleep(COURTESY_SECONDS)
 
-    def _tick(self, seconds: float) -> None:
-        """Tell the arbiter that the worker lives, wait or be woken by a signal, and close what idled too long."""
+    def _tick(self) -> None:
+        """Tell the arbiter that the worker lives, and close what idled too long."""
         self.notify()
-        if select.select([self.PIPE[0]], [], [], seconds)[0]:
-            os.read(self.PIPE[0], 4096)
         now = time.monotonic()
         for descriptor, connection in list(self.keepalived_conns.items()):
             if connection.timeout <= now and self.keepalived_conns.pop(descriptor, None):
@@ -105,29 +106,26 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         while True:
             try:
                 for descriptor, _ in self.epoll.poll(maxevents=1):
-                    if descriptor in self.listeners:
-                        self._accept(self.listeners[descriptor])
-                    elif connection := self.keepalived_conns.pop(descriptor, None):
+                    if connection := self.keepalived_conns.pop(descriptor, None):
                         self._answer(connection)
             except BaseException:  # whatever it is, the thread goes on
                 self.log.exception("Error handling a connection")
-                time.sleep(PAUSE_SECONDS)  # it may be there again at once, as when descriptors have run out
 
     def _accept(self, listener: socket.socket) -> None:
+        if not self.alive:  # enough requests for this worker (--max-requests)
+            return
         try:
             client, address = listener.accept()
-            connection = TConn(self.cfg, client, address, listener.getsockname())
-            connection.data_ready = True  # it is handled only once it is readable
-            self.connections.add(connection)
-            self._wait(connection, self.epoll.register, max(self.cfg.keepalive, FIRST_REQUEST_SECONDS))
         except (BlockingIOError, ConnectionAbortedError):  # another was faster, or the client has gone
-            pass
-        finally:
-            self._accept_while_there_is_room()
-            time.sleep(COURTESY_SECONDS)
-            with self.accept_lock:
-                if self._accepting:
-                    self.epoll.modify(listener.fileno(), NEXT_CLIENT)
+            return
+        except OSError:
+            self.log.exception("Error accepting a client")
+            time.sleep(PAUSE_SECONDS)  # it may be there again at once, as when descriptors have run out
+            return
+        connection = TConn(self.cfg, client, address, listener.getsockname())
+        connection.data_ready = True  # it is handled only once it is readable
+        self.connections.add(connection)
+        self._wait(connection, self.epoll.register, max(self.cfg.keepalive, FIRST_REQUEST_SECONDS))
 
     def _answer(self, connection: TConn) -> None:
         """Answer the requests that have come, then wait for more, or for the client to hang up as well."""
@@ -148,9 +146,6 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
                 return
         except OSError:  # the client has gone
             pass
-        finally:
-            if not self.alive:  # enough requests for this worker (--max-requests)
-                self._accept_while_there_is_room()
         self._close(connection)
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
