@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cors": set(),
     "docs": {"conditional", "errors"},
     "worker": set(),
-    "operations": {"errors", "observability", "ownership", "schemas", "tasks"},
+    "operations": {"cors", "errors", "observability", "ownership", "schemas", "tasks"},
     "openapi": {"observability", "paging", "schemas", "operations"},
     "cli": {"keys", "database", "extensions", "models", "auth", "openapi", "ownership", "token_check"},
     "__init__": ABOVE_TASKS | {"cors", "tasks", "docs", "health", "metrics", "openapi", "cli"},

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.conftest import Caller, assert_error
+from tests.conftest import Caller, MakeApp, assert_error
 from todo_api.docs import ASSETS, PAGE
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -33,6 +33,24 @@ def test_the_page_is_html_for_everybody(nobody: Caller) -> None:
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "<title>Task API</title>" in answer.text
+
+
+@pytest.mark.parametrize("better_auth", [{}, {"BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "http://127.0.0.1:1"}])
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_where_better_auth_makes_the_tokens_the_page_says_so(
+    make_app: MakeApp, environment: str, better_auth: dict[str, str]
+) -> None:
+    settings = {"ENVIRONMENT": environment, "DATABASE_URL": "postgresql://localhost/todo", **better_auth}
+    answer = make_app(**settings).test_client().get("/docs")
+    assert "Paste a token of your Better Auth." in answer.text
+    assert "flask token" not in answer.text
+
+
+def test_where_the_command_makes_the_tokens_the_page_says_so(make_app: MakeApp, nobody: Caller) -> None:
+    answer = make_app(ENVIRONMENT="development", BETTER_AUTH_SECRET="").test_client().get("/docs")
+    assert "Paste what <code>flask token you</code> prints." in answer.text
+    assert "Better Auth" not in answer.text
+    assert answer.headers["ETag"] != nobody.get("/docs").headers["ETag"]
 
 
 def test_the_page_may_load_and_ask_its_own_origin_only(nobody: Caller) -> None:

@@ -87,6 +87,15 @@ def test_the_proxys_own_answers_and_limits_are_described() -> None:
             assert re.search(rf"\b{number}\b", DESCRIPTION), pattern
 
 
+def test_whatever_a_request_asks_for_the_proxy_may_refuse_it(document: Any) -> None:
+    [codes] = re.findall(r"map \$status \$error_code \{\n(.*?)\n\}", NGINX, re.DOTALL)
+    [let_in] = re.findall(r"location ~ (\^/\(api/\S+)", NGINX)
+    anywhere = set(re.findall(r"^    (\d{3}) ", codes, re.MULTILINE)) - {"404"} | {"400"}
+    for route, operation in operations(document):
+        refused = anywhere if re.match(let_in, route.split()[1]) else anywhere | {"404"}
+        assert refused <= operation["responses"].keys(), route
+
+
 def test_the_services_own_limits_are_described(make_app: Any) -> None:
     config = make_app().config
     assert f"A user: {config['MAX_TASKS_PER_USER']:,} tasks" in DESCRIPTION
@@ -190,6 +199,7 @@ def test_an_answer_as_described_passes(app: Flask, alice: Caller) -> None:
         (200, GOOD, {}),
         (200, GOOD, {"ETag": "no-quotes"}),
         (200, GOOD, TAG | {"Location": TASK}),
+        (200, GOOD, TAG | {"X-Debug": "1"}),
         (200, GOOD, TAG | {"Content-Type": "application/problem+json"}),
         (200, {**GOOD, "secret": 1}, TAG),
         (200, {name: value for name, value in GOOD.items() if name != "user_id"}, TAG),
@@ -212,6 +222,14 @@ def test_an_answer_that_is_not_described_fails_any_test(
     app.view_functions["tasks.get_task"] = Mock(return_value=answer)
     with pytest.raises(Undescribed):
         alice.get(TASK)
+
+
+def test_the_headers_for_pages_of_other_origins_and_for_developers_are_described(make_app: Any) -> None:
+    client = make_app(ENVIRONMENT="development", CORS_ORIGINS="https://app.example.com").test_client()
+    for path in ("/health/live", "/api/tasks", "/docs", "/nowhere"):
+        answer = client.get(path, headers={"Origin": "https://app.example.com"})
+        for name in ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Server-Timing"):
+            assert name in answer.headers
 
 
 def test_an_answer_without_the_common_headers_fails_any_test(app: Flask, alice: Caller) -> None:

@@ -172,7 +172,7 @@ def describe_refusal(name: str, codes: tuple[str, ...]) -> Json:
         more = {"errors": WRONGS[name]} if code == "VALIDATION_ERROR" else {}
         value = {"detail": ALL_ERRORS[code][1], "error_code": code, "status_code": status, **more}
         examples[code] = {"value": value}
-    headers = [*COMMON_HEADERS, *([ERROR_HEADERS[status]] if status in ERROR_HEADERS else [])]
+    headers = [*([ERROR_HEADERS[status]] if status in ERROR_HEADERS else []), *COMMON_HEADERS]
     return {
         "description": "\n".join(f"- `{code}`: {ALL_ERRORS[code][1]}" for code in codes),
         "headers": {header: header for header in headers},
@@ -207,7 +207,7 @@ def describe_answer(answer: "Answer") -> Json:
     from todo_api.operations import COMMON_HEADERS
 
     described: Json = {"description": answer.description}
-    described["headers"] = {header: header for header in (*COMMON_HEADERS, *answer.headers)}
+    described["headers"] = {header: header for header in (*answer.headers, *COMMON_HEADERS)}
     if answer.schema:
         content = {"schema": answer.schema, **({"example": answer.example} if answer.example is not None else {})}
         described["content"] = {answer.media_type: content}

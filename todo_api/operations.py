@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from todo_api.cors import READABLE
 from todo_api.errors import ERRORS
 from todo_api.observability import CLIENT_ID
 from todo_api.ownership import UUID
@@ -19,8 +20,10 @@ is the token's `sub` claim and nothing else.
 size, media type, JSON, fields and parameters, task, version. An unknown path is 404 `NOT_FOUND`.
 
 **Every answer** carries `X-Request-ID`, `Cache-Control: private, no-cache` (a browser keeps it and asks each time),
-`Vary: Authorization, Origin` and `X-Content-Type-Options: nosniff`. `HEAD` works wherever `GET` does. A page of an
-origin that is configured may call from a browser.
+`Vary: Authorization, Origin` and `X-Content-Type-Options: nosniff`. `HEAD` works wherever `GET` does.
+
+**Browsers.** Pages of the origins that are configured (`CORS_ORIGINS`) may call, without cookies. A preflight (`OPTIONS`
+of any path here) needs no token.
 
 **Limits.** A body: 64 KiB. Headers: 100, each up to 8,000 bytes. An address: 4,000 bytes. A user: 10,000 tasks, unless
 configured otherwise. Behind the nginx that comes with the service: 20 requests a second of one token (100 more at once)
@@ -79,6 +82,7 @@ WRONGS = {
 ANYWHERE = (
     "MethodNotAllowed",
     "RequestTimeout",
+    "PayloadTooLarge",  # nginx asks no method
     "UriTooLong",
     "TooManyRequests",
     "InternalError",
@@ -87,7 +91,7 @@ ANYWHERE = (
 )
 TASKS = (*ANYWHERE, "Unauthorized", "Unavailable")
 ONE_TASK = (*TASKS, "Forbidden", "TaskNotFound")
-BODY = ("BadBody", "PayloadTooLarge", "UnsupportedMediaType")
+BODY = ("BadBody", "UnsupportedMediaType")
 SERVICE = (*ANYWHERE, "BadRequest", "Busy")
 
 MOMENT = {"type": "string", "format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"}
@@ -177,6 +181,21 @@ HEADERS = {
     "Cache-Control": Header("Browsers keep an answer and ask each time.", {"type": "string"}, "private, no-cache"),
     "Vary": Header("An answer is for one token and one origin.", {"type": "string"}, "Authorization, Origin"),
     "X-Content-Type-Options": Header("Nothing is to be guessed.", {"type": "string", "const": "nosniff"}, "nosniff"),
+    "Access-Control-Allow-Origin": Header(
+        "To a page of another origin that may read the answer: that origin.",
+        {"type": "string"},
+        "https://app.example.com",
+        False,
+    ),
+    "Access-Control-Expose-Headers": Header(
+        "To such a page: which headers it may read.", {"type": "string", "const": READABLE}, READABLE, False
+    ),
+    "Server-Timing": Header(
+        "In development: where the time went, in ms.",
+        {"type": "string", "pattern": "^auth;dur=[0-9.]+, db;dur=[0-9.]+, total;dur=[0-9.]+$"},
+        "auth;dur=0.05, db;dur=1.20, total;dur=1.93",
+        False,
+    ),
     "ETag": Header(
         "The version, for `If-None-Match`; a task's is its `updated_at` in quotes, for `If-Match` too.",
         {"type": "string", "pattern": '^(W/)?"[^"]+"$'},
@@ -211,7 +230,15 @@ HEADERS = {
     "Allow": Header("The methods of this path.", {"type": "string"}, "GET, HEAD, OPTIONS"),
     "Retry-After": Header("Seconds to wait.", {"type": "integer", "minimum": 1}, 2),
 }
-COMMON_HEADERS = ("X-Request-ID", "Cache-Control", "Vary", "X-Content-Type-Options")
+COMMON_HEADERS = (
+    "X-Request-ID",
+    "Cache-Control",
+    "Vary",
+    "X-Content-Type-Options",
+    "Access-Control-Allow-Origin",
+    "Access-Control-Expose-Headers",
+    "Server-Timing",
+)
 ERROR_HEADERS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
 
 
@@ -342,7 +369,8 @@ OPERATIONS = {
     "GET /health/ready": Operation(
         "getReadiness",
         {200: Answer("It can serve.", reference("Status"), {"status": "ready"})},
-        (*ANYWHERE, "BadRequest", "NotReady"),
+        (*ANYWHERE, "BadRequest", "NotFound", "NotReady"),
+        description="For a supervisor beside the service: the nginx that comes with it answers 404.",
     ),
     "GET /metrics": Operation(
         "getMetrics",
@@ -371,7 +399,7 @@ SECURITY_SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "A token of your Better Auth (or, in development, of `flask token USER`) with `exp` and `sub`.",
+        "description": "A token with `exp` and `sub` of your Better Auth (in development without one: of `flask token USER`).",
     },
     "metricsToken": {"type": "http", "scheme": "bearer", "description": "What `METRICS_TOKEN` is configured to be."},
 }

@@ -1,5 +1,6 @@
 """The docs page as a developer meets it: paste a token, try a request, read the answer."""
 
+import base64
 import json
 import re
 import sys
@@ -145,6 +146,24 @@ def test_what_is_no_token_is_refused_by_the_service_and_said_so(docs: Page, watc
     status, body = execute(docs, "get", "/api/tasks")
     assert (status, json.loads(body)["error_code"]) == (401, "TOKEN_INVALID")
     assert [text for text in watch.complaints if "401" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ({"sub": "ann", "exp": 4_000_000_000}, "Calling as ann until "),
+        ({"sub": "ann", "exp": 1_000_000_000}, "This token of ann has expired."),
+        ({"sub": "ann"}, "This token has no exp, so it will be refused."),
+        ({"sub": "ann", "exp": "4000000000"}, "This token has no exp, so it will be refused."),
+        ({"exp": 4_000_000_000}, "This token has no sub, so it will be refused."),
+        ({"sub": 7, "exp": 4_000_000_000}, "This token has no sub, so it will be refused."),
+        ({"sub": "ann", "exp": 1e300}, "Calling as ann."),
+    ],
+)
+def test_the_page_says_what_the_token_says_of_itself(docs: Page, claims: dict[str, Any], said: str) -> None:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    give(docs, f"e30.{payload}.x")
+    expect(docs.locator("#caller")).to_contain_text(said)
 
 
 def test_no_example_is_sent_by_itself(docs: Page) -> None:

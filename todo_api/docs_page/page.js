@@ -16,9 +16,9 @@ function unfilled(name, value) {
   return { ...parameter, description: `${parameter.description} For example \`${example}\`.` };
 }
 
-// Of an error its codes are shown, and what is much the same for all of them on demand.
+// Of an error (and 304) what is its own is shown, and what is much the same for all of them on demand.
 const folded = (Response, { React, getComponent }) => (props) => {
-  const [open, setOpen] = React.useState(props.code < "400");
+  const [open, setOpen] = React.useState(props.code < "300");
   if (open) return React.createElement(Response, props);
   const cell = (name, ...children) => React.createElement("td", { className: `response-col_${name}` }, ...children);
   const text = React.createElement(getComponent("Markdown", true), { source: props.response.get("description") });
@@ -61,8 +61,11 @@ function describe(token) {
     const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
     const { sub, exp } = JSON.parse(new TextDecoder().decode(bytes));
+    const missing = typeof sub !== "string" ? "sub" : typeof exp !== "number" ? "exp" : "";
+    if (missing) return `This token has no ${missing}, so it will be refused.`;
+    if (exp * 1000 <= Date.now()) return `This token of ${sub} has expired.`;
     const until = new Date(exp * 1000);
-    return until > new Date() ? `Calling as ${sub} until ${until.toLocaleString()}.` : `This token of ${sub} has expired.`;
+    return Number.isNaN(until.getTime()) ? `Calling as ${sub}.` : `Calling as ${sub} until ${until.toLocaleString()}.`;
   } catch {
     return "This does not look like a token, but it will be sent.";
   }
