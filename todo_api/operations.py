@@ -22,8 +22,8 @@ size, media type, JSON, fields and parameters, task, version. An unknown path is
 **Every answer** carries `X-Request-ID`, `Cache-Control: private, no-cache` (a browser keeps it and asks each time),
 `Vary: Authorization, Origin` and `X-Content-Type-Options: nosniff`. `HEAD` works wherever `GET` does.
 
-**Browsers.** Pages of the origins that are configured (`CORS_ORIGINS`) may call, without cookies. A preflight (`OPTIONS`
-of any path here) needs no token.
+**Browsers.** Pages of the origins that are configured (`CORS_ORIGINS`) may call, without cookies. A preflight
+(`OPTIONS` of any path here) needs no token.
 
 **Limits.** A body: 64 KiB. Headers: 100, each up to 8,000 bytes. An address: 4,000 bytes. A user: 10,000 tasks, unless
 configured otherwise. Behind the nginx that comes with the service: 20 requests a second of one token (100 more at once)
@@ -399,7 +399,7 @@ SECURITY_SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "A token with `exp` and `sub` of your Better Auth (in development without one: of `flask token USER`).",
+        "description": "With `exp` and `sub`: your Better Auth's, or in development without one of `flask token USER`.",
     },
     "metricsToken": {"type": "http", "scheme": "bearer", "description": "What `METRICS_TOKEN` is configured to be."},
 }

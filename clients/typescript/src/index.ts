@@ -65,9 +65,9 @@ export class TaskClient {
   }
 
   /** Every task that matches, page by page: each once, whatever changes meanwhile. */
-  async *all(query: PageQuery = {}, options: CallOptions = {}): AsyncGenerator<Task, void, undefined> {
+  async *all({ limit = 100, ...query }: PageQuery = {}, options?: CallOptions): AsyncGenerator<Task, void, undefined> {
     for (let cursor = query.cursor; ; ) {
-      const page = await this.page({ limit: 100, ...query, ...(cursor === undefined ? {} : { cursor }) }, options);
+      const page = await this.page({ ...query, limit, ...(cursor === undefined ? {} : { cursor }) }, options);
       yield* page.tasks;
       if (page.nextCursor === undefined) return;
       cursor = page.nextCursor;

@@ -1,7 +1,9 @@
 /** How a request travels: with a token, repeated where that is harmless, answered from memory while nothing changed. */
 
-/** Returns the token of whoever is signed in; with `renew` a new one, because the last was refused. */
-export type GetToken = (options: { renew: boolean }) => Promise<string>;
+type Token = string | null | undefined;
+
+/** Returns the token of whoever is signed in, if anybody is; with `renew` a new one, because the last was refused. */
+export type GetToken = (options: { renew: boolean }) => Promise<Token>;
 
 export interface TransportOptions {
   getToken: GetToken;
@@ -14,11 +16,13 @@ export interface TransportOptions {
   fetch?: (request: Request) => Promise<Response>;
 }
 
-type Read = Pick<Response, "status" | "statusText" | "headers"> & { body: ArrayBuffer };
+type Read = { head: Response; body: ArrayBuffer; size: number };
 
+const NO_TOKEN = { detail: "getToken gave no token that can be sent.", error_code: "TOKEN_MISSING", status_code: 401 };
 const ASKS_FOR_A_REPEAT = [429, 503];
 const LOST_BEHIND_A_PROXY = [502, 504];
 const FIRST_PAUSE = 0.25; // seconds, doubled each time
+const HEAD_BYTES = 500; // what the headers of an answer take, as measured
 
 export class Transport {
   /** The answers to a repeat of what may have been done already. */
@@ -26,21 +30,22 @@ export class Transport {
   readonly #options: Required<TransportOptions>;
   readonly #kept = new Map<string, Read>();
   #keptBytes = 0;
-  #renewal: { refused: string; token: Promise<string> } | undefined;
+  #renewal: { refused: string; token: Promise<Token> } | undefined;
 
   constructor({ getToken, retries = 3, longestWait = 30, keepBytes, fetch }: TransportOptions) {
     const { process } = globalThis as { process?: { versions?: { node?: string } } };
     keepBytes ??= process?.versions?.node === undefined ? 0 : 8 * 2 ** 20;
     const call = fetch ?? globalThis.fetch; // without a `this`, which a browser's own would refuse
-    this.#options = { getToken, retries, longestWait, keepBytes, fetch: (request) => call(request) };
+    const ask: GetToken = async (how) => (await getToken(how))?.trim() || undefined;
+    this.#options = { getToken: ask, retries, longestWait, keepBytes, fetch: (request) => call(request) };
   }
 
   async send(request: Request): Promise<Response> {
     const { signal } = request;
     let token = await unlessAborted(this.#options.getToken({ renew: false }), signal);
-    let renewed = false;
-    let doubtful = false;
+    let [renewed, doubtful] = [false, false];
     for (let repeats = 0; ; ) {
+      if (!token || !/^[!-~]+$/.test(token)) return new Response(JSON.stringify(NO_TOKEN), { status: 401 });
       const answer = await this.#attempt(request, token).catch((error: unknown) => {
         if (error instanceof TypeError) return error; // fetch has one for whatever goes wrong on the way
         throw error;
@@ -48,11 +53,11 @@ export class Transport {
       if (answer instanceof Response && isTokenRefused(answer) && !renewed) {
         renewed = true;
         const next = await unlessAborted(this.#renew(token), signal);
-        if (userOf(next) !== userOf(token)) return answer; // what one user began is not done as another
+        if (!next || userOf(next) !== userOf(token)) return answer; // what one user began is not done as another
         token = next;
         continue;
       }
-      if (renewed && answer instanceof Response && isTokenRefused(answer)) this.#renewal = undefined; // it is old by now
+      if (renewed && answer instanceof Response && isTokenRefused(answer)) this.#renewal = undefined; // old by now
       const wait = repeats < this.#options.retries ? this.#waitBeforeRepeat(request, answer, repeats) : undefined;
       if (wait === undefined) {
         if (answer instanceof TypeError) throw answer;
@@ -81,37 +86,35 @@ export class Transport {
     const keeps = this.#options.keepBytes > 0 && request.method === "GET" && request.cache !== "no-store";
     const place = `${token} ${request.url}`; // so that nobody is shown what another user was
     const known = keeps ? this.#kept.get(place) : undefined;
-    if (known) sent.headers.set("If-None-Match", known.headers.get("ETag") ?? "");
-    const answer = await read(await this.#options.fetch(sent));
-    const current = known && answer.status === 304 ? known : answer;
-    if (keeps && current.status === 200 && current.headers.has("ETag")) this.#keep(place, current);
-    return new Response(current.body.byteLength > 0 ? current.body : null, current);
+    if (known) sent.headers.set("If-None-Match", known.head.headers.get("ETag") ?? "");
+    const answer = await this.#options.fetch(sent);
+    const body = await answer.arrayBuffer(); // to its end: one that breaks off is a failure of the attempt
+    const size = place.length + body.byteLength + HEAD_BYTES;
+    const current = known && answer.status === 304 ? known : { head: new Response(null, answer), body, size };
+    const fits = keeps && current.size <= this.#options.keepBytes;
+    if (fits && current.head.status === 200 && current.head.headers.has("ETag")) this.#keep(place, current);
+    return new Response(current.body.byteLength > 0 ? current.body : null, current.head);
   }
 
   /** Keep an answer as the newest, at the cost of the oldest. */
   #keep(place: string, answer: Read): void {
-    this.#drop(place);
+    this.#keptBytes += answer.size - (this.#kept.get(place)?.size ?? 0);
+    this.#kept.delete(place);
     this.#kept.set(place, answer);
-    this.#keptBytes += place.length + answer.body.byteLength;
-    for (const oldest of this.#kept.keys()) {
+    for (const [oldest, { size }] of this.#kept) {
       if (this.#keptBytes <= this.#options.keepBytes) break;
-      this.#drop(oldest);
+      this.#kept.delete(oldest);
+      this.#keptBytes -= size;
     }
   }
 
-  #drop(place: string): void {
-    const answer = this.#kept.get(place);
-    if (answer) this.#keptBytes -= place.length + answer.body.byteLength;
-    this.#kept.delete(place);
-  }
-
   /** Returns a new token for one that was refused: the same for all that were refused with it. */
-  #renew(refused: string): Promise<string> {
+  #renew(refused: string): Promise<Token> {
     if (this.#renewal?.refused === refused) return this.#renewal.token;
     const renewal = { refused, token: this.#options.getToken({ renew: true }) };
     this.#renewal = renewal;
     const forget = (): unknown => this.#renewal === renewal && (this.#renewal = undefined);
-    renewal.token.then((token) => token === refused && forget(), forget);
+    renewal.token.then((token) => (!token || token === refused) && forget(), forget);
     return renewal.token;
   }
 }
@@ -120,13 +123,16 @@ export class Transport {
  * Make a `getToken` that fetches a token when there is none, and keeps it until it is refused.
  * Call `forget` when the user signs out, or the next one is taken for the last.
  */
-export function keepToken(fetchToken: () => Promise<string>): GetToken & { forget: () => void } {
-  let kept: Promise<string> | undefined;
+export function keepToken(fetchToken: () => Promise<Token>): GetToken & { forget: () => void } {
+  let [kept, underWay]: (Promise<Token> | undefined)[] = [];
   const getToken: GetToken = ({ renew }) => {
-    if (kept && !renew) return kept;
+    if (kept && (!renew || kept === underWay)) return kept; // what is under way is not what was refused
     const fetched = fetchToken();
-    fetched.catch(() => kept === fetched && (kept = undefined));
-    return (kept = fetched);
+    const end = (token: Token): void => {
+      if (kept === fetched) [kept, underWay] = [token ? kept : undefined, undefined];
+    };
+    fetched.then(end, () => end(undefined));
+    return (kept = underWay = fetched);
   };
   return Object.assign(getToken, { forget: () => void (kept = undefined) });
 }
@@ -136,12 +142,6 @@ export function retryAfter(answer: Response): number | undefined {
   const value = answer.headers.get("Retry-After") ?? "";
   const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
   return Number.isNaN(seconds) ? undefined : Math.max(0, seconds);
-}
-
-/** Read an answer to its end: one that breaks off is a failure of the attempt, not of the caller. */
-async function read(answer: Response): Promise<Read> {
-  const { status, statusText, headers } = answer;
-  return { status, statusText, headers, body: await answer.arrayBuffer() };
 }
 
 /** Whether twice is the same as once: it only reads, has a key or a condition, or deletes one task. */

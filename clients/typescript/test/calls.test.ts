@@ -41,6 +41,28 @@ test("a walk through the pages meets each task once while others are created", a
   assert.deepEqual(met, Array.from({ length: 25 }, (_, n) => `Task ${24 - n}`));
 });
 
+test("a walk without a limit goes page by page", async (t) => {
+  const between = await proxy(t);
+  const tasks = clientOf(someone(), { baseUrl: between.url });
+  await tasks.create({ title: "Task" });
+  for (const query of [{}, { limit: undefined } as {}]) for await (const task of tasks.all(query)) assert.ok(task);
+  assert.deepEqual(between.passed.slice(1).map(({ path }) => path), ["/api/tasks?limit=100", "/api/tasks?limit=100"]);
+});
+
+test("whatever stands where an id should is no other address", async (t) => {
+  const between = await proxy(t);
+  const user = someone();
+  await clientOf(user).create({ title: "Task", is_completed: true });
+  const tasks = clientOf(user, { baseUrl: between.url });
+  for (const id of ["?is_completed=true", "../tasks?is_completed=1", "x/../../tasks", "#", "%2e%2e", "é;$&", "{id}"]) {
+    for (const call of [() => tasks.get(id), () => tasks.update(id, { title: "x" }), () => tasks.remove(id)]) {
+      assert.match((await caught(call())).code, /NOT_FOUND$/);
+    }
+  }
+  for (const id of ["", ".", ".."]) assert.equal((await caught(tasks.remove(id))).code, "NOT_FOUND");
+  assert.equal((await clientOf(user).list()).length, 1);
+});
+
 test("a walk asks for a page only when it is needed, and keeps to its parameters", async (t) => {
   const between = await proxy(t);
   const tasks = clientOf(someone(), { baseUrl: between.url });

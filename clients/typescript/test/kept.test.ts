@@ -46,9 +46,30 @@ test("as much is kept as is allowed, the latest first", async (t) => {
   const ids: string[] = [];
   for (let n = 0; n < 3; n += 1) ids.push((await owner.create({ title: "x", description: "y".repeat(1000) })).id);
   const [a = "", b = "", c = ""] = ids;
-  const tasks = clientOf(user, { baseUrl: between.url, keepBytes: 4000 }); // room for two, with their tokens
+  const tasks = clientOf(user, { baseUrl: between.url, keepBytes: 5000 }); // room for two, with their tokens
   for (const id of [a, b, a, c, a, b]) await tasks.get(id);
   assert.deepEqual(between.passed.map(({ status }) => status), [200, 200, 304, 200, 304, 200]);
+});
+
+test("an answer larger than all that may be kept pushes nothing out", async (t) => {
+  const between = await proxy(t);
+  const user = someone();
+  const [small, large] = ["s", "l".repeat(2000)];
+  const { id } = await clientOf(user).create({ title: "Small", description: small });
+  for (let n = 0; n < 3; n += 1) await clientOf(user).create({ title: "Large", description: large });
+  const tasks = clientOf(user, { baseUrl: between.url, keepBytes: 5000 });
+  await tasks.get(id);
+  assert.equal((await tasks.list()).length, 4);
+  await tasks.get(id);
+  assert.deepEqual(between.passed.map(({ status }) => status), [200, 200, 304]);
+});
+
+test("many short answers take no more than is allowed either", async (t) => {
+  const between = await proxy(t);
+  const tasks = clientOf(someone(), { baseUrl: between.url, keepBytes: 100_000 });
+  const words = Array.from({ length: 150 }, (_, n) => `${n}`);
+  for (const q of [...words, ...words.slice(0, 1)]) assert.deepEqual(await tasks.list({ q }), []);
+  assert.equal(between.passed.at(-1)?.status, 200); // each has headers, its token and its address: 0.8 KB
 });
 
 test("nothing is kept where a cache does it, nor where none is to", async (t) => {

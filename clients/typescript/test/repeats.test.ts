@@ -61,6 +61,9 @@ test("503 that lasts, or asks to wait too long, is an error that says how long",
   const dated = await tasks.list().catch((error: unknown) => error);
   assert.ok(dated instanceof TaskApiError && dated.retryAfter && dated.retryAfter > 85 && dated.retryAfter <= 90);
   assert.equal(between.passed.length, 6);
+  for (const nonsense of ["soon", "-1", "1.5", ""]) between.faults.push(unavailable(nonsense));
+  await assert.rejects(tasks.list(), { code: "DATABASE_UNAVAILABLE" });
+  assert.equal(between.passed.length, 10);
   between.faults.push(unavailable("0"));
   await assert.rejects(clientOf(someone(), { baseUrl: between.url, retries: 0 }).list(), { status: 503 });
 });

@@ -64,10 +64,49 @@ test("the same token again, or none at all, does not keep later calls from askin
   assert.deepEqual(await failing.list(), []);
 });
 
-test("a missing token is not renewed: nothing was refused", async () => {
-  const { getToken, renewals } = giving("");
-  await assert.rejects(new TaskClient({ baseUrl: SERVICE, getToken }).list(), { code: "TOKEN_MISSING", status: 401 });
-  assert.equal(renewals(), 0);
+for (const none of ["", " ", null, undefined, "two\nlines", "é…"]) {
+  test(`a token that is ${JSON.stringify(none)} is missing: nothing is sent, the next call asks again`, async (t) => {
+    const between = await proxy(t);
+    const given = [none, token(someone())];
+    const tasks = new TaskClient({ baseUrl: between.url, getToken: async () => given.shift() });
+    await assert.rejects(tasks.list(), (error) => {
+      assert.ok(error instanceof TaskApiError);
+      assert.deepEqual([error.code, error.status], ["TOKEN_MISSING", 401]);
+      return !none?.trim() || !error.message.includes(none); // it may be a secret all the same
+    });
+    assert.deepEqual(await tasks.list(), []);
+    assert.equal(between.passed.length, 1);
+  });
+}
+
+test("a renewal that gives no token leaves the refusal, and the next call asks again", async () => {
+  for (const old of [token(someone(), -60), "opaque"]) {
+    let renewals = 0;
+    const getToken: GetToken = async ({ renew }) => (renew ? void (renewals += 1) : old);
+    const tasks = new TaskClient({ baseUrl: SERVICE, getToken });
+    for (const asked of [1, 2]) {
+      await assert.rejects(tasks.list(), { code: old === "opaque" ? "TOKEN_INVALID" : "TOKEN_EXPIRED", status: 401 });
+      assert.equal(renewals, asked);
+    }
+  }
+});
+
+test("two clients that share a kept token renew it once", async () => {
+  const user = someone();
+  const given = [token(user, -60), token(user)];
+  const getToken = keepToken(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    return given.shift() ?? assert.fail("asked too often");
+  });
+  const both = [1, 2].map(() => new TaskClient({ baseUrl: SERVICE, getToken }));
+  assert.deepEqual(await Promise.all(both.map((tasks) => tasks.list())), [[], []]);
+});
+
+test("keepToken keeps no token that there is not", async () => {
+  const given = [undefined, token(someone())];
+  const tasks = new TaskClient({ baseUrl: SERVICE, getToken: keepToken(async () => given.shift()) });
+  await assert.rejects(tasks.list(), { code: "TOKEN_MISSING" });
+  for (const _ of [1, 2]) assert.deepEqual(await tasks.list(), []);
 });
 
 test("what one user began is not done as another who signed in meanwhile", async () => {
