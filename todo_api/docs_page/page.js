@@ -61,7 +61,7 @@ function describe(token) {
     const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
     const { sub, exp } = JSON.parse(new TextDecoder().decode(bytes));
-    const missing = typeof sub !== "string" ? "sub" : typeof exp !== "number" ? "exp" : "";
+    const missing = !sub || typeof sub !== "string" ? "sub" : typeof exp !== "number" ? "exp" : "";
     if (missing) return `This token has no ${missing}, so it will be refused.`;
     if (exp * 1000 <= Date.now()) return `This token of ${sub} has expired.`;
     const until = new Date(exp * 1000);
