@@ -79,11 +79,11 @@ class Socket(Wire):
 
     @property
     def url(self) -> str:
-        return self.there.set(host=None, port=None, query={"host": str(self.folder)}).render_as_string(False)
+        return self.there.set(query={"host": str(self.folder)}).render_as_string(hide_password=False)
 
     def listen(self) -> None:
         self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(f"{self.folder}/.s.PGSQL.5432")
+        self.listener.bind(f"{self.folder}/.s.PGSQL.{self.there.port or 5432}")
         self.listener.listen()
         threading.Thread(target=self._accept, args=[self.listener], daemon=True).start()
 
