@@ -1,0 +1,12 @@
+import type { Metadata } from "next";
+import { redirect } from "next/navigation";
+
+import { Credentials } from "@/components/credentials";
+import { currentUser } from "@/lib/session";
+
+export const metadata: Metadata = { title: "Sign in" };
+
+export default async function SignIn() {
+  if (await currentUser()) redirect("/");
+  return <Credentials />;
+}

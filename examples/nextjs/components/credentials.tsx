@@ -1,0 +1,73 @@
+"use client";
+
+import Link from "next/link";
+import { type FormEvent, useState } from "react";
+
+import { signIn, signUp } from "@/lib/auth-client";
+
+/** Signs in, or with `isNew` up. */
+export function Credentials({ isNew = false }: { isNew?: boolean }) {
+  const [problem, setProblem] = useState("");
+  const [isBusy, setBusy] = useState(false);
+
+  async function submit(event: FormEvent<HTMLFormElement>) {
+    event.preventDefault();
+    const said = new FormData(event.currentTarget);
+    const [name, email, password] = ["name", "email", "password"].map((field) => String(said.get(field) ?? "")) as [string, string, string];
+    setBusy(true);
+    setProblem("");
+    const answer = isNew ? signUp.email({ name, email, password }) : signIn.email({ email, password });
+    const { error } = await answer.catch(() => ({ error: { message: "The sign-in service cannot be reached." } }));
+    // A whole new page, so that nothing of another user is left in memory.
+    if (!error) return window.location.assign("/");
+    setProblem(error.message ?? "That did not work. Try again.");
+    setBusy(false);
+  }
+
+  return (
+    <main className="narrow">
+      <h1>{isNew ? "Create your account" : "Sign in"}</h1>
+      <form className="card stack" onSubmit={submit}>
+        {isNew && <Field label="Name" name="name" autoComplete="name" />}
+        <Field label="E-mail" name="email" type="email" autoComplete="email" />
+        <Field
+          label="Password"
+          name="password"
+          type="password"
+          autoComplete={isNew ? "new-password" : "current-password"}
+          {...(isNew && { minLength: 8, hint: "At least 8 characters" })}
+        />
+        <p role="alert" className="problem">
+          {problem}
+        </p>
+        <button className="primary" disabled={isBusy}>
+          {isNew ? "Sign up" : "Sign in"}
+        </button>
+      </form>
+      <p className="muted">
+        {isNew ? "You have an account? " : "No account yet? "}
+        <Link href={isNew ? "/sign-in" : "/sign-up"}>{isNew ? "Sign in" : "Sign up"}</Link>
+      </p>
+    </main>
+  );
+}
+
+interface FieldProps {
+  label: string;
+  name: string;
+  autoComplete: string;
+  type?: string;
+  minLength?: number;
+  hint?: string;
+}
+
+function Field({ label, hint, ...input }: FieldProps) {
+  return (
+    <label className="field">
+      <span>
+        {label} {hint && <small className="muted">{hint}</small>}
+      </span>
+      <input required {...input} />
+    </label>
+  );
+}

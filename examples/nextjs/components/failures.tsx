@@ -1,0 +1,104 @@
+"use client";
+
+import type { Task } from "@todo-api/client";
+import { useEffect, useRef } from "react";
+
+import type { Failure } from "@/components/use-tasks";
+import { type Change, Conflict, mayBeRepeated, reason, told } from "@/lib/changes";
+
+interface Props {
+  failures: Failure[];
+  change: (change: Change) => void;
+  dismiss: (failure: Failure) => void;
+}
+
+/** What did not work, each with what the user can do about it. */
+export function Failures({ failures, change, dismiss }: Props) {
+  function again(failure: Failure, task?: Task) {
+    const failed = failure.state.variables as Change;
+    dismiss(failure);
+    change(task && "task" in failed ? { ...failed, task } : failed);
+  }
+
+  return (
+    <div className="failures">
+      {failures.map((failure) => {
+        const { variables, error } = failure.state;
+        if (!variables || !error) return null;
+        const key = failure.mutationId;
+        if (error instanceof Conflict) {
+          return (
+            <ConflictPanel
+              key={key}
+              change={variables}
+              theirs={error.theirs}
+              onTakeTheirs={() => dismiss(failure)}
+              onKeepMine={() => again(failure, error.theirs)}
+            />
+          );
+        }
+        return (
+          <div key={key} className="trouble card" role="alert">
+            <p>
+              <strong>{told(variables, false)}: that did not work.</strong> {reason(error)}
+            </p>
+            <div className="buttons">
+              {mayBeRepeated(error) && <button onClick={() => again(failure)}>Try again</button>}
+              <button onClick={() => dismiss(failure)}>Dismiss</button>
+            </div>
+          </div>
+        );
+      })}
+    </div>
+  );
+}
+
+interface ConflictProps {
+  change: Change;
+  theirs: Task;
+  onTakeTheirs: () => void;
+  onKeepMine: () => void;
+}
+
+function ConflictPanel({ change, theirs, onTakeTheirs, onKeepMine }: ConflictProps) {
+  const panel = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const isTyping = document.activeElement?.matches("input:not([type=checkbox], [type=radio]), textarea");
+    if (!isTyping) panel.current?.focus();
+  }, []);
+
+  return (
+    <section ref={panel} className="conflict card" tabIndex={-1} role="alert" aria-label="Conflict">
+      <h2>“{theirs.title}” was changed elsewhere</h2>
+      <p className="muted">Since you opened it, somebody, perhaps you on another device, saved another version.</p>
+      <div className="versions">
+        <Version name="Saved elsewhere" {...theirs} />
+        {change.kind === "update" ? <Version name="Yours" {...theirs} {...change.changes} /> : <Deletion />}
+      </div>
+      <div className="buttons">
+        <button className="primary" onClick={onKeepMine}>
+          {change.kind === "remove" ? "Delete it anyway" : "Keep mine"}
+        </button>
+        <button onClick={onTakeTheirs}>Use the other version</button>
+      </div>
+    </section>
+  );
+}
+
+function Version({ name, title, description, is_completed }: { name: string } & Partial<Task>) {
+  return (
+    <div>
+      <h3>{name}</h3>
+      <p className="title">{title}</p>
+      {description && <p className="muted description">{description}</p>}
+      <p className="muted">{is_completed ? "Completed" : "Active"}</p>
+    </div>
+  );
+}
+
+const Deletion = () => (
+  <div>
+    <h3>Yours</h3>
+    <p>Deleted</p>
+  </div>
+);

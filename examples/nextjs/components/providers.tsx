@@ -1,0 +1,57 @@
+"use client";
+
+import { MutationCache, onlineManager, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { keepToken, type Page, TaskClient } from "@todo-api/client";
+import { createContext, type ReactNode, useContext, useState } from "react";
+
+import type { View } from "@/lib/view";
+
+class SignedOut extends Error {}
+
+/** The token lives in this page's memory, and is asked for anew when the API refuses it. */
+async function fetchToken() {
+  const answer = await fetch("/api/auth/token");
+  if (answer.status === 401) throw new SignedOut("You are signed out.");
+  if (!answer.ok) throw new Error("The sign-in service does not answer.");
+  return ((await answer.json()) as { token: string }).token;
+}
+
+function newQueries(view: View, firstPage: Page | undefined) {
+  const onError = (error: Error) => {
+    if (error instanceof SignedOut) window.location.assign("/sign-in");
+  };
+  // The client repeats by itself. What a lost network broke off waits, and goes on when that is back.
+  const retry = (_: number, error: Error) => error instanceof TypeError && !onlineManager.isOnline();
+  const queries = new QueryClient({
+    queryCache: new QueryCache({ onError }),
+    mutationCache: new MutationCache({ onError }),
+    defaultOptions: { queries: { retry, retryDelay: 0, staleTime: 5_000 }, mutations: { retry, retryDelay: 0 } },
+  });
+  if (firstPage) queries.setQueryData(["tasks", view], { pages: [firstPage], pageParams: [undefined] });
+  return queries;
+}
+
+const Client = createContext<TaskClient | undefined>(undefined);
+
+export function useTaskClient(): TaskClient {
+  const client = useContext(Client);
+  if (!client) throw new Error("There is no <Providers> around this.");
+  return client;
+}
+
+interface Props {
+  apiUrl: string;
+  view: View;
+  firstPage: Page | undefined;
+  children: ReactNode;
+}
+
+export function Providers({ apiUrl, view, firstPage, children }: Props) {
+  const [client] = useState(() => new TaskClient({ baseUrl: apiUrl, getToken: keepToken(fetchToken) }));
+  const [queries] = useState(() => newQueries(view, firstPage));
+  return (
+    <QueryClientProvider client={queries}>
+      <Client value={client}>{children}</Client>
+    </QueryClientProvider>
+  );
+}

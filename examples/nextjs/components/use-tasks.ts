@@ -1,0 +1,83 @@
+"use client";
+
+import {
+  type InfiniteData,
+  keepPreviousData,
+  type Mutation,
+  useInfiniteQuery,
+  useMutation,
+  useMutationState,
+  useQueryClient,
+} from "@tanstack/react-query";
+import type { Page } from "@todo-api/client";
+
+import { useTaskClient } from "@/components/providers";
+import { applied, type Change, perform } from "@/lib/changes";
+import { queryOf, type View } from "@/lib/view";
+
+export type Failure = Mutation<Change, Error, Change>;
+
+const queryKey = ["tasks"];
+const mutationKey = ["change"];
+
+/** The tasks of a view as the API has them, changed by whatever is still on its way there. */
+export function useTasks(view: View) {
+  const client = useTaskClient();
+  const query = useInfiniteQuery({
+    queryKey: [...queryKey, view],
+    queryFn: ({ pageParam, signal }) =>
+      client.page({ ...queryOf(view), ...(pageParam && { cursor: pageParam }) }, { signal }),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last) => last.nextCursor,
+    placeholderData: keepPreviousData,
+    refetchInterval: ({ state }) => state.status === "error" && 5_000,
+  });
+  const pending = useMutationState({
+    filters: { mutationKey, status: "pending" },
+    select: ({ state }) => state.variables as Change,
+  });
+  const fetched = query.data?.pages.flatMap(({ tasks }) => tasks) ?? [];
+  // A change that fails is gone from here, and with it what it did to the list: there is nothing to roll back.
+  const tasks = pending.reduce((changed, change) => applied(changed, change, view), fetched);
+  const total = (query.data?.pages[0]?.total ?? 0) + tasks.length - fetched.length;
+  return { query, tasks, total, pending };
+}
+
+/** Send changes one after another, in the order in which they were made; offline they wait. */
+export function useChanges(say: (text: Change) => void) {
+  const client = useTaskClient();
+  const queries = useQueryClient();
+  const { mutate } = useMutation({
+    mutationKey,
+    scope: { id: "changes" },
+    gcTime: Infinity, // a failure stays until the user has dealt with it
+    mutationFn: (change: Change) => perform(client, change),
+    onMutate: () => queries.cancelQueries({ queryKey }),
+    onSuccess: (done) => {
+      for (const [key] of queries.getQueriesData<InfiniteData<Page>>({ queryKey })) {
+        queries.setQueryData<InfiniteData<Page>>(key, (data) => data && withChange(data, done, key[1] as View));
+      }
+      say(done);
+    },
+    onSettled: () => {
+      if (queries.isMutating({ mutationKey }) === 1) void queries.invalidateQueries({ queryKey });
+    },
+  });
+  const failures = useMutationState({
+    filters: { mutationKey, status: "error" },
+    select: (mutation) => mutation as unknown as Failure,
+  });
+  const dismiss = (failure: Failure) => queries.getMutationCache().remove(failure);
+  return { change: mutate, failures, dismiss };
+}
+
+function withChange(data: InfiniteData<Page>, change: Change, view: View): InfiniteData<Page> {
+  const pages = data.pages.map((page, index) => {
+    const tasks = change.kind === "create" && index > 0 ? page.tasks : applied(page.tasks, change, view);
+    return { ...page, tasks };
+  });
+  const [first] = pages;
+  const grown = pages.flatMap(({ tasks }) => tasks).length - data.pages.flatMap(({ tasks }) => tasks).length;
+  if (first?.total !== undefined) first.total += grown;
+  return { ...data, pages };
+}

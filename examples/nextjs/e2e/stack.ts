@@ -1,0 +1,110 @@
+/** For each worker a stack of its own (the API on SQLite, the front end with Better Auth), and users of it. */
+
+import { type ChildProcess } from "node:child_process";
+import { openSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { type BrowserContext, test as base, expect, type Page } from "@playwright/test";
+
+import { startApi, startFrontEnd, stop } from "../services.mjs";
+
+export interface Stack {
+  origin: string;
+  apiUrl: string;
+  stopApi: () => Promise<void>;
+  startApi: () => Promise<void>;
+}
+
+type NewUser = (name: string, options?: Parameters<import("@playwright/test").Browser["newContext"]>[0]) => Promise<Page>;
+
+export const test = base.extend<{ newUser: NewUser; secondDevice: (page: Page) => Promise<Page> }, { stack: Stack }>({
+  stack: [
+    async ({}, use) => {
+      const folder = mkdtempSync(join(tmpdir(), "example-"));
+      const log = openSync(join(folder, "log"), "a");
+      const stdio = ["ignore", log, log];
+      const [port, apiPort] = [await freePort(), await freePort()];
+      const origin = `http://localhost:${port}`;
+      const apiUrl = `http://localhost:${apiPort}`;
+      const start = () => startApi({ port: apiPort, origin, database: join(folder, "tasks.db"), stdio });
+      const settings = { JWT_LIFETIME: "2s" }; // so that tokens expire while tests run: the API's leeway is 10 s
+      const secret = "a-secret-of-the-end-to-end-tests-0123456789";
+      let api: ChildProcess | undefined;
+      let front: ChildProcess | undefined;
+      try {
+        api = (await start()) as ChildProcess;
+        front = await startFrontEnd({ command: "start", origin, apiUrl, database: join(folder, "auth.db"), secret, settings, stdio });
+        await use({
+          origin,
+          apiUrl,
+          stopApi: () => stop(api),
+          startApi: async () => void (api = (await start()) as ChildProcess),
+        });
+      } catch (error) {
+        console.error(readFileSync(join(folder, "log"), "utf-8"));
+        throw error;
+      } finally {
+        await Promise.all([api, front].filter(Boolean).map((program) => stop(program)));
+        rmSync(folder, { recursive: true });
+      }
+    },
+    { scope: "worker", timeout: 120_000 },
+  ],
+
+  /** Sign somebody up who is nobody else, and open their list. */
+  newUser: async ({ browser, stack }, use) => {
+    const contexts: BrowserContext[] = [];
+    await use(async (name, options) => {
+      const context = await browser.newContext({ baseURL: stack.origin, ...options });
+      contexts.push(context);
+      const email = `${name}-${Math.random().toString(36).slice(2)}@example.com`;
+      const signedUp = await context.request.post("/api/auth/sign-up/email", {
+        data: { name, email, password: "correct-horse" },
+        // Better Auth lets one address sign up three times in 10 s.
+        headers: { Origin: stack.origin, "X-Forwarded-For": `10.0.0.${Math.floor(Math.random() * 250)}` },
+      });
+      expect(signedUp.ok()).toBe(true);
+      const page = await context.newPage();
+      await page.goto("/");
+      return page;
+    });
+    await Promise.all(contexts.map((context) => context.close()));
+  },
+
+  /** Open the list of the same user in another browser. */
+  secondDevice: async ({ browser, stack }, use) => {
+    const contexts: BrowserContext[] = [];
+    await use(async (page) => {
+      const storageState = await page.context().storageState();
+      const context = await browser.newContext({ baseURL: stack.origin, storageState });
+      contexts.push(context);
+      const other = await context.newPage();
+      await other.goto("/");
+      return other;
+    });
+    await Promise.all(contexts.map((context) => context.close()));
+  },
+});
+
+export { expect };
+
+export async function add(page: Page, title: string, details?: string) {
+  await page.getByLabel("What is to be done?").fill(title);
+  if (details) await page.getByLabel("Details (optional)").fill(details);
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(row(page, title).getByRole("checkbox")).toBeEnabled();
+}
+
+export const row = (page: Page, title: string) => page.getByRole("listitem").filter({ hasText: title });
+
+export const titles = (page: Page) => page.getByRole("list", { name: "Tasks" }).locator(".title");
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "localhost", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

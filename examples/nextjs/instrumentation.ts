@@ -1,0 +1,7 @@
+/** Next.js calls this once, before the first request. */
+export async function register() {
+  if (process.env.NEXT_RUNTIME !== "nodejs") return;
+  const { getMigrations } = await import("better-auth/db/migration");
+  const { auth } = await import("@/lib/auth");
+  await (await getMigrations(auth.options)).runMigrations();
+}

@@ -1,0 +1,9 @@
+import type { NextConfig } from "next";
+
+const config: NextConfig = {
+  serverExternalPackages: ["libsql"], // it has a binary, which cannot be bundled
+  turbopack: { root: import.meta.dirname },
+  poweredByHeader: false,
+};
+
+export default config;
