@@ -3,12 +3,14 @@
 import Link from "next/link";
 import { type FormEvent, useState } from "react";
 
+import { useHydrated } from "@/components/use-hydrated";
 import { signIn, signUp } from "@/lib/auth-client";
 
 /** Signs in, or with `isNew` up. */
 export function Credentials({ isNew = false }: { isNew?: boolean }) {
   const [problem, setProblem] = useState("");
   const [isBusy, setBusy] = useState(false);
+  const isReady = useHydrated();
 
   async function submit(event: FormEvent<HTMLFormElement>) {
     event.preventDefault();
@@ -27,22 +29,24 @@ export function Credentials({ isNew = false }: { isNew?: boolean }) {
   return (
     <main className="narrow">
       <h1>{isNew ? "Create your account" : "Sign in"}</h1>
-      <form className="card stack" onSubmit={submit}>
-        {isNew && <Field label="Name" name="name" autoComplete="name" />}
-        <Field label="E-mail" name="email" type="email" autoComplete="email" />
-        <Field
-          label="Password"
-          name="password"
-          type="password"
-          autoComplete={isNew ? "new-password" : "current-password"}
-          {...(isNew && { minLength: 8, hint: "At least 8 characters" })}
-        />
-        <p role="alert" className="problem">
-          {problem}
-        </p>
-        <button className="primary" disabled={isBusy}>
-          {isNew ? "Sign up" : "Sign in"}
-        </button>
+      <form className="card" onSubmit={submit}>
+        <fieldset role="presentation" className="stack" disabled={!isReady}>
+          {isNew && <Field label="Name" name="name" autoComplete="name" />}
+          <Field label="E-mail" name="email" type="email" autoComplete="email" />
+          <Field
+            label="Password"
+            name="password"
+            type="password"
+            autoComplete={isNew ? "new-password" : "current-password"}
+            {...(isNew && { minLength: 8, hint: "At least 8 characters" })}
+          />
+          <p role="alert" className="problem">
+            {problem}
+          </p>
+          <button className="primary" disabled={isBusy}>
+            {isNew ? "Sign up" : "Sign in"}
+          </button>
+        </fieldset>
       </form>
       <p className="muted">
         {isNew ? "You have an account? " : "No account yet? "}

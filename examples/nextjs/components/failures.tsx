@@ -3,8 +3,9 @@
 import type { Task } from "@todo-api/client";
 import { useEffect, useRef } from "react";
 
+import { focusList } from "@/components/focus";
 import type { Failure } from "@/components/use-tasks";
-import { type Change, Conflict, mayBeRepeated, reason, told } from "@/lib/changes";
+import { type Change, Conflict, failed, mayBeRepeated, reason } from "@/lib/changes";
 
 interface Props {
   failures: Failure[];
@@ -14,10 +15,15 @@ interface Props {
 
 /** What did not work, each with what the user can do about it. */
 export function Failures({ failures, change, dismiss }: Props) {
-  function again(failure: Failure, task?: Task) {
-    const failed = failure.state.variables as Change;
+  function settle(failure: Failure) {
     dismiss(failure);
-    change(task && "task" in failed ? { ...failed, task } : failed);
+    focusList(); // the button that was pressed is gone
+  }
+
+  function again(failure: Failure, task?: Task) {
+    const wanted = failure.state.variables as Change;
+    settle(failure);
+    change(task && "task" in wanted ? { ...wanted, task } : wanted);
   }
 
   return (
@@ -32,7 +38,7 @@ export function Failures({ failures, change, dismiss }: Props) {
               key={key}
               change={variables}
               theirs={error.theirs}
-              onTakeTheirs={() => dismiss(failure)}
+              onTakeTheirs={() => settle(failure)}
               onKeepMine={() => again(failure, error.theirs)}
             />
           );
@@ -40,11 +46,11 @@ export function Failures({ failures, change, dismiss }: Props) {
         return (
           <div key={key} className="trouble card" role="alert">
             <p>
-              <strong>{told(variables, false)}: that did not work.</strong> {reason(error)}
+              <strong>{failed(variables)}</strong> {reason(error)}
             </p>
             <div className="buttons">
               {mayBeRepeated(error) && <button onClick={() => again(failure)}>Try again</button>}
-              <button onClick={() => dismiss(failure)}>Dismiss</button>
+              <button onClick={() => settle(failure)}>Dismiss</button>
             </div>
           </div>
         );
@@ -70,7 +76,7 @@ function ConflictPanel({ change, theirs, onTakeTheirs, onKeepMine }: ConflictPro
   return (
     <section ref={panel} className="conflict card" tabIndex={-1} role="alert" aria-label="Conflict">
       <h2>“{theirs.title}” was changed elsewhere</h2>
-      <p className="muted">Since you opened it, somebody, perhaps you on another device, saved another version.</p>
+      <p>Another version was saved after you last saw it, perhaps by yourself on another device.</p>
       <div className="versions">
         <Version name="Saved elsewhere" {...theirs} />
         {change.kind === "update" ? <Version name="Yours" {...theirs} {...change.changes} /> : <Deletion />}

@@ -1,16 +1,18 @@
 "use client";
 
 import type { Task } from "@todo-api/client";
-import { type FormEvent, useState } from "react";
+import { type FormEvent, useRef, useState } from "react";
 
 import { draft } from "@/lib/changes";
 
 export function NewTask({ onAdd }: { onAdd: (task: Task) => void }) {
   const [title, setTitle] = useState("");
   const [description, setDescription] = useState("");
+  const input = useRef<HTMLInputElement>(null);
 
   function submit(event: FormEvent) {
     event.preventDefault();
+    input.current?.focus();
     if (title.trim() === "") return;
     onAdd(draft(title, description));
     setTitle("");
@@ -20,7 +22,7 @@ export function NewTask({ onAdd }: { onAdd: (task: Task) => void }) {
   return (
     <form className="card new-task" onSubmit={submit} aria-label="New task">
       <input
-        id="new-task"
+        ref={input}
         aria-label="What is to be done?"
         placeholder="What is to be done?"
         maxLength={200}

@@ -1,10 +1,13 @@
 "use client";
 
-import { MutationCache, onlineManager, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { MutationCache, notifyManager, onlineManager, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { keepToken, type Page, TaskClient } from "@todo-api/client";
 import { createContext, type ReactNode, useContext, useState } from "react";
 
 import type { View } from "@/lib/view";
+
+// Later than this, a checkbox would be seen going back and forth.
+notifyManager.setScheduler(queueMicrotask);
 
 class SignedOut extends Error {}
 

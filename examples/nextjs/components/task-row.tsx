@@ -3,16 +3,19 @@
 import type { Task } from "@todo-api/client";
 import { useRef, useState } from "react";
 
+import { focusNeighbour } from "@/components/focus";
 import { Bin, Pencil } from "@/components/icons";
 import { TaskEditor } from "@/components/task-editor";
 import { type Change, isDraft } from "@/lib/changes";
 
 interface Props {
   task: Task;
+  /** Whether the row goes away when its task is completed or reopened. */
+  leaves: boolean;
   change: (change: Change) => void;
 }
 
-export function TaskRow({ task, change }: Props) {
+export function TaskRow({ task, leaves, change }: Props) {
   const [edited, setEdited] = useState<Task>();
   const row = useRef<HTMLLIElement>(null);
 
@@ -21,20 +24,13 @@ export function TaskRow({ task, change }: Props) {
     requestAnimationFrame(() => row.current?.querySelector<HTMLElement>(".edit")?.focus());
   }
 
-  /** Where the focus goes when this row does. */
-  function focusNeighbour(selector: string) {
-    const neighbour = row.current?.nextElementSibling ?? row.current?.previousElementSibling;
-    (neighbour?.querySelector<HTMLElement>(selector) ?? document.getElementById("new-task"))?.focus();
-  }
-
   function toggle() {
+    if (leaves) focusNeighbour(row.current, "input");
     change({ kind: "update", task, changes: { is_completed: !task.is_completed } });
-    const checkbox = row.current?.querySelector("input");
-    requestAnimationFrame(() => checkbox?.isConnected || focusNeighbour("input"));
   }
 
   function remove() {
-    focusNeighbour(".remove");
+    focusNeighbour(row.current, ".remove");
     change({ kind: "remove", task });
   }
 

@@ -1,29 +1,28 @@
 "use client";
 
-import { useSyncExternalStore, useRef, useState } from "react";
 import { onlineManager } from "@tanstack/react-query";
+import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 
 import { BulkActions } from "@/components/bulk-actions";
-import { NewTask } from "@/components/new-task";
 import { Failures } from "@/components/failures";
+import { LIST } from "@/components/focus";
+import { NewTask } from "@/components/new-task";
 import { Nothing } from "@/components/nothing";
 import { TaskRow } from "@/components/task-row";
 import { Toolbar } from "@/components/toolbar";
+import { useHydrated } from "@/components/use-hydrated";
 import { useChanges, useTasks } from "@/components/use-tasks";
-import { reason, told } from "@/lib/changes";
+import { done, reason } from "@/lib/changes";
 import { addressOf, type View } from "@/lib/view";
 
 export function Tasks({ firstView }: { firstView: View }) {
   const [view, setView] = useState(firstView);
   const [said, say] = useState("");
-  const { query, tasks, total, pending } = useTasks(view);
-  const { change, failures, dismiss } = useChanges((done) => say(told(done, true)));
-  const isOnline = useSyncExternalStore(
-    (listener) => onlineManager.subscribe(listener),
-    () => onlineManager.isOnline(),
-    () => true,
-  );
+  const { query, tasks, total, isLoaded, waiting } = useTasks(view);
+  const { change, failures, dismiss } = useChanges((change) => say(done(change)));
+  const isOnline = useIsOnline();
   const list = useRef<HTMLUListElement>(null);
+  useWarningBeforeLeaving(waiting > 0);
 
   function look(next: View) {
     setView(next);
@@ -34,49 +33,42 @@ export function Tasks({ firstView }: { firstView: View }) {
     const shown = tasks.length;
     const { hasNextPage } = await query.fetchNextPage();
     // The button is gone then, and the focus must not be with it.
-    if (!hasNextPage) list.current?.children[shown]?.querySelector("input")?.focus();
+    if (!hasNextPage) requestAnimationFrame(() => list.current?.children[shown]?.querySelector("input")?.focus());
   }
 
-  const isLoaded = query.data !== undefined;
   return (
-    <>
+    <fieldset role="presentation" className="page" disabled={!useHydrated()}>
       <NewTask onAdd={(task) => change({ kind: "create", task })} />
-      {!isOnline && (
-        <p className="banner" role="status">
-          <strong>You are offline.</strong>{" "}
-          {pending.length > 0
-            ? `${pending.length === 1 ? "One change waits" : `${pending.length} changes wait`} to be sent.`
-            : "What you change is sent when you are back."}
-        </p>
-      )}
+      <div role="status">{!isOnline && <Offline waiting={waiting} />}</div>
       <Failures failures={failures} change={change} dismiss={dismiss} />
-      <section className="card" aria-label="Your tasks">
+      <section className="card" id={LIST} tabIndex={-1} aria-label="Your tasks">
         <Toolbar view={view} onLook={look} />
         {query.isError && (
-          <div className="trouble" role="alert">
+          <div className={query.data ? "trouble mild" : "trouble"} role="alert">
             <p>
-              {isLoaded ? "The list may be out of date. " : "Your tasks could not be loaded. "}
+              {query.data ? "This list may be out of date. " : "Your tasks could not be loaded. "}
               {reason(query.error)}
             </p>
             <button onClick={() => query.refetch()}>Try again</button>
           </div>
         )}
-        {tasks.length > 0 && (
-          <ul ref={list} className="tasks" aria-label="Tasks" aria-busy={query.isPlaceholderData}>
+        {tasks.length > 0 ? (
+          <ul ref={list} className="tasks" aria-label="Tasks" aria-busy={!isLoaded}>
             {tasks.map((task) => (
-              <TaskRow key={task.id} task={task} change={change} />
+              <TaskRow key={task.id} task={task} leaves={view.show !== "all"} change={change} />
             ))}
           </ul>
-        )}
-        {tasks.length === 0 && (isLoaded || !query.isError) && (
-          <Nothing view={view} isLoaded={isLoaded} isOnline={isOnline} onClear={() => look({ ...view, q: "" })} />
+        ) : (
+          (isLoaded || !query.isError) && (
+            <Nothing view={view} isLoaded={isLoaded} isOnline={isOnline} onClear={() => look({ ...view, q: "" })} />
+          )
         )}
         {tasks.length > 0 && (
           <footer>
             <p className="muted" role="status">
               {total > tasks.length ? `${tasks.length} of ${total} tasks` : total === 1 ? "1 task" : `${total} tasks`}
             </p>
-            {query.hasNextPage && (
+            {query.hasNextPage && isLoaded && (
               <button onClick={loadMore} aria-disabled={query.isFetchingNextPage}>
                 {query.isFetchingNextPage ? "Loading…" : "Load more"}
               </button>
@@ -88,6 +80,34 @@ export function Tasks({ firstView }: { firstView: View }) {
       <p className="for-ears" role="status">
         {said}
       </p>
-    </>
+    </fieldset>
   );
+}
+
+function Offline({ waiting }: { waiting: number }) {
+  const changes = waiting === 1 ? "One change waits" : `${waiting} changes wait`;
+  return (
+    <p className="banner">
+      <strong>You are offline.</strong>{" "}
+      {waiting > 0 ? `${changes} to be sent.` : "What you change is sent once you are back."}
+    </p>
+  );
+}
+
+function useIsOnline() {
+  return useSyncExternalStore(
+    (listener) => onlineManager.subscribe(listener),
+    () => onlineManager.isOnline(),
+    () => true,
+  );
+}
+
+/** What waits to be sent is in this page's memory alone. */
+function useWarningBeforeLeaving(isNeeded: boolean) {
+  useEffect(() => {
+    if (!isNeeded) return;
+    const warn = (event: BeforeUnloadEvent) => event.preventDefault();
+    window.addEventListener("beforeunload", warn);
+    return () => window.removeEventListener("beforeunload", warn);
+  }, [isNeeded]);
 }

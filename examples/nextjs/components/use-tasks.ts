@@ -13,7 +13,7 @@ import type { Page } from "@todo-api/client";
 
 import { useTaskClient } from "@/components/providers";
 import { applied, type Change, perform } from "@/lib/changes";
-import { queryOf, type View } from "@/lib/view";
+import { belongs, EVERYTHING, queryOf, type View } from "@/lib/view";
 
 export type Failure = Mutation<Change, Error, Change>;
 
@@ -36,15 +36,19 @@ export function useTasks(view: View) {
     filters: { mutationKey, status: "pending" },
     select: ({ state }) => state.variables as Change,
   });
-  const fetched = query.data?.pages.flatMap(({ tasks }) => tasks) ?? [];
+  const pages = query.data?.pages ?? [];
+  const fetched = pages.flatMap(({ tasks }) => tasks);
   // A change that fails is gone from here, and with it what it did to the list: there is nothing to roll back.
-  const tasks = pending.reduce((changed, change) => applied(changed, change, view), fetched);
-  const total = (query.data?.pages[0]?.total ?? 0) + tasks.length - fetched.length;
-  return { query, tasks, total, pending };
+  const changed = (view: View) => pending.reduce((tasks, change) => applied(tasks, change, view), fetched);
+  // Until a view has come, what the last one has of it.
+  const tasks = query.isPlaceholderData ? changed(EVERYTHING).filter((task) => belongs(task, view)) : changed(view);
+  const isLoaded = query.data !== undefined && !query.isPlaceholderData;
+  const total = isLoaded ? (pages[0]?.total ?? 0) + tasks.length - fetched.length : tasks.length;
+  return { query, tasks, total, isLoaded, waiting: pending.length };
 }
 
 /** Send changes one after another, in the order in which they were made; offline they wait. */
-export function useChanges(say: (text: Change) => void) {
+export function useChanges(onDone: (change: Change) => void) {
   const client = useTaskClient();
   const queries = useQueryClient();
   const { mutate } = useMutation({
@@ -53,11 +57,11 @@ export function useChanges(say: (text: Change) => void) {
     gcTime: Infinity, // a failure stays until the user has dealt with it
     mutationFn: (change: Change) => perform(client, change),
     onMutate: () => queries.cancelQueries({ queryKey }),
-    onSuccess: (done) => {
+    onSuccess: (change) => {
       for (const [key] of queries.getQueriesData<InfiniteData<Page>>({ queryKey })) {
-        queries.setQueryData<InfiniteData<Page>>(key, (data) => data && withChange(data, done, key[1] as View));
+        queries.setQueryData<InfiniteData<Page>>(key, (data) => data && withChange(data, change, key[1] as View));
       }
-      say(done);
+      onDone(change);
     },
     onSettled: () => {
       if (queries.isMutating({ mutationKey }) === 1) void queries.invalidateQueries({ queryKey });

@@ -30,12 +30,15 @@ export const isDraft = (task: Task) => task.created_at === "";
 /** Returns the tasks of a view as this change makes them. */
 export function applied(tasks: Task[], change: Change, view: View): Task[] {
   switch (change.kind) {
-    case "create":
-      return belongs(change.task, view) ? [change.task, ...tasks] : tasks;
+    case "create": {
+      const others = tasks.filter(({ id }) => id !== change.task.id); // a repeat may find it in the list
+      return belongs(change.task, view) ? [change.task, ...others] : others;
+    }
     case "update":
       return tasks.flatMap((task) => {
         if (task.id !== change.task.id) return [task];
-        const changed = { ...task, ...change.changes };
+        const newest = change.task.updated_at > task.updated_at ? change.task : task;
+        const changed = { ...newest, ...change.changes };
         return belongs(changed, view) ? [changed] : [];
       });
     case "remove":
@@ -59,8 +62,7 @@ export async function perform(tasks: TaskClient, change: Change): Promise<Change
     case "update": {
       const { task, changes } = change;
       const update = (ifMatch: string) => tasks.update(task.id, changes, { ifMatch });
-      const changed = await unlessInConflict(tasks, task, changes, update);
-      return { ...change, task: changed, changes: changed };
+      return { ...change, task: await unlessInConflict(tasks, task, changes, update) };
     }
     case "remove":
       await unlessInConflict(tasks, change.task, {}, (ifMatch) => tasks.remove(change.task.id, { ifMatch })).catch(unlessGone);
@@ -102,28 +104,30 @@ export function mayBeRepeated(error: unknown): boolean {
   return !["TASK_NOT_FOUND", "VALIDATION_ERROR", "TASK_LIMIT_REACHED"].includes(codeOf(error) ?? "");
 }
 
-/** Says what is done: "Add" or "Added". */
-export function told(change: Change, done: boolean): string {
-  switch (change.kind) {
-    case "create":
-      return `${done ? "Added" : "Add"} “${change.task.title}”`;
-    case "update": {
-      const { is_completed } = change.changes;
-      const verb = is_completed === undefined || "title" in change.changes ? "Save" : is_completed ? "Complete" : "Reopen";
-      return `${done ? { Save: "Saved", Complete: "Completed", Reopen: "Reopened" }[verb] : verb} “${change.task.title}”`;
-    }
-    case "remove":
-      return `${done ? "Deleted" : "Delete"} “${change.task.title}”`;
-    case "markAll": {
-      const verb = change.completed ? "Complete" : "Reopen";
-      return done ? `${verb === "Complete" ? "Completed" : "Reopened"} ${number(change.count)}` : `${verb} all tasks`;
-    }
-    case "clearCompleted":
-      return done ? `Deleted ${number(change.count)}` : "Clear completed tasks";
+/** Says what was done. */
+export function done(change: Change): string {
+  const [, verb] = verbs(change);
+  if (change.kind === "markAll" || change.kind === "clearCompleted") {
+    return `${verb} ${change.count === 1 ? "1 task" : `${change.count} tasks`}.`;
   }
+  return `${verb} “${change.task.title}”.`;
 }
 
-const number = (count = 0) => `${count} ${count === 1 ? "task" : "tasks"}`;
+/** Says what could not be done. */
+export function failed(change: Change): string {
+  const [verb] = verbs(change);
+  if (change.kind === "markAll") return `Could not ${verb} all tasks.`;
+  if (change.kind === "clearCompleted") return `Could not ${verb} the completed tasks.`;
+  return `Could not ${verb} “${change.task.title}”.`;
+}
+
+function verbs(change: Change): [string, string] {
+  if (change.kind === "create") return ["add", "Added"];
+  if (change.kind === "remove" || change.kind === "clearCompleted") return ["delete", "Deleted"];
+  const completed = change.kind === "markAll" ? change.completed : change.changes.is_completed;
+  if (completed === undefined) return ["save", "Saved"];
+  return completed ? ["complete", "Completed"] : ["reopen", "Reopened"];
+}
 
 /** Says why something failed. */
 export function reason(error: unknown): string {

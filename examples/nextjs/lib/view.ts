@@ -9,6 +9,8 @@ export interface View {
   q: string;
 }
 
+export const EVERYTHING: View = { show: "all", q: "" };
+
 type Params = Record<string, string | string[] | undefined>;
 
 export function viewOf({ show, q }: Params): View {

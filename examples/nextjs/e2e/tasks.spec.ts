@@ -1,0 +1,145 @@
+import { add, expect, row, seed, test, titles } from "./stack";
+
+test("a task is added, edited, completed, reopened and deleted", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await add(page, "  Buy milk  ", "2 l");
+  await add(page, "Write the talk");
+  await expect(titles(page)).toHaveText(["Write the talk", "Buy milk"]);
+
+  await row(page, "milk").getByRole("button", { name: "Edit" }).click();
+  await expect(page.getByLabel("Title")).toBeFocused();
+  await page.getByLabel("Title").fill("Buy oats");
+  await page.getByLabel("Details").fill("");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(titles(page)).toHaveText(["Write the talk", "Buy oats"]);
+  await expect(page.getByText("2 l")).toHaveCount(0);
+
+  await page.getByRole("checkbox", { name: "Buy oats" }).check();
+  await expect(page.getByText("Completed “Buy oats”.")).toBeAttached();
+  await page.reload();
+  await expect(page.getByRole("checkbox", { name: "Buy oats" })).toBeChecked();
+  await page.getByRole("checkbox", { name: "Buy oats" }).uncheck();
+  await row(page, "talk").getByRole("button", { name: "Delete" }).click();
+  await expect(page.getByText("Deleted “Write the talk”.")).toBeAttached();
+  await page.reload();
+  await expect(titles(page)).toHaveText(["Buy oats"]);
+  await expect(page.getByRole("checkbox", { name: "Buy oats" })).not.toBeChecked();
+});
+
+test("hasty changes of one task all arrive, in their order", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  const checkbox = page.getByRole("checkbox", { name: "Buy milk" });
+  for (let clicks = 0; clicks < 5; clicks++) await checkbox.click();
+  await row(page, "milk").getByRole("button", { name: "Edit" }).click();
+  await page.getByLabel("Title").fill("Buy oats");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByText("Saved “Buy oats”.")).toBeAttached();
+  await page.reload();
+  await expect(page.getByRole("checkbox", { name: "Buy oats" })).toBeChecked();
+});
+
+test("tasks are filtered and searched, and the address remembers it", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  await add(page, "Buy oats", "for the Müsli");
+  await add(page, "Write the talk");
+  await page.getByRole("checkbox", { name: "Buy milk" }).check();
+
+  await page.getByRole("radio", { name: "Active" }).check();
+  await expect(titles(page)).toHaveText(["Write the talk", "Buy oats"]);
+  await page.getByLabel("Search").fill("müsli");
+  await expect(titles(page)).toHaveText(["Buy oats"]);
+  await page.getByRole("radio", { name: "Completed" }).check();
+  await expect(page.getByText("No task matches “müsli”.")).toBeVisible();
+  await page.getByRole("button", { name: "Clear the search" }).click();
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+  await expect(page.getByLabel("Search")).toHaveValue("");
+
+  await page.getByRole("checkbox", { name: "Buy milk" }).click();
+  await expect(page.getByText("Nothing completed yet.")).toBeVisible();
+  await page.getByLabel("Search").fill("buy");
+  await page.getByRole("radio", { name: "Active" }).check();
+  await expect(titles(page)).toHaveText(["Buy oats", "Buy milk"]);
+  await page.reload();
+  await expect(titles(page)).toHaveText(["Buy oats", "Buy milk"]);
+  await expect(page.getByLabel("Search")).toHaveValue("buy");
+  await expect(page.getByRole("radio", { name: "Active" })).toBeChecked();
+});
+
+test("more are loaded until all are there, each once", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await seed(page, stack, 45);
+  await page.reload();
+  await expect(titles(page)).toHaveCount(20);
+  await expect(page.getByText("20 of 45 tasks")).toBeVisible();
+  await page.getByRole("button", { name: "Load more" }).click();
+  await expect(titles(page)).toHaveCount(40);
+  await add(page, "One more, meanwhile");
+  await expect(page.getByText("40 of 46 tasks")).toBeVisible();
+  await page.getByRole("button", { name: "Load more" }).click();
+  await expect(titles(page)).toHaveCount(46);
+  await expect(page.getByText("46 tasks")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Load more" })).toHaveCount(0);
+  await expect(page.getByRole("checkbox", { name: "Task 6", exact: true })).toBeFocused();
+  expect(new Set(await titles(page).allTextContents()).size).toBe(46);
+});
+
+test("all are completed and reopened, and the completed cleared, shown or not", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await seed(page, stack, 25);
+  await page.reload();
+  await page.getByRole("button", { name: "Complete all" }).click();
+  await expect(page.getByText("Completed 25 tasks.")).toBeAttached();
+  await page.getByRole("radio", { name: "Active" }).check();
+  await expect(page.getByText("Nothing left to do.")).toBeVisible();
+  await page.getByRole("radio", { name: "All" }).check();
+  await page.getByRole("button", { name: "Reopen all" }).click();
+  await expect(page.getByText("Reopened 25 tasks.")).toBeAttached();
+
+  await page.getByRole("checkbox", { name: "Task 25" }).check();
+  await page.getByRole("button", { name: "Clear completed" }).click();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await expect(page.getByText("20 of 25 tasks")).toBeVisible();
+  await page.getByRole("button", { name: "Clear completed" }).click();
+  await page.getByRole("button", { name: "Delete them" }).click();
+  await expect(page.getByText("Deleted 1 task.")).toBeAttached();
+  await page.reload();
+  await expect(page.getByText("20 of 24 tasks")).toBeVisible();
+});
+
+test("a keyboard is enough, and never loses its place", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  const press = async (...keys: string[]) => {
+    for (const key of keys) await page.keyboard.press(key);
+  };
+  await page.getByLabel("What is to be done?").focus();
+  for (const title of ["First", "Second", "Third"]) {
+    await page.keyboard.type(title);
+    await press("Enter");
+    await expect(page.getByRole("checkbox", { name: title })).toBeEnabled();
+  }
+  await expect(page.getByLabel("What is to be done?")).toBeFocused();
+
+  await press("Tab", "Tab", "Tab", "ArrowRight"); // by Add and the search to the filter
+  await expect(page.getByRole("radio", { name: "Active" })).toBeChecked();
+  await press("Tab");
+  await expect(page.getByRole("checkbox", { name: "Third" })).toBeFocused();
+  await press("Space");
+  await expect(titles(page)).toHaveText(["Second", "First"]);
+  await expect(page.getByRole("checkbox", { name: "Second" })).toBeFocused();
+  await press("Tab", "Enter");
+  await expect(page.getByLabel("Title")).toBeFocused();
+  await page.keyboard.type(", changed");
+  await press("Enter");
+  await expect(titles(page)).toHaveText(["Second, changed", "First"]);
+  await expect(page.getByRole("button", { name: "Edit Second, changed" })).toBeFocused();
+  await press("Enter", "Escape");
+  await expect(page.getByRole("button", { name: "Edit Second, changed" })).toBeFocused();
+  await press("Tab", "Enter");
+  await expect(titles(page)).toHaveText(["First"]);
+  await expect(page.getByRole("button", { name: "Delete First" })).toBeFocused();
+  await press("Enter");
+  await expect(page.getByText("Nothing left to do.")).toBeVisible();
+  await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
+});

@@ -1,0 +1,231 @@
+import { add, expect, row, test, titles } from "./stack";
+
+const TASKS = "**/api/tasks*";
+const ONE_TASK = "**/api/tasks/*";
+
+test("without a network changes wait, and are sent when it is back", async ({ newUser, secondDevice }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  await add(page, "Write the talk");
+  await page.context().setOffline(true);
+  await expect(page.getByText("You are offline.")).toBeVisible();
+  await page.getByRole("checkbox", { name: "Buy milk" }).check();
+  await row(page, "talk").getByRole("button", { name: "Delete" }).click();
+  await page.getByLabel("What is to be done?").fill("Water the plants");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByText("3 changes wait to be sent.")).toBeVisible();
+  await expect(titles(page)).toHaveText(["Water the plants", "Buy milk"]);
+  await page.getByRole("radio", { name: "Completed" }).check();
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+  await page.getByRole("radio", { name: "All" }).check();
+
+  await page.context().setOffline(false);
+  await expect(page.getByText("You are offline.")).toHaveCount(0);
+  await expect(page.getByText("Added “Water the plants”.")).toBeAttached();
+  const other = await secondDevice(page);
+  await expect(titles(other)).toHaveText(["Water the plants", "Buy milk"]);
+  await expect(other.getByRole("checkbox", { name: "Buy milk" })).toBeChecked();
+});
+
+test("a network that is cut in the middle of a change breaks nothing", async ({ newUser, secondDevice }) => {
+  const page = await newUser("Alice");
+  const context = page.context();
+  let sent = 0;
+  await page.route(TASKS, async (route) => {
+    if (route.request().method() !== "POST" || ++sent > 1) return route.fallback();
+    await route.fetch(); // it arrives, and the network is gone before its answer is here
+    await context.setOffline(true);
+    await route.abort("internetdisconnected");
+  });
+  await page.getByLabel("What is to be done?").fill("Buy milk");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByText("One change waits to be sent.")).toBeVisible();
+  await page.waitForTimeout(3_000); // until the client's own repeats are over
+  await context.setOffline(false);
+  await expect(page.getByRole("checkbox", { name: "Buy milk" })).toBeEnabled();
+  await expect(page.getByRole("button", { name: "Try again" })).toHaveCount(0);
+  await expect(titles(await secondDevice(page))).toHaveText(["Buy milk"]);
+});
+
+test("the API is restarted in mid-session", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  await stack.stopApi();
+  await page.getByRole("checkbox", { name: "Buy milk" }).click();
+  await expect(page.getByRole("alert").getByText("Could not complete “Buy milk”. The service cannot be reached.")).toBeVisible();
+  await expect(page.getByRole("checkbox", { name: "Buy milk" })).not.toBeChecked();
+  await expect(page.getByText("This list may be out of date.")).toBeVisible();
+  await stack.startApi();
+  await expect(page.getByText("This list may be out of date.")).toHaveCount(0); // by itself
+  await page.getByRole("button", { name: "Try again" }).click();
+  await expect(page.getByText("Completed “Buy milk”.")).toBeAttached();
+  await expect(page.getByRole("alert").getByText("Could not")).toHaveCount(0);
+  await page.reload();
+  await expect(page.getByRole("checkbox", { name: "Buy milk" })).toBeChecked();
+});
+
+test("a page that is opened while the API is away says so, and heals", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  await stack.stopApi();
+  await page.reload();
+  await expect(page.getByText("Your tasks could not be loaded. The service cannot be reached.")).toBeVisible();
+  await stack.startApi();
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+  await expect(page.getByText("could not be loaded")).toHaveCount(0);
+});
+
+test("a token that has expired is renewed unnoticed", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  await page.waitForTimeout(13_000); // its lifetime, and the API's leeway
+  const refused = page.waitForResponse((answer) => answer.status() === 401);
+  await page.getByRole("checkbox", { name: "Buy milk" }).click();
+  expect(await (await refused).json()).toMatchObject({ error_code: "TOKEN_EXPIRED" });
+  await expect(page.getByText("Completed “Buy milk”.")).toBeAttached();
+  await expect(page.getByRole("button", { name: "Try again" })).toHaveCount(0);
+  await page.reload();
+  await expect(page.getByRole("checkbox", { name: "Buy milk" })).toBeChecked();
+});
+
+test("a session that ends while the page is open leads to the sign-in page", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  await page.context().clearCookies();
+  await page.waitForTimeout(13_000);
+  await page.getByRole("checkbox", { name: "Buy milk" }).click();
+  await expect(page).toHaveURL(`${stack.origin}/sign-in`);
+});
+
+test.describe("a task that was changed elsewhere", () => {
+  for (const [choice, kept] of [["Keep mine", "Buy oats"], ["Use the other version", "Buy rice"]] as const) {
+    test(`shows both versions: ${choice}`, async ({ newUser, secondDevice }) => {
+      const page = await newUser("Alice");
+      await add(page, "Buy milk");
+      const other = await secondDevice(page);
+      await row(page, "milk").getByRole("button", { name: "Edit" }).click();
+      await edit(other, "Buy milk", "Buy rice");
+      await expect(other.getByText("Saved “Buy rice”.")).toBeAttached();
+      await page.getByLabel("Title").fill("Buy oats");
+      await page.getByRole("button", { name: "Save" }).click();
+
+      const conflict = page.getByRole("alert", { name: "Conflict" });
+      await expect(conflict).toBeFocused();
+      await expect(conflict).toContainText("“Buy rice” was changed elsewhere");
+      await expect(conflict).toContainText("Buy oats");
+      await expect(titles(page)).toHaveText(["Buy rice"]);
+      await page.getByRole("button", { name: choice }).click();
+      await expect(conflict).toHaveCount(0);
+      await expect(titles(page)).toHaveText([kept]);
+      if (kept === "Buy oats") await expect(page.getByText("Saved “Buy oats”.")).toBeAttached();
+      await other.reload();
+      await expect(titles(other)).toHaveText([kept]);
+    });
+  }
+
+  test("keeps both when different fields were changed", async ({ newUser, secondDevice }) => {
+    const page = await newUser("Alice");
+    await add(page, "Buy milk");
+    const other = await secondDevice(page);
+    await other.getByRole("checkbox", { name: "Buy milk" }).check();
+    await expect(other.getByText("Completed “Buy milk”.")).toBeAttached();
+    const refused = page.waitForResponse((answer) => answer.status() === 412);
+    await edit(page, "Buy milk", "Buy oats");
+    await refused;
+    await expect(page.getByText("Saved “Buy oats”.")).toBeAttached();
+    await expect(page.getByRole("checkbox", { name: "Buy oats" })).toBeChecked();
+    await expect(page.getByText("changed elsewhere")).toHaveCount(0);
+  });
+
+  test("is not deleted unseen", async ({ newUser, secondDevice }) => {
+    const page = await newUser("Alice");
+    await add(page, "Buy milk");
+    const other = await secondDevice(page);
+    await edit(other, "Buy milk", "Buy rice");
+    await expect(other.getByText("Saved “Buy rice”.")).toBeAttached();
+    await row(page, "milk").getByRole("button", { name: "Delete" }).click();
+    await expect(page.getByText("“Buy rice” was changed elsewhere")).toBeVisible();
+    await expect(titles(page)).toHaveText(["Buy rice"]);
+    await page.getByRole("button", { name: "Delete it anyway" }).click();
+    await expect(page.getByText("Nothing to do yet")).toBeVisible();
+  });
+
+  test("or deleted is said to be so", async ({ newUser, secondDevice }) => {
+    const page = await newUser("Alice");
+    await add(page, "Buy milk");
+    const other = await secondDevice(page);
+    await row(other, "milk").getByRole("button", { name: "Delete" }).click();
+    await expect(other.getByText("Deleted “Buy milk”.")).toBeAttached();
+    await page.getByRole("checkbox", { name: "Buy milk" }).click();
+    await expect(page.getByText("Could not complete “Buy milk”. It was deleted elsewhere.")).toBeVisible();
+    await expect(page.getByText("Nothing to do yet")).toBeVisible();
+    await page.getByRole("button", { name: "Dismiss" }).click();
+    await expect(page.getByText("Could not")).toHaveCount(0);
+  });
+});
+
+test("a creation whose answers are lost makes one task, however often it is tried again", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const keys: (string | undefined)[] = [];
+  await page.route(TASKS, async (route) => {
+    if (route.request().method() !== "POST") return route.fallback();
+    keys.push(route.request().headers()["idempotency-key"]);
+    const answer = await route.fetch();
+    expect(answer.status()).toBe(201);
+    await route.abort();
+  });
+  await page.getByLabel("What is to be done?").fill("Buy milk");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByText("Could not add “Buy milk”.")).toBeVisible();
+  await page.unroute(TASKS);
+  await page.getByRole("button", { name: "Try again" }).click();
+  await expect(page.getByText("Added “Buy milk”.")).toBeAttached();
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+  expect(keys.length).toBeGreaterThan(1);
+  expect(new Set(keys).size).toBe(1);
+  await page.goto(stack.origin);
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+});
+
+test("what the API refuses is taken back, and said", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  let answer: () => void = () => undefined;
+  await page.route(ONE_TASK, async (route) => {
+    await new Promise<void>((resolve) => (answer = resolve));
+    const body = { detail: "Something went wrong.", error_code: "INTERNAL_ERROR", status_code: 500 };
+    await route.fulfill({ status: 500, json: body, headers: { "Access-Control-Allow-Origin": "*" } });
+  });
+  const checkbox = page.getByRole("checkbox", { name: "Buy milk" });
+  const asked = page.waitForRequest(ONE_TASK);
+  await checkbox.click();
+  await asked;
+  await expect(checkbox).toBeChecked(); // before the API has said anything
+  answer();
+  await expect(page.getByRole("alert").getByText("Could not complete “Buy milk”. Something went wrong.")).toBeVisible();
+  await expect(checkbox).not.toBeChecked();
+  await page.unroute(ONE_TASK);
+  await page.getByRole("button", { name: "Try again" }).click();
+  await expect(checkbox).toBeChecked();
+  await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
+});
+
+test("a list that is long in coming is said to be loading", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  let answer: () => void = () => undefined;
+  await page.route(TASKS, async (route) => {
+    await new Promise<void>((resolve) => (answer = resolve));
+    await route.continue();
+  });
+  await page.getByLabel("Search").fill("zebra");
+  await expect(page.getByText("Loading your tasks")).toBeAttached();
+  answer();
+  await expect(page.getByText("No task matches “zebra”.")).toBeVisible();
+});
+
+async function edit(page: import("@playwright/test").Page, from: string, to: string) {
+  await page.getByRole("button", { name: `Edit ${from}` }).click();
+  await page.getByLabel("Title").fill(to);
+  await page.getByRole("button", { name: "Save" }).click();
+}

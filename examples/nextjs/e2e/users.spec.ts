@@ -1,0 +1,68 @@
+import { add, expect, test, titles } from "./stack";
+
+test("somebody signs up, out, and in again, and the tasks are still there", async ({ page, stack }) => {
+  await page.goto(stack.origin);
+  await page.getByRole("link", { name: "Sign up" }).click();
+  await page.getByLabel("Name").fill("Alice");
+  await page.getByLabel("E-mail").fill("alice@example.com");
+  await page.getByLabel("Password").fill("correct-horse");
+  await page.getByRole("button", { name: "Sign up" }).click();
+  await expect(page.getByText("Nothing to do yet")).toBeVisible();
+  await add(page, "Buy milk", "2 l");
+
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible();
+  await page.goto(stack.origin);
+  await expect(page).toHaveURL(`${stack.origin}/sign-in`);
+
+  await page.getByLabel("E-mail").fill("alice@example.com");
+  await page.getByLabel("Password").fill("a-wrong-guess");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await expect(page.locator("form [role=alert]")).toHaveText("Invalid email or password");
+  await page.getByLabel("Password").fill("correct-horse");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+  await expect(page.getByText("2 l")).toBeVisible();
+});
+
+test("two users each see their own tasks only", async ({ newUser }) => {
+  const alice = await newUser("Alice");
+  const bob = await newUser("Bob");
+  await add(alice, "Hers");
+  await add(bob, "His");
+  for (const [page, title] of [[alice, "Hers"], [bob, "His"]] as const) {
+    await expect(titles(page)).toHaveText([title]);
+    await page.reload();
+    await expect(titles(page)).toHaveText([title]);
+    await page.getByLabel("Search").fill("H");
+    await expect(page).toHaveURL(/q=H/);
+    await expect(titles(page)).toHaveText([title]);
+    await page.getByLabel("Search").fill("");
+  }
+  await bob.getByRole("button", { name: "Complete all" }).click();
+  await expect(bob.getByText("Completed 1 task.")).toBeAttached();
+  await alice.reload();
+  await expect(alice.getByRole("checkbox", { name: "Hers" })).not.toBeChecked();
+});
+
+test("whoever takes over a browser sees nothing of the last user", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await add(page, "Hers");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("link", { name: "Sign up" }).click();
+  await page.getByLabel("Name").fill("Bob");
+  await page.getByLabel("E-mail").fill(`${crypto.randomUUID()}@example.com`);
+  await page.getByLabel("Password").fill("correct-horse");
+  await page.getByRole("button", { name: "Sign up" }).click();
+  await expect(page).toHaveURL(`${stack.origin}/`);
+  await expect(page.getByText("Nothing to do yet")).toBeVisible();
+  await expect(page.getByText("Hers")).toHaveCount(0);
+});
+
+test("a session that ended elsewhere leads to the sign-in page", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await add(page, "Hers");
+  await page.context().clearCookies();
+  await page.reload();
+  await expect(page).toHaveURL(`${stack.origin}/sign-in`);
+});
