@@ -13,5 +13,8 @@ export default defineConfig({
   timeout: 60_000,
   expect: { timeout: 10_000 },
   reporter: "list",
-  use: { launchOptions: { executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium" }, screenshot: "only-on-failure" },
+  use: {
+    launchOptions: { executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium" },
+    screenshot: "only-on-failure",
+  },
 });

@@ -10,6 +10,8 @@ const VENV = process.env.VENV ?? join(PROJECT, ".venv");
 const NEXT = join(HERE, "node_modules/next/dist/bin/next");
 const PATIENCE_MS = 60_000;
 
+const running = new Set();
+
 /** Start the API on its SQLite file. It accepts the tokens, and the calls, of the front end at `origin`. */
 export async function startApi({ port, origin, database, stdio }) {
   // Settings of a developer's shell or .env are for another API than this one.
@@ -22,7 +24,7 @@ export async function startApi({ port, origin, database, stdio }) {
     CORS_ORIGINS: origin,
   };
   mkdirSync(dirname(database), { recursive: true });
-  const python = (...args) => spawn(join(VENV, "bin/python"), ["-m", ...args], { cwd: PROJECT, env, stdio });
+  const python = (...args) => start(join(VENV, "bin/python"), ["-m", ...args], { cwd: PROJECT, env, stdio });
   await ended(python("flask", "db", "upgrade"));
   const api = python("gunicorn", "wsgi:app", "--bind", `localhost:${port}`);
   await ready(api, `http://localhost:${port}/health/live`);
@@ -42,17 +44,26 @@ export async function startFrontEnd({ command, origin, apiUrl, database, secret,
   };
   mkdirSync(dirname(database), { recursive: true });
   const { hostname, port } = new URL(origin);
-  const front = spawn(process.execPath, [NEXT, command, "-H", hostname, "-p", port], { cwd: HERE, env, stdio });
+  const front = start(process.execPath, [NEXT, command, "-H", hostname, "-p", port], { cwd: HERE, env, stdio });
   await ready(front, `${origin}/sign-in`);
   return front;
 }
 
 /** End a program that was started here, and wait for it. */
 export async function stop(program) {
-  if (program.exitCode !== null || program.signalCode !== null) return;
+  if (!running.has(program)) return;
   const over = new Promise((resolve) => program.once("exit", resolve));
   program.kill("SIGTERM");
   await over;
+}
+
+export const stopAll = () => Promise.all([...running].map(stop));
+
+function start(...command) {
+  const program = spawn(...command);
+  running.add(program);
+  program.once("exit", () => running.delete(program));
+  return program;
 }
 
 function inherited() {
@@ -69,7 +80,7 @@ function ended(program) {
 
 async function ready(program, url) {
   for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; await pause(100)) {
-    if (program.exitCode !== null || program.signalCode !== null) throw new Error(`${url} ended before it answered.`);
+    if (!running.has(program)) throw new Error(`What was to answer at ${url} has ended.`);
     const answer = await fetch(url).catch(() => undefined);
     if (answer?.ok) return;
   }

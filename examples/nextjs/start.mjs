@@ -1,32 +1,47 @@
 // Starts the API, and the front end with Better Auth in it; ends both when either ends, or with Ctrl+C.
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
 
-import { startApi, startFrontEnd, stop } from "./services.mjs";
+import { startApi, startFrontEnd, stopAll } from "./services.mjs";
 
+const { PORT = "3000", API_PORT = "8000" } = process.env;
 const INSTANCE = join(import.meta.dirname, "instance");
 const SECRET = join(INSTANCE, "secret");
-const origin = `http://localhost:${process.env.PORT ?? 3000}`;
-const apiPort = process.env.API_PORT ?? 8000;
 
-mkdirSync(INSTANCE, { recursive: true });
-if (!existsSync(SECRET)) writeFileSync(SECRET, randomBytes(32).toString("base64url"), { mode: 0o600 });
+async function mustBeFree(name, port) {
+  const server = createServer().listen(port, "localhost");
+  await once(server, "listening").catch(() => {
+    throw new Error(`Port ${port} is in use, or no port: choose another, as in make ${name}=${Number(port) + 42}`);
+  });
+  server.close();
+}
 
-const programs = [];
-const end = async (code) => {
-  await Promise.all(programs.map(stop));
+let isEnding = false;
+async function end(code) {
+  if (isEnding) return;
+  isEnding = true;
+  await stopAll();
   process.exit(code);
-};
-for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => end(0));
+}
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => end(0));
 
 try {
+  await mustBeFree("PORT", PORT);
+  await mustBeFree("API_PORT", API_PORT);
+  mkdirSync(INSTANCE, { recursive: true });
+  if (!existsSync(SECRET)) writeFileSync(SECRET, randomBytes(32).toString("base64url"), { mode: 0o600 });
+
   const stdio = "inherit";
-  programs.push(await startApi({ port: apiPort, origin, database: join(INSTANCE, "tasks.db"), stdio }));
-  const settings = { database: join(INSTANCE, "auth.db"), secret: readFileSync(SECRET, "utf-8") };
-  const apiUrl = `http://localhost:${apiPort}`;
-  programs.push(await startFrontEnd({ command: "dev", origin, apiUrl, ...settings, stdio }));
-  for (const program of programs) program.once("exit", () => end(1));
+  const origin = `http://localhost:${PORT}`;
+  const apiUrl = `http://localhost:${API_PORT}`;
+  const secret = readFileSync(SECRET, "utf-8");
+  const api = await startApi({ port: API_PORT, origin, database: join(INSTANCE, "tasks.db"), stdio });
+  const database = join(INSTANCE, "auth.db");
+  const front = await startFrontEnd({ command: "dev", origin, apiUrl, database, secret, stdio });
+  for (const program of [api, front]) program.once("exit", () => end(1));
   console.log(`\nSign up at ${origin}\n`);
 } catch (error) {
   console.error(error.message);

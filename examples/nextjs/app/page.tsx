@@ -22,7 +22,7 @@ export default async function Home({ searchParams }: PageProps<"/">) {
         <SignOut name={user.name} />
       </header>
       <main>
-        <Providers apiUrl={apiUrl()} view={view} firstPage={firstPage}>
+        <Providers apiUrl={apiUrl()} userId={user.id} view={view} firstPage={firstPage}>
           <Tasks firstView={view} />
         </Providers>
       </main>

@@ -15,7 +15,11 @@ export function Credentials({ isNew = false }: { isNew?: boolean }) {
   async function submit(event: FormEvent<HTMLFormElement>) {
     event.preventDefault();
     const said = new FormData(event.currentTarget);
-    const [name, email, password] = ["name", "email", "password"].map((field) => String(said.get(field) ?? "")) as [string, string, string];
+    const [name, email, password] = ["name", "email", "password"].map((field) => String(said.get(field) ?? "")) as [
+      string,
+      string,
+      string,
+    ];
     setBusy(true);
     setProblem("");
     const answer = isNew ? signUp.email({ name, email, password }) : signIn.email({ email, password });

@@ -28,7 +28,11 @@ export function Nothing({ view, isLoaded, isOnline, onClear }: Props) {
       </div>
     );
   }
-  const said = { all: "Nothing to do yet. Add your first task above.", active: "Nothing left to do.", completed: "Nothing completed yet." };
+  const said = {
+    all: "Nothing to do yet. Add your first task above.",
+    active: "Nothing left to do.",
+    completed: "Nothing completed yet.",
+  };
   return (
     <p className="nothing" role="status">
       {said[view.show]}

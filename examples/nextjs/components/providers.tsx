@@ -1,6 +1,13 @@
 "use client";
 
-import { MutationCache, notifyManager, onlineManager, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import {
+  MutationCache,
+  notifyManager,
+  onlineManager,
+  QueryCache,
+  QueryClient,
+  QueryClientProvider,
+} from "@tanstack/react-query";
 import { keepToken, type Page, TaskClient } from "@todo-api/client";
 import { createContext, type ReactNode, useContext, useState } from "react";
 
@@ -12,16 +19,23 @@ notifyManager.setScheduler(queueMicrotask);
 class SignedOut extends Error {}
 
 /** The token lives in this page's memory, and is asked for anew when the API refuses it. */
-async function fetchToken() {
+async function fetchToken(userId: string) {
   const answer = await fetch("/api/auth/token");
   if (answer.status === 401) throw new SignedOut("You are signed out.");
   if (!answer.ok) throw new Error("The sign-in service does not answer.");
-  return ((await answer.json()) as { token: string }).token;
+  const { token } = (await answer.json()) as { token: string };
+  if (subjectOf(token) !== userId) throw new SignedOut("Somebody else has signed in.");
+  return token;
+}
+
+function subjectOf(token: string): unknown {
+  const claims = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
+  return (JSON.parse(atob(claims)) as { sub?: unknown }).sub;
 }
 
 function newQueries(view: View, firstPage: Page | undefined) {
   const onError = (error: Error) => {
-    if (error instanceof SignedOut) window.location.assign("/sign-in");
+    if (error instanceof SignedOut) window.location.assign("/sign-in"); // which sends on whoever has signed in since
   };
   // The client repeats by itself. What a lost network broke off waits, and goes on when that is back.
   const retry = (_: number, error: Error) => error instanceof TypeError && !onlineManager.isOnline();
@@ -44,13 +58,17 @@ export function useTaskClient(): TaskClient {
 
 interface Props {
   apiUrl: string;
+  userId: string;
   view: View;
   firstPage: Page | undefined;
   children: ReactNode;
 }
 
-export function Providers({ apiUrl, view, firstPage, children }: Props) {
-  const [client] = useState(() => new TaskClient({ baseUrl: apiUrl, getToken: keepToken(fetchToken) }));
+export function Providers({ apiUrl, userId, view, firstPage, children }: Props) {
+  const [client] = useState(() => {
+    const getToken = keepToken(() => fetchToken(userId));
+    return new TaskClient({ baseUrl: apiUrl, getToken });
+  });
   const [queries] = useState(() => newQueries(view, firstPage));
   return (
     <QueryClientProvider client={queries}>

@@ -37,7 +37,12 @@ export function TaskEditor({ task, onSave, onCancel }: Props) {
       </label>
       <label className="field">
         <span>Details</span>
-        <textarea rows={3} maxLength={2000} value={description} onChange={(event) => setDescription(event.target.value)} />
+        <textarea
+          rows={3}
+          maxLength={2000}
+          value={description}
+          onChange={(event) => setDescription(event.target.value)}
+        />
       </label>
       <div className="buttons">
         <button className="primary">Save</button>

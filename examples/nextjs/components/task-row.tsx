@@ -56,7 +56,12 @@ export function TaskRow({ task, leaves, change }: Props) {
       </label>
       {task.description && <p className="muted description">{task.description}</p>}
       <div className="actions">
-        <button className="icon edit" aria-label={`Edit ${task.title}`} disabled={isDraft(task)} onClick={() => setEdited(task)}>
+        <button
+          className="icon edit"
+          aria-label={`Edit ${task.title}`}
+          disabled={isDraft(task)}
+          onClick={() => setEdited(task)}
+        >
           <Pencil />
         </button>
         <button className="icon remove" aria-label={`Delete ${task.title}`} disabled={isDraft(task)} onClick={remove}>

@@ -4,5 +4,9 @@ const never = () => () => undefined;
 
 /** Whether the page does something by now: what is typed into it earlier would be lost. */
 export function useHydrated() {
-  return useSyncExternalStore(never, () => true, () => false);
+  return useSyncExternalStore(
+    never,
+    () => true,
+    () => false,
+  );
 }

@@ -1,14 +1,13 @@
 /** For each worker a stack of its own (the API on SQLite, the front end with Better Auth), and users of it. */
 
-import { type ChildProcess } from "node:child_process";
-import { openSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { type BrowserContext, test as base, expect, type Page } from "@playwright/test";
+import { test as base, type BrowserContext, type BrowserContextOptions, expect, type Page } from "@playwright/test";
 
-import { startApi, startFrontEnd, stop } from "../services.mjs";
+import { startApi, startFrontEnd, stop, stopAll } from "../services.mjs";
 
 export interface Stack {
   origin: string;
@@ -17,9 +16,12 @@ export interface Stack {
   startApi: () => Promise<void>;
 }
 
-type NewUser = (name: string, options?: Parameters<import("@playwright/test").Browser["newContext"]>[0]) => Promise<Page>;
+interface Users {
+  newUser: (name: string, options?: BrowserContextOptions) => Promise<Page>;
+  secondDevice: (page: Page) => Promise<Page>;
+}
 
-export const test = base.extend<{ newUser: NewUser; secondDevice: (page: Page) => Promise<Page> }, { stack: Stack }>({
+export const test = base.extend<Users, { stack: Stack }>({
   stack: [
     async ({}, use) => {
       const folder = mkdtempSync(join(tmpdir(), "example-"));
@@ -31,22 +33,21 @@ export const test = base.extend<{ newUser: NewUser; secondDevice: (page: Page) =
       const start = () => startApi({ port: apiPort, origin, database: join(folder, "tasks.db"), stdio });
       const settings = { JWT_LIFETIME: "2s" }; // so that tokens expire while tests run: the API's leeway is 10 s
       const secret = "a-secret-of-the-end-to-end-tests-0123456789";
-      let api: ChildProcess | undefined;
-      let front: ChildProcess | undefined;
       try {
-        api = (await start()) as ChildProcess;
-        front = await startFrontEnd({ command: "start", origin, apiUrl, database: join(folder, "auth.db"), secret, settings, stdio });
+        let api = await start();
+        const database = join(folder, "auth.db");
+        await startFrontEnd({ command: "start", origin, apiUrl, database, secret, settings, stdio });
         await use({
           origin,
           apiUrl,
           stopApi: () => stop(api),
-          startApi: async () => void (api = (await start()) as ChildProcess),
+          startApi: async () => void (api = await start()),
         });
       } catch (error) {
         console.error(readFileSync(join(folder, "log"), "utf-8"));
         throw error;
       } finally {
-        await Promise.all([api, front].filter(Boolean).map((program) => stop(program)));
+        await stopAll();
         rmSync(folder, { recursive: true });
       }
     },
@@ -59,13 +60,7 @@ export const test = base.extend<{ newUser: NewUser; secondDevice: (page: Page) =
     await use(async (name, options) => {
       const context = await browser.newContext({ baseURL: stack.origin, ...options });
       contexts.push(context);
-      const email = `${crypto.randomUUID()}@example.com`;
-      const signedUp = await context.request.post("/api/auth/sign-up/email", {
-        data: { name, email, password: "correct-horse" },
-        // Better Auth lets one address sign up three times in 10 s.
-        headers: { Origin: stack.origin, "X-Forwarded-For": `10.0.0.${Math.floor(Math.random() * 250)}` },
-      });
-      await expect(signedUp).toBeOK();
+      await signUp(context, stack, name);
       const page = await context.newPage();
       await page.goto("/");
       return page;
@@ -89,6 +84,15 @@ export const test = base.extend<{ newUser: NewUser; secondDevice: (page: Page) =
 });
 
 export { expect };
+
+export async function signUp(context: BrowserContext, stack: Stack, name: string) {
+  const signedUp = await context.request.post("/api/auth/sign-up/email", {
+    data: { name, email: `${crypto.randomUUID()}@example.com`, password: "correct-horse" },
+    // Better Auth lets one address sign up three times in 10 s.
+    headers: { Origin: stack.origin, "X-Forwarded-For": `10.0.0.${Math.floor(Math.random() * 250)}` },
+  });
+  await expect(signedUp).toBeOK();
+}
 
 export async function add(page: Page, title: string, details?: string) {
   await page.getByLabel("What is to be done?").fill(title);

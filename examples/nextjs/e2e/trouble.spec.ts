@@ -1,4 +1,4 @@
-import { add, expect, row, test, titles } from "./stack";
+import { add, expect, row, signUp, test, titles } from "./stack";
 
 const TASKS = "**/api/tasks*";
 const ONE_TASK = "**/api/tasks/*";
@@ -52,7 +52,9 @@ test("the API is restarted in mid-session", async ({ newUser, stack }) => {
   await add(page, "Buy milk");
   await stack.stopApi();
   await page.getByRole("checkbox", { name: "Buy milk" }).click();
-  await expect(page.getByRole("alert").getByText("Could not complete “Buy milk”. The service cannot be reached.")).toBeVisible();
+  await expect(
+    page.getByRole("alert").getByText("Could not complete “Buy milk”. The service cannot be reached."),
+  ).toBeVisible();
   await expect(page.getByRole("checkbox", { name: "Buy milk" })).not.toBeChecked();
   await expect(page.getByText("This list may be out of date.")).toBeVisible();
   await stack.startApi();
@@ -97,8 +99,22 @@ test("a session that ends while the page is open leads to the sign-in page", asy
   await expect(page).toHaveURL(`${stack.origin}/sign-in`);
 });
 
+test("nothing is done as another user who signs in in the same browser", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await add(page, "Hers");
+  await signUp(page.context(), stack, "Bob");
+  await page.waitForTimeout(13_000);
+  await page.getByLabel("What is to be done?").fill("Hers, too");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByText("Nothing to do yet")).toBeVisible();
+  await expect(page.getByText("Bob")).toBeVisible();
+});
+
 test.describe("a task that was changed elsewhere", () => {
-  for (const [choice, kept] of [["Keep mine", "Buy oats"], ["Use the other version", "Buy rice"]] as const) {
+  for (const [choice, kept] of [
+    ["Keep mine", "Buy oats"],
+    ["Use the other version", "Buy rice"],
+  ] as const) {
     test(`shows both versions: ${choice}`, async ({ newUser, secondDevice }) => {
       const page = await newUser("Alice");
       await add(page, "Buy milk");
@@ -164,7 +180,10 @@ test.describe("a task that was changed elsewhere", () => {
   });
 });
 
-test("a creation whose answers are lost makes one task, however often it is tried again", async ({ newUser, stack }) => {
+test("a creation whose answers are lost makes one task, however often it is tried again", async ({
+  newUser,
+  stack,
+}) => {
   const page = await newUser("Alice");
   const keys: (string | undefined)[] = [];
   await page.route(TASKS, async (route) => {

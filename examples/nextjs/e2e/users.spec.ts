@@ -30,7 +30,10 @@ test("two users each see their own tasks only", async ({ newUser }) => {
   const bob = await newUser("Bob");
   await add(alice, "Hers");
   await add(bob, "His");
-  for (const [page, title] of [[alice, "Hers"], [bob, "His"]] as const) {
+  for (const [page, title] of [
+    [alice, "Hers"],
+    [bob, "His"],
+  ] as const) {
     await expect(titles(page)).toHaveText([title]);
     await page.reload();
     await expect(titles(page)).toHaveText([title]);

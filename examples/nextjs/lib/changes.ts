@@ -65,7 +65,9 @@ export async function perform(tasks: TaskClient, change: Change): Promise<Change
       return { ...change, task: await unlessInConflict(tasks, task, changes, update) };
     }
     case "remove":
-      await unlessInConflict(tasks, change.task, {}, (ifMatch) => tasks.remove(change.task.id, { ifMatch })).catch(unlessGone);
+      await unlessInConflict(tasks, change.task, {}, (ifMatch) => tasks.remove(change.task.id, { ifMatch })).catch(
+        unlessGone,
+      );
       return change;
     case "markAll":
       return { ...change, count: await tasks.markAll(change.completed) };
@@ -78,16 +80,22 @@ export async function perform(tasks: TaskClient, change: Change): Promise<Change
  * Change the version that the user saw. When there is a newer one, its other fields are kept and the change made to it,
  * unless it has another value where the change has one (with no changes: anywhere).
  */
-async function unlessInConflict<T>(tasks: TaskClient, seen: Task, changes: Partial<Task>, write: (ifMatch: string) => Promise<T>) {
+async function unlessInConflict<T>(
+  tasks: TaskClient,
+  seen: Task,
+  changes: Partial<Task>,
+  write: (ifMatch: string) => Promise<T>,
+) {
   const all = { title: seen.title, description: seen.description, is_completed: seen.is_completed };
   const wanted = Object.entries(Object.keys(changes).length > 0 ? changes : all) as [keyof typeof all, unknown][];
-  for (let version = seen.updated_at; ; ) {
+  for (let version = seen.updated_at; ;) {
     try {
       return await write(version);
     } catch (error) {
       if (codeOf(error) !== "PRECONDITION_FAILED") throw error;
       const theirs = await tasks.get(seen.id);
-      if (wanted.some(([name, mine]) => theirs[name] !== seen[name] && theirs[name] !== mine)) throw new Conflict(theirs);
+      if (wanted.some(([name, mine]) => theirs[name] !== seen[name] && theirs[name] !== mine))
+        throw new Conflict(theirs);
       version = theirs.updated_at;
     }
   }

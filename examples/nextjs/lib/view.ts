@@ -23,7 +23,12 @@ export function addressOf({ show, q }: View): string {
 }
 
 export function queryOf({ show, q }: View): PageQuery {
-  return { limit: 20, include_total: true, ...(q && { q }), ...(show !== "all" && { is_completed: show === "completed" }) };
+  return {
+    limit: 20,
+    include_total: true,
+    ...(q && { q }),
+    ...(show !== "all" && { is_completed: show === "completed" }),
+  };
 }
 
 /** Whether a task that was just changed still belongs in a view, before the API says so. */
