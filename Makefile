@@ -33,6 +33,9 @@ test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real b
 test-client: $(VENV)/requirements-dev.txt ## Compile the TypeScript client and run it against the service (30 seconds)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "client or not client" tests/test_typescript_client.py
 
+test-example: ## Drive the Next.js example in a real browser (3 minutes; needs Node.js and chromium)
+	@PATH="$(abspath $(BIN)):$$PATH" $(MAKE) --no-print-directory -C examples/nextjs test VENV="$(abspath $(VENV))"
+
 bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against their targets, in 2 minutes (URL=, USERS=, OUT=)
 	@$(BIN)/python -m bench.run $(if $(URL),--url "$(URL)") $(if $(REMOTE),--remote) $(if $(USERS),--users "$(USERS)") $(if $(OUT),--out "$(OUT)")
 
@@ -70,5 +73,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test test-slow test-faults test-client test-e2e bench bench-growth lint audit
+.PHONY: help run test test-slow test-faults test-client test-e2e test-example bench bench-growth lint audit
 .DELETE_ON_ERROR:

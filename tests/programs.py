@@ -20,7 +20,8 @@ from tests.tokens import token
 ROOT = Path(__file__).parent.parent
 GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:0")
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", ".env", "instance", ".*_cache", "__pycache__", ".hypothesis", ".coverage*", "node_modules", "dist"
+    *(".git", ".venv", ".env", "instance", ".*_cache", "__pycache__", ".hypothesis", ".coverage*"),
+    *("node_modules", "dist", ".next"),
 )
 
 

@@ -14,7 +14,7 @@ const SECRET = join(INSTANCE, "secret");
 async function mustBeFree(name, port) {
   const server = createServer().listen(port, "localhost");
   await once(server, "listening").catch(() => {
-    throw new Error(`Port ${port} is in use, or no port: choose another, as in make ${name}=${Number(port) + 42}`);
+    throw new Error(`Port ${port} is in use, or no port: choose another, as in make start ${name}=${Number(port) + 42}`);
   });
   server.close();
 }

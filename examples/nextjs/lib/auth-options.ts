@@ -1,0 +1,15 @@
+import type { BetterAuthOptions } from "better-auth";
+import { jwt } from "better-auth/plugins";
+import { SqliteDialect } from "kysely";
+import Database from "libsql";
+
+// Opened when first used, for `next build` loads this file, too.
+const open = async () => new Database(process.env.AUTH_DATABASE ?? "instance/auth.db", { timeout: 5 });
+
+export const options = {
+  baseURL: process.env.BETTER_AUTH_URL, // must be set: it becomes issuer and audience of the tokens
+  secret: process.env.BETTER_AUTH_SECRET,
+  database: { dialect: new SqliteDialect({ database: open }), type: "sqlite" },
+  emailAndPassword: { enabled: true },
+  plugins: [jwt({ jwt: { expirationTime: process.env.JWT_LIFETIME ?? "15m" } })],
+} satisfies BetterAuthOptions;
