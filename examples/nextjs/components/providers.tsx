@@ -35,7 +35,8 @@ function subjectOf(token: string): unknown {
 
 function newQueries(view: View, firstPage: Page | undefined) {
   const onError = (error: Error) => {
-    if (error instanceof SignedOut) window.location.assign("/sign-in"); // which sends on whoever has signed in since
+    // The sign-in page sends on whoever has signed in since. Not at once: until a change has failed, leaving warns.
+    if (error instanceof SignedOut) setTimeout(() => window.location.assign("/sign-in"));
   };
   // The client repeats by itself. What a lost network broke off waits, and goes on when that is back.
   const retry = (_: number, error: Error) => error instanceof TypeError && !onlineManager.isOnline();

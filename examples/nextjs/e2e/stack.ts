@@ -57,8 +57,10 @@ export const test = base.extend<Users, { stack: Stack }>({
   /** Sign somebody up who is nobody else, and open their list. */
   newUser: async ({ browser, stack }, use) => {
     const contexts: BrowserContext[] = [];
+    const errors: Error[] = [];
     await use(async (name, options) => {
       const context = await browser.newContext({ baseURL: stack.origin, ...options });
+      context.on("weberror", (error) => errors.push(error.error()));
       contexts.push(context);
       await signUp(context, stack, name);
       const page = await context.newPage();
@@ -66,6 +68,7 @@ export const test = base.extend<Users, { stack: Stack }>({
       return page;
     });
     await Promise.all(contexts.map((context) => context.close()));
+    expect(errors).toEqual([]);
   },
 
   /** Open the list of the same user in another browser. */

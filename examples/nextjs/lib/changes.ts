@@ -126,7 +126,8 @@ export function failed(change: Change): string {
   const [verb] = verbs(change);
   if (change.kind === "markAll") return `Could not ${verb} all tasks.`;
   if (change.kind === "clearCompleted") return `Could not ${verb} the completed tasks.`;
-  return `Could not ${verb} “${change.task.title}”.`;
+  const { title } = change.kind === "update" ? { ...change.task, ...change.changes } : change.task;
+  return `Could not ${verb} “${title}”.`;
 }
 
 function verbs(change: Change): [string, string] {
