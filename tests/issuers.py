@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -45,6 +46,7 @@ class BetterAuth:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.origin = program.wait_for("ready ").split()[1]
+        self.users = count()
 
     def ask(self, path: str, body: Any = None, session: str = "") -> tuple[Any, Any]:
         """Return the parsed answer and its headers."""
@@ -56,7 +58,7 @@ class BetterAuth:
 
     def sign_up(self, name: str) -> tuple[str, str, dict[str, str]]:
         """Return the new user's id, session token and cookies."""
-        body = {"email": f"{name}@example.com", "password": "correct-horse-battery", "name": name}
+        body = {"email": f"{name}-{next(self.users)}@example.com", "password": "correct-horse-battery", "name": name}
         answer, headers = self.ask("sign-up/email", body)
         pairs = [line.partition(";")[0].partition("=") for line in headers.get_all("Set-Cookie")]
         return answer["user"]["id"], answer["token"], {key: unquote(value) for key, _, value in pairs}

@@ -170,8 +170,6 @@ def two_doors(folder: Path, url: str, **settings: str) -> Iterator[tuple[Program
         WEB_CONCURRENCY="1",
         **settings,
     )
-    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
-    assert upgraded.returncode == 0, upgraded.stderr
     with ExitStack() as stack:
         program = stack.enter_context(running(*GUNICORN, "--bind", f"unix:{folder / 'app.sock'}", cwd=project, env=env))
         listening = program.wait_for("Listening at: ")

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,12 @@ class Program:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the program and all that it started."""
-        if self.process.poll() is None:
+        deadline = time.monotonic() + 45
+        while self.process.poll() is None:
             os.killpg(self.process.pid, how)
-        self.process.wait(45)  # gunicorn gives 30 s to a worker that missed the signal while it started
+            with suppress(subprocess.TimeoutExpired):  # a worker of gunicorn misses the signal while it starts
+                self.process.wait(1)
+            assert time.monotonic() < deadline, "the program does not end"
         self._reader.join()
         assert self.process.stdin
         assert self.process.stdout

@@ -159,6 +159,7 @@ def build(file: Path, context: Path, scratch: Path) -> Stage:
     return stage
 
 
+@pytest.mark.slow
 def test_the_steps_of_the_image_make_a_service_that_is_healthy(
     tmp_path: Path, fresh_database: Callable[[str], str]
 ) -> None:

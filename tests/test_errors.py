@@ -25,7 +25,7 @@ TOO_LARGE = b" " * (64 * 1024 + 1)
 @pytest.fixture
 def log(app: Flask) -> Iterator[io.StringIO]:
     """What the application's own handler writes."""
-    [handler] = app.logger.handlers
+    handler = app.logger.handlers[0]
     assert isinstance(handler, logging.StreamHandler)
     stream = io.StringIO()
     before = handler.setStream(stream)

@@ -45,9 +45,9 @@ class Service(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def service(fresh_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("floods")
-    with two_doors(folder, fresh_database("floods")) as (program, ports):
+    with two_doors(folder, migrated_database("floods")) as (program, ports):
         service = Service(folder, program, ports)
         worker = service.worker
         for _ in range(3):  # its memory is what it will be

@@ -120,7 +120,8 @@ def assert_nobody_worded(log: str) -> None:
 def log(app: Flask) -> Iterator[io.StringIO]:
     """What the application writes; a traceback would have lines of its own."""
     stream = io.StringIO()
-    [handler] = [handler for handler in app.logger.handlers if isinstance(handler, logging.StreamHandler)]
+    handler = app.logger.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
     before = handler.setStream(stream)
     yield stream
     handler.setStream(before)
@@ -180,9 +181,9 @@ def test_the_application_answers_whatever_it_is_asked(app: Flask, log: io.String
 
 @pytest.fixture(scope="module")
 def service(
-    fresh_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+    migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Program, int]]:
-    with two_doors(tmp_path_factory.mktemp("fuzzing"), fresh_database("fuzzing"), LOG_LEVEL="DEBUG") as (
+    with two_doors(tmp_path_factory.mktemp("fuzzing"), migrated_database("fuzzing"), LOG_LEVEL="DEBUG") as (
         program,
         ports,
     ):

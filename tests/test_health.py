@@ -15,6 +15,12 @@ from todo_api import health, keys
 
 
 @pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """An application that these tests may change."""
+    return make_app()
+
+
+@pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions to the database, as they are asked."""
     questions: list[str] = []

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler
 
 from tests.conftest import Caller, MakeApp, dispose, environ_for
-from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.programs import GUNICORN, Server, copy_project, environment, running
 from tests.tokens import SECRET, token
 from todo_api import create_app, reports
 from todo_api.logs import JSONFormatter, WithoutRequests
@@ -233,9 +232,9 @@ def test_what_cannot_be_written_is_bounded(production: Flask, alice: Caller, mon
     assert [line["request_id"] for line in log.lines] == ["2", "3"]
 
 
-def test_a_worker_that_ends_has_written_all(tmp_path: Path, fresh_database: Callable[[str], str]) -> None:
+def test_a_worker_that_ends_has_written_all(tmp_path: Path, migrated_database: Callable[[str], str]) -> None:
     project = copy_project(tmp_path / "project")
-    env = environment(ENVIRONMENT="production", DATABASE_URL=fresh_database("lines"), BETTER_AUTH_SECRET=SECRET)
+    env = environment(ENVIRONMENT="production", DATABASE_URL=migrated_database("lines"), BETTER_AUTH_SECRET=SECRET)
     with running(*GUNICORN, cwd=project, env=env) as program:
         server = Server(program)
         for number in range(20):
@@ -308,12 +307,10 @@ def test_the_development_server_is_silenced_where_it_would_write_query_strings(m
 
 
 def test_no_line_of_gunicorn_or_the_service_tells_a_secret(
-    tmp_path: Path, fresh_database: Callable[[str], str]
+    tmp_path: Path, migrated_database: Callable[[str], str]
 ) -> None:
     project = copy_project(tmp_path / "project")
-    env = environment(ENVIRONMENT="production", DATABASE_URL=fresh_database("logs"), BETTER_AUTH_SECRET=SECRET)
-    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
-    assert upgraded.returncode == 0, upgraded.stderr
+    env = environment(ENVIRONMENT="production", DATABASE_URL=migrated_database("logs"), BETTER_AUTH_SECRET=SECRET)
     alice, refused = token("alice"), token("bob", secret=SECRET[::-1])
     with running(*GUNICORN, cwd=project, env=env) as program:
         server = Server(program)

@@ -187,18 +187,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(
-    fresh_database: Callable[[str], str], project: Path, tmp_path_factory: pytest.TempPathFactory
+    migrated_database: Callable[[str], str], project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    env = environment(
+    return environment(
         ENVIRONMENT="production",
-        DATABASE_URL=fresh_database("metrics"),
+        DATABASE_URL=migrated_database("metrics"),
         BETTER_AUTH_SECRET=SECRET,
         METRICS_TOKEN=METRICS_TOKEN,
         WEB_CONCURRENCY="3",
         TMPDIR=str(tmp_path_factory.mktemp("temporary")),
     )
-    assert run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env).returncode == 0
-    return env
 
 
 @pytest.fixture

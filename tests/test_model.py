@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlencode
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -29,9 +30,7 @@ Place: TypeAlias = tuple[str, str]  # a task's in a list: its sort value and its
 LIMIT = 8
 MISSING = "01a1fc99-ee71-72ec-b587-48e127eeb180"
 NEVER = "2026-02-08T09:30:00.123456Z"
-EXAMPLES = settings(
-    max_examples=130, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+EXAMPLES = settings(stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 USERS = st.sampled_from(["alice", "bob"])
 KEYS = st.sampled_from([None, None, "1", "2", "3"])
@@ -381,7 +380,8 @@ class Api(RuleBasedStateMachine):
         assert answer.headers.get("Location") == (f"/api/tasks/{task['id']}" if status == 201 else None)
 
 
-def test_two_users_get_what_the_model_foretells(make_app: MakeApp, database_url: str) -> None:
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_two_users_get_what_the_model_foretells(make_app: MakeApp, database_url: str, examples: int) -> None:
     app = make_app(MAX_TASKS_PER_USER=str(LIMIT))
     engine = engine_of(database_url)
 
@@ -390,6 +390,6 @@ def test_two_users_get_what_the_model_foretells(make_app: MakeApp, database_url:
             super().__init__(lambda user: Caller(app.test_client(), user), engine)
 
     try:
-        run_state_machine_as_test(Machine, settings=EXAMPLES)
+        run_state_machine_as_test(Machine, settings=settings(EXAMPLES, max_examples=examples))
     finally:
         engine.dispose()

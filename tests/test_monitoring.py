@@ -11,7 +11,7 @@ import pytest
 import yaml
 from flask import Flask
 
-from tests.conftest import Caller
+from tests.conftest import Caller, MakeApp
 from tests.test_metrics import figures
 from todo_api import metrics
 
@@ -20,6 +20,12 @@ DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
 RULES = [rule for group in yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 VARIABLES = {"$__rate_interval": "5m", "$__range": "1h", "$instance": ".*"}
 OF_PROMETHEUS = {"up"}
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """An application that these tests may change."""
+    return make_app()
 
 
 def expressions() -> dict[str, str]:

@@ -4,7 +4,6 @@ import gzip
 import json
 import re
 import ssl
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -56,19 +55,17 @@ EXPOSED = {
 
 
 @pytest.fixture(scope="module")
-def service(fresh_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """nginx, gunicorn and a database made by `flask db upgrade`."""
+def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """nginx, gunicorn and a migrated database."""
     folder = tmp_path_factory.mktemp("nginx")
     project = copy_project(folder / "project")
     env = environment(
         ENVIRONMENT="production",
-        DATABASE_URL=fresh_database("nginx"),
+        DATABASE_URL=migrated_database("nginx"),
         BETTER_AUTH_SECRET=SECRET,
         JWT_ISSUER="i",
         JWT_AUDIENCE="a",
     )
-    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
-    assert upgraded.returncode == 0, upgraded.stderr
     with gunicorn(folder, project, env), nginx(folder) as proxy:
         yield proxy
 

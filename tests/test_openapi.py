@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from tests.conftest import Caller
+from tests.conftest import Caller, MakeApp
 from tests.described import Undescribed
 from tests.issuers import install
 from tests.programs import ROOT, environment, run
@@ -96,7 +96,7 @@ def test_whatever_a_request_asks_for_the_proxy_may_refuse_it(document: Any) -> N
         assert refused <= operation["responses"].keys(), route
 
 
-def test_the_services_own_limits_are_described(make_app: Any) -> None:
+def test_the_services_own_limits_are_described(make_app: MakeApp) -> None:
     config = make_app().config
     assert f"A user: {config['MAX_TASKS_PER_USER']:,} tasks" in DESCRIPTION
     assert f"A body: {(config['MAX_CONTENT_LENGTH'] - 1) // 1024} KiB" in DESCRIPTION
@@ -156,7 +156,9 @@ def test_every_example_is_one(document: Any) -> None:
         Draft202012Validator(whole, validate_formats=True).validate(example)
 
 
-def test_it_needs_no_token_and_is_made_once(app: Flask, nobody: Caller) -> None:
+def test_it_needs_no_token_and_is_made_once(make_app: MakeApp) -> None:
+    app = make_app()
+    nobody = Caller(app.test_client(), None)
     first = nobody.get("/openapi.json")
     assert first.json["openapi"] == "3.1.0" if first.json else False
     assert app.extensions["openapi"] == first.data
@@ -185,7 +187,9 @@ TAG = {"ETag": f'"{GOOD["updated_at"]}"'}
 FORBIDDEN = {"detail": "This task belongs to another user.", "error_code": "TASK_FORBIDDEN", "status_code": 403}
 
 
-def test_an_answer_as_described_passes(app: Flask, alice: Caller) -> None:
+def test_an_answer_as_described_passes(make_app: MakeApp) -> None:
+    app = make_app()
+    alice = Caller(app.test_client(), "alice")
     for status, body, headers in ((200, GOOD, TAG), (403, FORBIDDEN, {})):
         answer = Response(json.dumps(body), status, headers, mimetype="application/json")
         app.view_functions["tasks.get_task"] = Mock(return_value=answer)
@@ -216,15 +220,16 @@ def test_an_answer_as_described_passes(app: Flask, alice: Caller) -> None:
     ],
 )
 def test_an_answer_that_is_not_described_fails_any_test(
-    app: Flask, alice: Caller, status: int, body: Any, headers: dict[str, str]
+    make_app: MakeApp, status: int, body: Any, headers: dict[str, str]
 ) -> None:
+    app = make_app()
     answer = Response(json.dumps(body), status, {"Content-Type": "application/json", **headers})
     app.view_functions["tasks.get_task"] = Mock(return_value=answer)
     with pytest.raises(Undescribed):
-        alice.get(TASK)
+        Caller(app.test_client(), "alice").get(TASK)
 
 
-def test_the_headers_for_pages_of_other_origins_and_for_developers_are_described(make_app: Any) -> None:
+def test_the_headers_for_pages_of_other_origins_and_for_developers_are_described(make_app: MakeApp) -> None:
     client = make_app(ENVIRONMENT="development", CORS_ORIGINS="https://app.example.com").test_client()
     for path in ("/health/live", "/api/tasks", "/docs", "/nowhere"):
         answer = client.get(path, headers={"Origin": "https://app.example.com"})
@@ -232,7 +237,9 @@ def test_the_headers_for_pages_of_other_origins_and_for_developers_are_described
             assert name in answer.headers
 
 
-def test_an_answer_without_the_common_headers_fails_any_test(app: Flask, alice: Caller) -> None:
+def test_an_answer_without_the_common_headers_fails_any_test(make_app: MakeApp) -> None:
+    app = make_app()
+    alice = Caller(app.test_client(), "alice")
     app.after_request_funcs.clear()
     for path in ("/api/tasks", "/health/live", "/nowhere"):
         with pytest.raises(Undescribed, match="X-Request-ID"):

@@ -11,6 +11,12 @@ from tests.conftest import Caller, MakeApp, assert_error
 from todo_api.database import Database
 
 
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """An application that these tests may change."""
+    return make_app()
+
+
 def database_of(app: Flask) -> Database:
     found: Database = app.extensions["ownership"].database
     return found

@@ -6,13 +6,19 @@ import pytest
 from flask import Flask
 from sqlalchemy import create_engine, text
 
-from tests.conftest import Caller
+from tests.conftest import Caller, MakeApp
 from todo_api import prepared
 from todo_api.database import DatabaseError
 from todo_api.ownership import Statements
 from todo_api.prepared import form_of
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """An application that these tests may change."""
+    return make_app()
 
 
 def statements_of(app: Flask) -> Statements:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error
-from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.programs import GUNICORN, Server, copy_project, environment, running
 from tests.test_concurrency import at_once, rows_of
 from tests.tokens import SECRET, token
 
@@ -271,8 +270,8 @@ def test_simultaneous_creations_under_one_key_share_the_last_place_below_the_lim
 
 
 @pytest.fixture(scope="module")
-def database(fresh_database: Callable[[str], str]) -> str:
-    return fresh_database("retries")
+def database(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("retries")
 
 
 @pytest.fixture(scope="module")
@@ -280,8 +279,6 @@ def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """The production server on a migrated PostgreSQL database."""
     project = copy_project(tmp_path_factory.mktemp("project"))
     env = environment(ENVIRONMENT="production", DATABASE_URL=database, BETTER_AUTH_SECRET=SECRET)
-    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
-    assert upgraded.returncode == 0, upgraded.stderr
     with running(*GUNICORN, cwd=project, env=env) as program:
         yield Server(program)
 

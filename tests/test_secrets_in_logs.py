@@ -16,9 +16,9 @@ PATH = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
 
 @pytest.fixture(scope="module")
 def service(
-    fresh_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+    migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Program, int]]:
-    with two_doors(tmp_path_factory.mktemp("secrets"), fresh_database("secrets")) as (program, ports):
+    with two_doors(tmp_path_factory.mktemp("secrets"), migrated_database("secrets")) as (program, ports):
         yield program, ports["gunicorn"]
 
 

@@ -15,8 +15,10 @@ Shape = Callable[[bytes], bytes]
 
 
 @pytest.fixture(scope="module")
-def ports(fresh_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    with two_doors(tmp_path_factory.mktemp("smuggling"), fresh_database("smuggling")) as (program, ports):
+def ports(
+    migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, int]]:
+    with two_doors(tmp_path_factory.mktemp("smuggling"), migrated_database("smuggling")) as (program, ports):
         yield ports
         assert "Traceback" not in program.output, program.output
 

@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.conftest import Caller
+from tests.conftest import Caller, MakeApp
 from tests.tokens import SECRET, token
 from todo_api import auth, metrics
 from todo_api.auth import Memory, Trust
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """An application that these tests may change."""
+    return make_app()
 
 
 class Clock:

@@ -32,11 +32,13 @@ def built(project: Path) -> Path:
     return project
 
 
+@pytest.mark.client
 def test_the_types_are_those_of_the_service(project: Path) -> None:
     checked = run("npm", "run", "generate", "--", "--check", cwd=project / CLIENT, env=environment())
     assert checked.returncode == 0, f"`npm run generate` in {CLIENT} makes them anew\n{checked.stderr}"
 
 
+@pytest.mark.client
 def test_stale_types_are_noticed(project: Path) -> None:
     types = project / CLIENT / "src" / GENERATED
     fresh = types.read_text(encoding="utf-8")

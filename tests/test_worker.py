@@ -28,16 +28,26 @@ ALIVE = b'{"status": "ok"}'
 Start = Callable[..., Server]
 
 
+@contextmanager
+def started(url: str, *options: str) -> Iterator[Server]:
+    """gunicorn with one worker of two threads, and other options."""
+    settings = environ_for(url, JWT_ISSUER="", WEB_CONCURRENCY="1", WEB_THREADS="2")
+    with running(*GUNICORN, *options, cwd=ROOT, env=environment(**settings)) as program:
+        yield Server(program)
+
+
 @pytest.fixture
 def start(databases: dict[str, str]) -> Iterator[Start]:
-    """Start gunicorn with one worker of two threads, and other options."""
+    """Start one of the test's own, to count what it holds, to stop it, or with other options."""
     with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(started(databases["postgresql"], *options))
 
-        def begin(*options: str) -> Server:
-            settings = environ_for(databases["postgresql"], JWT_ISSUER="", WEB_CONCURRENCY="1", WEB_THREADS="2")
-            return Server(stack.enter_context(running(*GUNICORN, *options, cwd=ROOT, env=environment(**settings))))
 
-        yield begin
+@pytest.fixture(scope="module")
+def server(databases: dict[str, str]) -> Iterator[Server]:
+    """One for all other tests: each finds it as it must be after the one before, with both threads free."""
+    with started(databases["postgresql"]) as server:
+        yield server
 
 
 @contextmanager
@@ -63,15 +73,15 @@ def test_the_worker_leans_on_the_gunicorn_it_was_written_for() -> None:
     assert gunicorn.__version__ == "27.0.1"
 
 
-def test_a_connection_serves_request_after_request(start: Start) -> None:
-    with connected(start()) as client:
+def test_a_connection_serves_request_after_request(server: Server) -> None:
+    with connected(server) as client:
         for _ in range(50):
             client.sendall(LIVE)
             assert answers(client).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_requests_sent_at_once_are_answered_in_turn(start: Start) -> None:
-    with connected(start()) as client:
+def test_requests_sent_at_once_are_answered_in_turn(server: Server) -> None:
+    with connected(server) as client:
         client.sendall(LIVE * 5 + LIVE.replace(b"live", b"none"))
         received = answers(client, holding=b"NOT_FOUND")
         assert received.count(b"HTTP/1.1 200 OK\r\n") == 5
@@ -79,9 +89,8 @@ def test_requests_sent_at_once_are_answered_in_turn(start: Start) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\nabcdefgh"])
-def test_a_body_that_breaks_after_its_answer_gets_no_second_one(start: Start, rest: bytes) -> None:
+def test_a_body_that_breaks_after_its_answer_gets_no_second_one(server: Server, rest: bytes) -> None:
     """A client would take that for the answer to its next request."""
-    server = start()
     with connected(server) as client:
         client.sendall(LIVE.replace(b"Host: x", b"Host: x\r\nTransfer-Encoding: chunked") + b"1\r\n \r\n" + rest + LIVE)
         received = b"".join(iter(lambda: client.recv(65536), b""))
@@ -118,9 +127,8 @@ def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) 
     assert sum(share < 6 for share in smaller_shares) <= 4, smaller_shares
 
 
-def test_clients_that_come_while_all_threads_are_busy_are_let_in_soon(start: Start) -> None:
+def test_clients_that_come_while_all_threads_are_busy_are_let_in_soon(server: Server) -> None:
     """Soon is counted in requests of the others, 100 of whom ask without a pause."""
-    server = start()
     answered = 0
     unanswered: set[socket.socket] = set()
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
@@ -156,8 +164,7 @@ def sockets_of(process: str) -> int:
     return sum(str(file.readlink()).startswith("socket:") for file in Path(f"/proc/{process}/fd").iterdir())
 
 
-def test_idle_connections_hold_no_thread(start: Start) -> None:
-    server = start()
+def test_idle_connections_hold_no_thread(server: Server) -> None:
     with ExitStack() as stack:
         idle = [stack.enter_context(connected(server)) for _ in range(300)]
         assert server.request("GET", "/health/live") == (200, {"status": "ok"})
@@ -166,8 +173,7 @@ def test_idle_connections_hold_no_thread(start: Start) -> None:
             assert ALIVE in answers(client)
 
 
-def test_a_slow_client_holds_up_no_other(start: Start) -> None:
-    server = start()
+def test_a_slow_client_holds_up_no_other(server: Server) -> None:
     with connected(server) as slow:
         slow.sendall(LIVE[:20])
         for _ in range(10):
@@ -203,8 +209,7 @@ def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
         assert ALIVE in answers(silent)
 
 
-def test_clients_that_do_not_hang_up_hold_no_thread(start: Start) -> None:
-    server = start()
+def test_clients_that_do_not_hang_up_hold_no_thread(server: Server) -> None:
     with ExitStack() as stack:
         lingering = [stack.enter_context(connected(server)) for _ in range(8)]
         for client in lingering:
