@@ -1,7 +1,8 @@
 # Thin on purpose: README.md lists the same in plain commands.
 PORT ?= 8000
 VENV ?= .venv
-TEST_OPTIONS ?= -n auto
+# worksteal: a module stays with one of them, which starts its servers once, and both end together.
+TEST_OPTIONS ?= -n auto --dist worksteal
 BIN = $(VENV)/bin
 # What an operator's shell holds must not become a developer's database or secret: those are in .env.
 OPERATORS = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_URL JWKS_URL JWT_ISSUER JWT_AUDIENCE \

@@ -191,6 +191,8 @@ def app(shared_apps: dict[str, Flask], database_url: str) -> Iterator[Flask]:
     app = shared_apps[database_url]
     app.extensions["trust"].memory = Memory()
     app.extensions["trust"].logged_at.clear()
+    app.logger.handlers = [app.extensions["reporter"]._handler]  # the logger is the same for all applications
+    app.logger.setLevel(app.config["LOG_LEVEL"])
     before = made_of(app)
     yield app
     assert made_of(app) == before, "this test changes the application of others: it needs one of its own"
@@ -204,7 +206,7 @@ def made_of(app: Flask) -> list[Any]:
         {**app.view_functions},
         {name: id(extension) for name, extension in app.extensions.items() if name != "openapi"},
         [{scope: [*functions] for scope, functions in hook.items()} for hook in hooks],
-        vars(app.logger.handlers[0])["stream"],  # pytest's own handlers stand behind it
+        app.extensions["reporter"]._handler.stream,
     ]
 
 

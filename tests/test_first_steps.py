@@ -105,7 +105,9 @@ def test_a_missing_python_is_one_line(tmp_path: Path) -> None:
     assert line.startswith("Python 3.11 or newer is needed")
 
 
+@pytest.mark.slow
 def test_a_missing_network_is_one_line(tmp_path: Path) -> None:
+    """An environment with pip is made first, which takes 3 s."""
     project = copy_project(tmp_path / "clone")
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_CACHE_DIR": "1"}
     [line] = said(run("make", "run", cwd=project, env=environment(**nowhere)))

@@ -94,6 +94,11 @@ def make_app(cutter: Cutter, tmp_path: Path) -> Iterator[MakeApp]:
 
 
 @pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    return make_app()
+
+
+@pytest.fixture
 def rows(database_url: str) -> Iterator[Callable[[], list[Any]]]:
     """Read all tasks, not over the cutter."""
     engine = engine_of(database_url)

@@ -194,7 +194,7 @@ def settings(
         DATABASE_URL=migrated_database("metrics"),
         BETTER_AUTH_SECRET=SECRET,
         METRICS_TOKEN=METRICS_TOKEN,
-        WEB_CONCURRENCY="3",
+        WEB_CONCURRENCY="2",
         TMPDIR=str(tmp_path_factory.mktemp("temporary")),
     )
 
@@ -231,7 +231,7 @@ def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_i
     pids = re.findall(r"Booting worker with pid: (\d+)", server.program.output)
     run("kill", "-9", pids[0], cwd=Path("/"), env=environment())
     deadline = time.monotonic() + 30
-    while len(re.findall("Booting worker", server.program.output)) < 4 and time.monotonic() < deadline:
+    while len(re.findall("Booting worker", server.program.output)) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     server.request("GET", "/api/tasks")
     found = scraped(server)
@@ -259,7 +259,7 @@ def test_a_reload_keeps_the_counts(server: Server) -> None:
     run("kill", "-HUP", str(server.program.process.pid), cwd=Path("/"), env=environment())
     server.program.wait_for("Hang up: Master")
     deadline = time.monotonic() + 30
-    while len(re.findall("Booting worker", server.program.output)) < 6 and time.monotonic() < deadline:
+    while len(re.findall("Booting worker", server.program.output)) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     server.request("GET", "/api/tasks")
     count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")

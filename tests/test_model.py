@@ -380,7 +380,7 @@ class Api(RuleBasedStateMachine):
         assert answer.headers.get("Location") == (f"/api/tasks/{task['id']}" if status == 201 else None)
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [20, pytest.param(130, marks=pytest.mark.slow)])
 def test_two_users_get_what_the_model_foretells(make_app: MakeApp, database_url: str, examples: int) -> None:
     app = make_app(MAX_TASKS_PER_USER=str(LIMIT))
     engine = engine_of(database_url)

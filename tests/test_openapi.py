@@ -118,6 +118,7 @@ def test_it_is_an_openapi_document_in_the_strict_sense(document: Any) -> None:
         validate(document, cls=OpenAPIV31SpecValidator)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_linter_says_nothing(document: Any, tmp_path: Path) -> None:
     install(LINTER)
     file = tmp_path / "openapi.json"
