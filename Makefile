@@ -22,7 +22,7 @@ run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLit
 	  echo "curl -H 'Authorization: Bearer $${token:-A_TOKEN_OF_YOUR_BETTER_AUTH}' http://127.0.0.1:$(PORT)/api/tasks"
 	@exec $(DEVELOPMENT) $(BIN)/flask run --port $(PORT)
 
-test: $(VENV)/requirements-dev.txt ## Run all tests on SQLite and PostgreSQL
+test: $(VENV)/requirements-dev.txt ## Try all behaviour on SQLite and PostgreSQL (2 to 3 minutes)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
 
 test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 4 to 5 minutes; WRITE=yes updates docs/reliability.md
@@ -31,7 +31,7 @@ test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 4 to 5 
 test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real browser (3 minutes; needs chromium)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m e2e
 
-test-client: $(VENV)/requirements-dev.txt ## Compile the TypeScript client and run it against the service (30 seconds)
+test-client: $(VENV)/requirements-dev.txt ## Compare, compile and run the TypeScript client against the service (30 seconds)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "client or not client" tests/test_typescript_client.py
 
 test-example: ## Drive the Next.js example in a real browser (3 minutes; needs Node.js and chromium)
@@ -43,7 +43,7 @@ bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against t
 bench-growth: $(VENV)/bench/requirements.txt ## Measure a request as the table grows to 2 million tasks, with the plans (OUT=)
 	@$(BIN)/python -m bench.growth $(if $(OUT),--out "$(OUT)")
 
-test-slow: $(VENV)/requirements-dev.txt ## Run the tests with a million rows and 20,000 generated requests (4 minutes)
+test-slow: $(VENV)/requirements-dev.txt ## Run what is slow by nature: a million rows, 20,000 generated requests, the image (5 minutes)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m slow $(TEST_OPTIONS) --dist loadfile
 
 lint: $(VENV)/requirements-dev.txt ## Check style and types
