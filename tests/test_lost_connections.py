@@ -122,6 +122,26 @@ def plans(cutter: Cutter, ask: Callable[[], TestResponse]) -> list[list[str]]:
     return [["pass"] * number + [cut] for number in range(cutter.statements) for cut in CUTS]
 
 
+def test_one_request_outlives_the_end_of_all_connections(
+    app: Flask, alice: Caller, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, none of them looking idle."""
+    alice.create()
+    database_of_app: database.Database = app.extensions["ownership"].database
+    with ThreadPoolExecutor(5) as threads:  # each waits in the database for the others
+        list(threads.map(lambda _: database_of_app.run("SELECT 1 FROM pg_sleep(0.5)", {}, repeatable=True), range(5)))
+    monkeypatch.setattr(database, "IDLE_SECONDS", 60)
+    engine = engine_of(database_url)
+    with engine.connect() as connection:
+        ended = (
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = 'todo_api'"
+        )
+        ours = " AND datname = current_database()"
+        assert connection.execute(text(ended + ours)).scalar_one() == 5
+    engine.dispose()
+    assert alice.get("/api/tasks").status_code == 200
+
+
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("beginning", [b"pg_catalog.version", b"pg_backend_pid", b"PREPARE "])
 @pytest.mark.parametrize("name", ["get", "list", "change nothing", *WRITES])

@@ -315,6 +315,14 @@ def test_who_is_over_the_rate_of_a_token_is_told_when_to_come_again_and_others_a
         assert proxy.request("GET", "/api/tasks", **bob).status == 200
 
 
+def test_blanks_behind_a_token_buy_no_room(tmp_path: Path) -> None:
+    changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
+    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+        alice = signed()
+        sent = [{**alice, "Authorization": alice["Authorization"] + blanks} for blanks in ("", "\t", "\t\t", " \t ")]
+        assert [proxy.request("GET", "/api/tasks", **headers).status for headers in sent] == [200, 200, 429, 429]
+
+
 def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
     with before_a_stand_in(tmp_path) as (proxy, _), ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(lambda _: proxy.request("GET", "/api/tasks", **signed()).status, range(100)))

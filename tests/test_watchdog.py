@@ -9,8 +9,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from tests import wires
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
-from tests.wires import Freezer
+from tests.wires import Cutter, Freezer
 from todo_api import create_app
 from todo_api.watchdog import Watchdog
 
@@ -40,6 +41,44 @@ def test_a_database_that_hangs_is_unavailable_in_time_and_does_well_again(
         freezer.flowing.set()
     assert alice.get("/api/tasks").status_code == 200
     dispose(app)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_while_a_database_hangs_one_request_waits_for_it_and_all_others_fail_at_once(
+    freezer: Freezer, make_app: MakeApp, tmp_path: Path
+) -> None:
+    app = create_app(environ_for(f"{freezer.url}&connect_timeout=5", DB_STATEMENT_TIMEOUT="1"), tmp_path)
+    alice = Caller(app.test_client(), "alice")
+    task = alice.create("Kept")
+    freezer.flowing.clear()
+    assert_error(alice.delete(f"/api/tasks/{task['id']}"), 503, "DATABASE_UNAVAILABLE")
+    with ThreadPoolExecutor(1) as thread:
+        looking = thread.submit(Caller(app.test_client(), "alice").get, "/api/tasks")
+        while not app.extensions["ownership"].database.waiting():
+            time.sleep(0.01)
+        for _ in range(10):
+            assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
+        assert_error(alice.get("/health/ready"), 503, "NOT_READY")
+        assert not looking.done()
+        freezer.flowing.set()
+        assert looking.result().status_code == 200
+    assert alice.get("/api/tasks").status_code == 200
+    dispose(app)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_first_connection_that_is_lost_is_watched_no_more(
+    databases: dict[str, str], make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wires, "STATEMENT", b"pg_catalog.version")
+    with closing(Cutter(databases["postgresql"])) as cutter:
+        app = create_app(environ_for(cutter.url), tmp_path)
+        alice = Caller(app.test_client(), "alice")
+        cutter.plan.extend(["before"] * 3)
+        assert alice.get("/api/tasks").status_code == 200
+        assert not cutter.plan
+        assert not app.extensions["ownership"].database._watchdog._waits
+        dispose(app)
 
 
 @pytest.mark.parametrize("question", [b"pg_catalog.version", b"pg_backend_pid"])

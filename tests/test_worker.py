@@ -245,6 +245,30 @@ def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
             assert answers(client, holding=b"y").endswith(b"y" * 10)
 
 
+def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path) -> None:
+    (tmp_path / "unwatched.py").write_text(
+        "from todo_api.worker import PollingWorker\n"
+        "class Worker(PollingWorker):\n"
+        "    def _wait(self, connection, put, seconds):\n"
+        "        if self.nr == 0 and len(self.connections) == 2:\n"
+        "            raise OSError(28, 'No space left on device')\n"
+        "        super()._wait(connection, put, seconds)\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Length', '1')])\n"
+        "    return [b'y']\n"
+    )
+    options = ["-c", "/dev/null", "-k", "unwatched.Worker", "--threads", "2", "--bind", "127.0.0.1:0"]
+    paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    with running(sys.executable, "-m", "gunicorn", "unwatched:app", *options, cwd=tmp_path, env=paths) as program:
+        server = Server(program)
+        with connected(server) as first, connected(server), connected(server) as third:
+            program.wait_for("No space left on device")
+            for client in (third, first):
+                client.sendall(LIVE)
+                assert answers(client, holding=b"y").endswith(b"y")
+        assert program.output.count("Booting worker") == 1
+
+
 def test_clients_that_leave_in_the_middle_leave_nothing_behind(start: Start) -> None:
     server = start()
     worker = worker_of(server)
@@ -284,6 +308,8 @@ def test_a_stop_waits_for_the_request_that_has_begun_and_closes_what_idles(start
         os.kill(server.program.process.pid, signal.SIGTERM)
         server.program.wait_for("Handling signal: term")
         assert closed(idle)
+        with pytest.raises(ConnectionRefusedError), connected(server):
+            pass
         begun.sendall(body[5:])
         assert answers(begun, holding=b"Begun before the end").startswith(b"HTTP/1.1 201 ")
         assert closed(begun)

@@ -8,7 +8,7 @@ import select
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Any
 
 from sqlalchemy import Engine, event
@@ -26,6 +26,7 @@ ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock: nothing was
 # The statement is not there, or there already (behind a pooler after all), or its table has changed since.
 NOT_PREPARED = ("26000", "42P05", "0A000")
 READ_ONLY = "25006"  # a failover left us with a standby
+STANDBY_SECONDS = 1.0  # where all are read-only, a connection serves that long at least
 
 PoolEntry = Any  # a place in the pool and the connection that it holds: _ConnectionRecord of SQLAlchemy
 
@@ -58,6 +59,7 @@ class Database:
         self._preparer = None if self.is_sqlite else Preparer(timeout_seconds)
         self._watchdog = Watchdog(timeout_seconds + 1)  # the server's own limit comes first
         self._away_since: float | None = None
+        self._looking = Lock()  # whether a database that is long away is back
         self._waiting: set[int] = set()  # threads
         self._first_questions: dict[int, AbstractContextManager[None]] = {}  # by thread: the limit on their time
         if not self.is_sqlite:
@@ -77,6 +79,18 @@ class Database:
         Nothing has been done, and the statement is run again, when no connection could be made or the database rolled
         it back. When its connection was lost, it is run again if that is harmless: `repeatable`.
         """
+        away_since = self._away_since
+        if away_since is None or not self._is_late(away_since):
+            return self._run(sql, values, repeatable)
+        # Each request would wait 10 s for a database that hangs, and soon no thread would be left to say so.
+        if not self._looking.acquire(blocking=False):
+            raise DatabaseUnavailable(TimeoutError("it is away, and another request looks whether it is back"))
+        try:
+            return self._run(sql, values, repeatable)
+        finally:
+            self._looking.release()
+
+    def _run(self, sql: str, values: Mapping[str, Any], repeatable: bool) -> list[Any]:
         began = time.monotonic()
         repeats = 0
         while True:
@@ -87,13 +101,17 @@ class Database:
                     text = self._preparer.prepare(cursor, entry.info, sql) if self._preparer else sql
                     sent = True
                     cursor.execute(text, values)
-                    return [row[0] for row in cursor.fetchall()]
+                    rows = [row[0] for row in cursor.fetchall()]
+                self._away_since = None
+                return rows
             except self._driver.Error as error:
                 lost = self._is_lost(entry.dbapi_connection, error)
                 if self._was_stale(entry, error):
                     continue  # at most once for each connection
-                if lost or getattr(error, "pgcode", None) == READ_ONLY:  # a new one may find who took over
-                    entry.invalidate(error)
+                if lost or self._may_another_write(entry, error):
+                    self._give_up(entry)
+                if lost and self._is_late(began):  # it hung
+                    self._away_since = self._away_since or began
                 if repeats == REPEATS or not self._may_repeat(error, lost, repeatable or not sent, began):
                     raise self._translated(error, lost) from None
                 repeats += 1
@@ -120,6 +138,9 @@ class Database:
                     if self._is_late(min(began, away_since)):
                         raise DatabaseUnavailable(getattr(error, "orig", None) or error) from None
                     time.sleep(PAUSE_SECONDS)
+                finally:
+                    if questions := self._first_questions.pop(thread, None):
+                        questions.__exit__(None, None, None)
         finally:
             self._waiting.discard(thread)
 
@@ -130,8 +151,7 @@ class Database:
         """
         good = False
         try:
-            self._open(entry)
-            self._away_since = None
+            entry.get_connection()
             good = self.is_sqlite or not self._was_hung_up(entry)
         finally:
             if not good:
@@ -139,19 +159,26 @@ class Database:
                 self._give_back(entry)
         return good
 
-    def _open(self, entry: PoolEntry) -> None:
-        try:
-            entry.get_connection()
-        finally:
-            if questions := self._first_questions.pop(get_ident(), None):
-                questions.__exit__(None, None, None)
-
     def _connect(self, _dialect: Any, _entry: PoolEntry, where: Any, how: dict[str, Any]) -> Any:
         """Connect, and limit the time that SQLAlchemy's questions to a new connection may take."""
         connection = self._driver.connect(*where, **how)
         self._first_questions[get_ident()] = questions = self._deadline(connection)
         questions.__enter__()
         return connection
+
+    def _give_up(self, entry: PoolEntry) -> None:
+        """Close a connection, and have all that were made before now replaced: what ended one has ended the others.
+
+        Else a request would meet one dead connection after the other, more than it may repeat.
+        """
+        pool = self._engine.pool
+        if entry.starttime > pool._invalidate_time:
+            pool._invalidate_time = time.time()
+        entry.invalidate()
+
+    def _may_another_write(self, entry: PoolEntry, error: Exception) -> bool:
+        """Tell whether a connection came to a standby so long ago that another may find who took over."""
+        return getattr(error, "pgcode", None) == READ_ONLY and time.time() - entry.starttime > STANDBY_SECONDS
 
     def _give_back(self, entry: PoolEntry) -> None:
         self._engine.pool._do_return_conn(entry)

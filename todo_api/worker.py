@@ -27,6 +27,7 @@ TICK_SECONDS = 1.0
 # the speed.
 COURTESY_SECONDS = 0.0003
 STOPPING_TICK_SECONDS = 0.05
+FULL_SECONDS = 0.05  # between two looks whether a client has left
 ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT  # of the waiting threads one gets the connection
 
 
@@ -69,6 +70,8 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             self._let_in(time.monotonic() + TICK_SECONDS)
             self._tick()
         self.alive = False
+        for listener in self.sockets:  # or clients would still come, and wait for nothing; the master has its own
+            listener.close()
         # A request that is on its way is still answered, with "Connection: close".
         stopped = time.monotonic()
         while self.connections and time.monotonic() - stopped < self.cfg.graceful_timeout:
@@ -84,7 +87,10 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         many rounds as there are clients before it: seconds, where there are hundreds.
         """
         while self.alive and (seconds := until - time.monotonic()) > 0:
-            listeners = self.sockets if len(self.connections) < self.worker_connections else []
+            if len(self.connections) < self.worker_connections:
+                listeners = self.sockets
+            else:
+                listeners, seconds = [], min(seconds, FULL_SECONDS)
             ready = select.select([self.PIPE[0], *listeners], [], [], seconds)[0]
             if self.PIPE[0] in ready:
                 os.read(self.PIPE[0], 4096)
@@ -116,16 +122,15 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             return
         try:
             client, address = listener.accept()
+            connection = TConn(self.cfg, client, address, listener.getsockname())
+            connection.data_ready = True  # it is handled only once it is readable
+            self.connections.add(connection)
+            self._wait(connection, self.epoll.register, max(self.cfg.keepalive, FIRST_REQUEST_SECONDS))
         except (BlockingIOError, ConnectionAbortedError):  # another was faster, or the client has gone
-            return
-        except OSError:
+            pass
+        except OSError:  # a client that was let in and cannot be watched is closed when its time is over
             self.log.exception("Error accepting a client")
             time.sleep(PAUSE_SECONDS)  # it may be there again at once, as when descriptors have run out
-            return
-        connection = TConn(self.cfg, client, address, listener.getsockname())
-        connection.data_ready = True  # it is handled only once it is readable
-        self.connections.add(connection)
-        self._wait(connection, self.epoll.register, max(self.cfg.keepalive, FIRST_REQUEST_SECONDS))
 
     def _answer(self, connection: TConn) -> None:
         """Answer the requests that have come, then wait for more, or for the client to hang up as well."""
@@ -146,6 +151,9 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
                 return
         except OSError:  # the client has gone
             pass
+        except BaseException:
+            self._close(connection)
+            raise
         self._close(connection)
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
