@@ -25,7 +25,7 @@ run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLit
 test: $(VENV)/requirements-dev.txt ## Try all behaviour on SQLite and PostgreSQL (2 to 3 minutes)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
 
-test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 5 minutes; WRITE=yes updates docs/reliability.md
+test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 3 minutes; WRITE=yes updates docs/reliability.md
 	@PATH="$(abspath $(BIN)):$$PATH" WRITE="$(WRITE)" $(BIN)/python -m pytest -m faults -p no:randomly
 
 test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real browser (3 minutes; needs chromium)
