@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from tests import postgres
 from tests.described import Answers, client_of
-from tests.tokens import SECRET, token
+from tests.tokens import SECRET, indiscreet, token
 from todo_api import create_app, keys
 from todo_api.auth import Memory
 from todo_api.extensions import db
@@ -45,9 +45,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """With CI=true nothing is skipped: a missing component fails."""
+    """With CI=true nothing is skipped: a missing component fails. No test may leave a token or secret in the log."""
     outcome: Any = yield
     report = outcome.get_result()
+    if report.passed and (told := [line for _, text in report.sections for line in indiscreet(text)]):
+        report.outcome = "failed"
+        report.longrepr = "\n".join(["in the log:", *told])
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"

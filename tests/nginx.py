@@ -18,7 +18,7 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any, NamedTuple
 
 from tests.programs import GUNICORN, ROOT, Program, copy_project, environment, run, running
-from tests.tokens import SECRET
+from tests.tokens import SECRET, indiscreet
 
 DEPLOY = ROOT / "deploy"
 ORIGIN = "https://app.example.com"
@@ -135,6 +135,7 @@ def nginx(folder: Path, *changes: Change, origins: str = ORIGINS) -> Iterator[Ng
     with running(str(PROGRAM), "-c", str(main), "-g", "daemon off;", cwd=folder, env=environment()):
         wait_until_listening(port)
         yield Nginx(folder, port)
+    assert indiscreet((folder / "todo-api.log").read_text(encoding="utf-8")) == []
 
 
 def wait_until_listening(port: int) -> None:

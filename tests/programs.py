@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.tokens import token
+from tests.tokens import indiscreet, token
 
 ROOT = Path(__file__).parent.parent
 GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:0")
@@ -95,6 +95,7 @@ class Program:
         assert self.process.stdout
         self.process.stdin.close()
         self.process.stdout.close()
+        assert indiscreet(self.output) == []
 
 
 @contextmanager

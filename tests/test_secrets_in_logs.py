@@ -9,7 +9,7 @@ import pytest
 from tests.nginx import two_doors
 from tests.programs import Program
 from tests.sockets import exchange, request
-from tests.tokens import token
+from tests.tokens import SECRET, indiscreet, token
 
 PATH = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
 
@@ -89,3 +89,14 @@ def test_nothing_that_a_client_sent_is_in_the_log(service: tuple[Program, int], 
     tokens = re.findall(r"Bearer (\S+)", sent.decode("latin-1"))
     secrets = {word, word.upper(), *(part for text in tokens for part in text.split(".")[1:])}
     assert [line for line in list(program.lines) if any(secret in line for secret in secrets)] == []
+
+
+@pytest.mark.parametrize("private", [token(), SECRET])
+@pytest.mark.parametrize(
+    "line", ['{{"time":"2026-02-08T09:30:00Z","message":"{}"}}', "2026-02-08 09:30:00 INFO [-] x: {}"]
+)
+def test_the_logs_of_all_tests_are_searched(line: str, private: str) -> None:
+    """By the hook that reports each test, and when a program ends."""
+    assert indiscreet(f"eyJ\n{line.format('a task')}\n") == []
+    assert indiscreet(f"x\n{line.format(private)}\n") == [line.format(private)]
+    assert indiscreet(f"{private}\n") == [], "printed for the user, as by flask token"

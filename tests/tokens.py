@@ -1,5 +1,6 @@
 """Tokens as an issuer makes them, independent of the code under test."""
 
+import re
 import time
 from typing import Any
 
@@ -17,3 +18,12 @@ def token(
     return jwt.encode(
         {name: value for name, value in body.items() if value is not None}, secret, algorithm=algorithm, headers=headers
     )
+
+
+LINE_OF_A_LOG = re.compile(r'\{"time": ?"|\d{4}-\d\d-\d\d[ T]\S+ [A-Z]+ \[')
+PRIVATE = re.compile(rf"eyJ[\w-]{{8,}}\.[\w-]{{8,}}|{re.escape(SECRET)}")
+
+
+def indiscreet(text: str) -> list[str]:
+    """Return the lines of a log in this text that hold a token or the secret."""
+    return [line for line in text.splitlines() if LINE_OF_A_LOG.match(line) and PRIVATE.search(line)]
