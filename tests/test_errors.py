@@ -5,7 +5,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import Mock
 
@@ -171,15 +171,16 @@ def test_a_statement_that_runs_out_of_time_is_unavailable_and_did_nothing(make_a
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_connections_that_were_closed_while_they_idled_cost_no_client_an_error(
-    make_app: MakeApp, database_url: str, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, migrated_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "IDLE_SECONDS", 0)
-    alice = Caller(make_app().test_client(), "alice")
+    url = migrated_database("closed")  # its own: other tests keep connections
+    alice = Caller(make_app(DATABASE_URL=url).test_client(), "alice")
     path = f"/api/tasks/{alice.create('Kept')['id']}"
     for method, more, status in (("GET", {}, 200), ("PUT", {"json": {"title": "New"}}, 200), ("DELETE", {}, 204)):
-        close_connections(database_url)
+        close_connections(url)
         assert alice(method, path, **more).status_code == status
-    close_connections(database_url)
+    close_connections(url)
     assert alice.create("Another")["title"] == "Another"
 
 

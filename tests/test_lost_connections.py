@@ -127,17 +127,16 @@ def test_one_request_outlives_the_end_of_all_connections(
 ) -> None:
     """However many there are, none of them looking idle."""
     alice.create()
-    database_of_app: database.Database = app.extensions["ownership"].database
-    with ThreadPoolExecutor(5) as threads:  # each waits in the database for the others
-        list(threads.map(lambda _: database_of_app.run("SELECT 1 FROM pg_sleep(0.5)", {}, repeatable=True), range(5)))
+    own: database.Database = app.extensions["ownership"].database
+    slow = "SELECT pg_backend_pid() FROM pg_sleep(0.5)"  # so that they all are under way at once
+    with ThreadPoolExecutor(5) as threads:
+        made = {process for [process] in threads.map(lambda _: own.run(slow, {}, repeatable=True), range(5))}
+    assert len(made) == 5
     monkeypatch.setattr(database, "IDLE_SECONDS", 60)
     engine = engine_of(database_url)
     with engine.connect() as connection:
-        ended = (
-            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = 'todo_api'"
-        )
-        ours = " AND datname = current_database()"
-        assert connection.execute(text(ended + ours)).scalar_one() == 5
+        for process in made:
+            assert connection.execute(text("SELECT pg_terminate_backend(:it, 5000)"), {"it": process}).scalar_one()
     engine.dispose()
     assert alice.get("/api/tasks").status_code == 200
 
