@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import environ_for
-from tests.programs import GUNICORN, ROOT, Server, copy_project, environment, run, running
+from tests.programs import GUNICORN, Server, copy_project, environment, run, running
 from tests.tokens import token
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
+# What gunicorn itself turns away would not be the service's answer.
+UNLIMITED = ("--limit-request-line", "0", "--limit-request-field_size", "1000000")
 Search = Callable[[str, int], int]
 
 
@@ -26,7 +28,7 @@ def search(tmp_path: Path) -> Search:
         folder = tmp_path / url.partition(":")[0]
         project = copy_project(folder / "project")
         env = environment(WEB_CONCURRENCY="1", **environ_for(url))
-        with running(*GUNICORN, cwd=project, env=env) as program:
+        with running(*GUNICORN, *UNLIMITED, cwd=project, env=env) as program:
             server = Server(program)
             _, document = server.request("GET", "/openapi.json")
             accept_read_only_fields(document)
@@ -52,8 +54,7 @@ def schemathesis(folder: Path, port: int, *options: str) -> Any:
     program = (sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", "openapi.json")
     more = ("--url", f"http://127.0.0.1:{port}", "--header", f"Authorization: Bearer {token()}")
     always = ("--checks", "all", "--generation-database", "none", "--no-color")
-    env = environment(SCHEMATHESIS_HOOKS="tests.schemathesis_hooks", PYTHONPATH=str(ROOT))
-    return run(*program, *more, *always, *options, cwd=folder, env=env, seconds=900)
+    return run(*program, *more, *always, *options, cwd=folder, env=environment(), seconds=900)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
