@@ -121,20 +121,20 @@ export class Transport {
 
 /**
  * Make a `getToken` that fetches a token when there is none, and keeps it until it is refused.
- * Call `forget` when the user signs out, or the next one is taken for the last.
+ * Call `forget` when the user signs out: until then there is no token where it would be another user's.
  */
 export function keepToken(fetchToken: () => Promise<Token>): GetToken & { forget: () => void } {
-  let [kept, underWay]: (Promise<Token> | undefined)[] = [];
+  let kept: Promise<Token> | undefined, underWay: Promise<Token> | undefined, owner: unknown;
   const getToken: GetToken = ({ renew }) => {
     if (kept && (!renew || kept === underWay)) return kept; // what is under way is not what was refused
-    const fetched = fetchToken();
+    const fetched = fetchToken().then((token) => (token && (owner ??= userOf(token)) === userOf(token) ? token : null));
     const end = (token: Token): void => {
       if (kept === fetched) [kept, underWay] = [token ? kept : undefined, undefined];
     };
     fetched.then(end, () => end(undefined));
     return (kept = underWay = fetched);
   };
-  return Object.assign(getToken, { forget: () => void (kept = undefined) });
+  return Object.assign(getToken, { forget: () => void (kept = owner = undefined) });
 }
 
 /** Returns the seconds that an answer asks to wait, as a number or a date (RFC 9110, section 10.2.3). */

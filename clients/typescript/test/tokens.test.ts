@@ -117,6 +117,18 @@ test("what one user began is not done as another who signed in meanwhile", async
   assert.deepEqual(await clientOf(bob).list(), []);
 });
 
+test("keepToken has no token for the second user either, however often one call is tried, until it forgets", async () => {
+  const [alice, bob] = [someone(), someone()];
+  const given = [token(alice, -60)];
+  const getToken = keepToken(async () => given.shift() ?? token(bob));
+  const tasks = new TaskClient({ baseUrl: SERVICE, getToken });
+  await assert.rejects(tasks.create({ title: "Alice's" }), { code: "TOKEN_EXPIRED" });
+  for (const _ of [1, 2]) await assert.rejects(tasks.create({ title: "Alice's" }), { code: "TOKEN_MISSING" });
+  assert.deepEqual(await clientOf(bob).list(), []);
+  getToken.forget();
+  assert.deepEqual(await tasks.list(), []);
+});
+
 test("keepToken fetches once, again when refused or after a failure, and forgets on demand", async (t) => {
   const [alice, bob] = [someone(), someone()];
   const next: (string | Error)[] = [new Error("offline"), token(alice, -60), token(alice), token(bob)];
