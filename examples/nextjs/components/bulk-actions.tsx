@@ -1,19 +1,30 @@
 "use client";
 
-import type { Task } from "@todo-api/client";
 import { useRef } from "react";
 
 import type { Change } from "@/lib/changes";
+import type { View } from "@/lib/view";
+
+interface Props {
+  show: View["show"];
+  change: (change: Change) => void;
+}
 
 /** What is done to all of the user's tasks, not only to those that are shown. */
-export function BulkActions({ tasks, change }: { tasks: Task[]; change: (change: Change) => void }) {
+export function BulkActions({ show, change }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
-  const areDone = tasks.every((task) => task.is_completed);
   return (
     <div className="buttons">
-      <button className="quiet" onClick={() => change({ kind: "markAll", completed: !areDone })}>
-        {areDone ? "Reopen all" : "Complete all"}
-      </button>
+      {show !== "completed" && (
+        <button className="quiet" onClick={() => change({ kind: "markAll", completed: true })}>
+          Complete all
+        </button>
+      )}
+      {show !== "active" && (
+        <button className="quiet" onClick={() => change({ kind: "markAll", completed: false })}>
+          Reopen all
+        </button>
+      )}
       <button className="quiet" onClick={() => dialog.current?.showModal()}>
         Clear completed
       </button>

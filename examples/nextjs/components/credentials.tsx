@@ -14,6 +14,7 @@ export function Credentials({ isNew = false }: { isNew?: boolean }) {
 
   async function submit(event: FormEvent<HTMLFormElement>) {
     event.preventDefault();
+    if (isBusy) return;
     const said = new FormData(event.currentTarget);
     const [name, email, password] = ["name", "email", "password"].map((field) => String(said.get(field) ?? "")) as [
       string,
@@ -47,7 +48,8 @@ export function Credentials({ isNew = false }: { isNew?: boolean }) {
           <p role="alert" className="problem">
             {problem}
           </p>
-          <button className="primary" disabled={isBusy}>
+          {/* Not disabled while it is busy: it would lose the focus. */}
+          <button className="primary" aria-disabled={isBusy}>
             {isNew ? "Sign up" : "Sign in"}
           </button>
         </fieldset>

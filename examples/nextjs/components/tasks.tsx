@@ -5,7 +5,7 @@ import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 
 import { BulkActions } from "@/components/bulk-actions";
 import { Failures } from "@/components/failures";
-import { LIST } from "@/components/focus";
+import { LIST, useFocusKept } from "@/components/focus";
 import { NewTask } from "@/components/new-task";
 import { Nothing } from "@/components/nothing";
 import { TaskRow } from "@/components/task-row";
@@ -22,7 +22,9 @@ export function Tasks({ firstView }: { firstView: View }) {
   const { change, failures, dismiss } = useChanges((change) => say(done(change)));
   const isOnline = useIsOnline();
   const list = useRef<HTMLUListElement>(null);
-  useWarningBeforeLeaving(waiting > 0);
+  const isWhole = isLoaded && !query.hasNextPage;
+  useFocusKept();
+  useWarningBeforeLeaving(waiting > 0 || failures.length > 0);
 
   function look(next: View) {
     setView(next);
@@ -31,9 +33,14 @@ export function Tasks({ firstView }: { firstView: View }) {
 
   async function loadMore() {
     const shown = tasks.length;
-    const { hasNextPage } = await query.fetchNextPage();
-    // The button is gone then, and the focus must not be with it.
-    if (!hasNextPage) requestAnimationFrame(() => list.current?.children[shown]?.querySelector("input")?.focus());
+    const before = query.data?.pages.length;
+    let result;
+    // A change that is made meanwhile breaks off what is being loaded.
+    do result = await query.fetchNextPage({ cancelRefetch: false });
+    while (result.hasNextPage && !result.isError && result.data?.pages.length === before);
+    if (result.hasNextPage) return;
+    // The button is gone, and the focus must not be with it.
+    requestAnimationFrame(() => list.current?.children[shown]?.querySelector("input")?.focus());
   }
 
   return (
@@ -59,8 +66,8 @@ export function Tasks({ firstView }: { firstView: View }) {
             ))}
           </ul>
         ) : (
-          (isLoaded || !query.isError) && (
-            <Nothing view={view} isLoaded={isLoaded} isOnline={isOnline} onClear={() => look({ ...view, q: "" })} />
+          (isWhole || !query.isError) && (
+            <Nothing view={view} isLoaded={isWhole} isOnline={isOnline} onClear={() => look({ ...view, q: "" })} />
           )
         )}
         {tasks.length > 0 && (
@@ -73,7 +80,7 @@ export function Tasks({ firstView }: { firstView: View }) {
                 {query.isFetchingNextPage ? "Loading…" : "Load more"}
               </button>
             )}
-            {!view.q && <BulkActions tasks={tasks} change={change} />}
+            {!view.q && <BulkActions show={view.show} change={change} />}
           </footer>
         )}
       </section>
@@ -102,7 +109,7 @@ function useIsOnline() {
   );
 }
 
-/** What waits to be sent is in this page's memory alone. */
+/** What waits to be sent, or could not be, is in this page's memory alone. */
 function useWarningBeforeLeaving(isNeeded: boolean) {
   useEffect(() => {
     if (!isNeeded) return;

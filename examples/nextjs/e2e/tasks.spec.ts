@@ -85,12 +85,30 @@ test("more are loaded until all are there, each once", async ({ newUser, stack }
   expect(new Set(await titles(page).allTextContents()).size).toBe(46);
 });
 
+test("more are loaded although something is changed meanwhile", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await seed(page, stack, 25);
+  await page.reload();
+  await page.route(/cursor=/, async (route) => {
+    await page.waitForTimeout(500);
+    await route.fallback();
+  });
+  const asked = page.waitForRequest(/cursor=/);
+  await page.getByRole("button", { name: "Load more" }).click();
+  await asked;
+  await page.getByRole("checkbox", { name: "Task 25" }).click();
+  await expect(titles(page)).toHaveCount(25);
+  await expect(page.getByRole("checkbox", { name: "Task 25" })).toBeChecked();
+});
+
 test("all are completed and reopened, and the completed cleared, shown or not", async ({ newUser, stack }) => {
   const page = await newUser("Alice");
   await seed(page, stack, 25);
   await page.reload();
-  await page.getByRole("button", { name: "Complete all" }).click();
-  await expect(page.getByText("Completed 25 tasks.")).toBeAttached();
+  await page.getByRole("button", { name: "Complete all" }).dblclick();
+  await expect(page.getByText("Completed 0 tasks.")).toBeAttached(); // by the second click
+  await page.reload();
+  await expect(page.getByRole("checkbox", { checked: true })).toHaveCount(20);
   await page.getByRole("radio", { name: "Active" }).check();
   await expect(page.getByText("Nothing left to do.")).toBeVisible();
   await page.getByRole("radio", { name: "All" }).check();
@@ -106,6 +124,33 @@ test("all are completed and reopened, and the completed cleared, shown or not", 
   await expect(page.getByText("Deleted 1 task.")).toBeAttached();
   await page.reload();
   await expect(page.getByText("20 of 24 tasks")).toBeVisible();
+});
+
+test("a list is not called empty while there is more of it", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await seed(page, stack, 21);
+  await page.reload();
+  await page.getByRole("button", { name: "Load more" }).click();
+  await page.getByRole("button", { name: "Complete all" }).click();
+  await page.getByRole("checkbox", { name: "Task 1", exact: true }).click();
+  await expect(page.getByText("Reopened “Task 1”.")).toBeAttached();
+  await page.reload();
+  await expect(titles(page)).toHaveCount(20);
+
+  let answer: () => void = () => undefined;
+  await page.route("**/api/tasks*", async (route) => {
+    if (route.request().method() === "DELETE") await new Promise<void>((resolve) => (answer = resolve));
+    await route.fallback();
+  });
+  const asked = page.waitForRequest((request) => request.method() === "DELETE");
+  await page.getByRole("button", { name: "Clear completed" }).click();
+  await page.getByRole("button", { name: "Delete them" }).click();
+  await asked;
+  await expect(page.getByText("Loading your tasks")).toBeAttached();
+  await expect(page.getByText("Nothing to do yet")).toHaveCount(0);
+  await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
+  answer();
+  await expect(titles(page)).toHaveText(["Task 1"]);
 });
 
 test("a keyboard is enough, and never loses its place", async ({ newUser }) => {
@@ -141,5 +186,11 @@ test("a keyboard is enough, and never loses its place", async ({ newUser }) => {
   await expect(page.getByRole("button", { name: "Delete First" })).toBeFocused();
   await press("Enter");
   await expect(page.getByText("Nothing left to do.")).toBeVisible();
+  await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
+
+  await press("Tab");
+  await page.keyboard.type("zebra");
+  await expect(page.getByText("No task matches “zebra”.")).toBeVisible();
+  await page.getByRole("button", { name: "Clear the search" }).press("Enter");
   await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
 });

@@ -19,6 +19,7 @@ test("somebody signs up, out, and in again, and the tasks are still there", asyn
   await page.getByLabel("Password").fill("a-wrong-guess");
   await page.getByRole("button", { name: "Sign in" }).click();
   await expect(page.locator("form [role=alert]")).toHaveText("Invalid email or password");
+  await expect(page.getByRole("button", { name: "Sign in" })).toBeFocused();
   await page.getByLabel("Password").fill("correct-horse");
   await page.getByRole("button", { name: "Sign in" }).click();
   await expect(titles(page)).toHaveText(["Buy milk"]);
