@@ -12,9 +12,10 @@ const INSTANCE = join(import.meta.dirname, "instance");
 const SECRET = join(INSTANCE, "secret");
 
 async function mustBeFree(name, port) {
+  if (!/^\d+$/.test(port)) throw new Error(`${name} is to be a number, as in make start ${name}=3042`);
   const server = createServer().listen(port, "localhost");
   await once(server, "listening").catch(() => {
-    throw new Error(`Port ${port} is in use, or no port: choose another, as in make start ${name}=${Number(port) + 42}`);
+    throw new Error(`Port ${port} is in use: choose another, as in make start ${name}=${Number(port) + 42}`);
   });
   server.close();
 }

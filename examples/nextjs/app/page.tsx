@@ -16,16 +16,14 @@ export default async function Home({ searchParams }: PageProps<"/">) {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const firstPage = await (await tasksOfThisRequest()).page(queryOf(view), { signal }).catch(() => undefined);
   return (
-    <>
+    <Providers apiUrl={apiUrl()} userId={user.id} view={view} firstPage={firstPage}>
       <header className="top">
         <h1>Tasks</h1>
         <SignOut name={user.name} />
       </header>
       <main>
-        <Providers apiUrl={apiUrl()} userId={user.id} view={view} firstPage={firstPage}>
-          <Tasks firstView={view} />
-        </Providers>
+        <Tasks firstView={view} />
       </main>
-    </>
+    </Providers>
   );
 }

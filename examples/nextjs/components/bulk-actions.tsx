@@ -13,6 +13,13 @@ interface Props {
 /** What is done to all of the user's tasks, not only to those that are shown. */
 export function BulkActions({ show, change }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
+  const cancel = useRef<HTMLButtonElement>(null);
+
+  function ask() {
+    dialog.current?.showModal();
+    cancel.current?.focus(); // one Enter too many deletes nothing
+  }
+
   return (
     <div className="buttons">
       {show !== "completed" && (
@@ -25,7 +32,7 @@ export function BulkActions({ show, change }: Props) {
           Reopen all
         </button>
       )}
-      <button className="quiet" onClick={() => dialog.current?.showModal()}>
+      <button className="quiet" onClick={ask}>
         Clear completed
       </button>
       <dialog ref={dialog} aria-labelledby="clear-completed">
@@ -34,7 +41,7 @@ export function BulkActions({ show, change }: Props) {
           <p className="muted">This cannot be undone.</p>
           <div className="buttons">
             <button className="primary">Delete them</button>
-            <button type="button" onClick={() => dialog.current?.close()}>
+            <button ref={cancel} type="button" onClick={() => dialog.current?.close()}>
               Cancel
             </button>
           </div>

@@ -4,7 +4,7 @@ import Link from "next/link";
 import { type FormEvent, useState } from "react";
 
 import { useHydrated } from "@/components/use-hydrated";
-import { signIn, signUp } from "@/lib/auth-client";
+import { announceSession, signIn, signUp } from "@/lib/auth-client";
 
 /** Signs in, or with `isNew` up. */
 export function Credentials({ isNew = false }: { isNew?: boolean }) {
@@ -25,10 +25,12 @@ export function Credentials({ isNew = false }: { isNew?: boolean }) {
     setProblem("");
     const answer = isNew ? signUp.email({ name, email, password }) : signIn.email({ email, password });
     const { error } = await answer.catch(() => ({ error: { message: "The sign-in service cannot be reached." } }));
-    // A whole new page, so that nothing of another user is left in memory.
-    if (!error) return window.location.assign("/");
-    setProblem(error.message ?? "That did not work. Try again.");
-    setBusy(false);
+    if (error) {
+      setProblem(error.message ?? "That did not work. Try again.");
+      return setBusy(false);
+    }
+    announceSession();
+    window.location.assign("/"); // a whole new page, so that nothing of another user is left in memory
   }
 
   return (

@@ -4,6 +4,7 @@ import type { Task } from "@todo-api/client";
 import { useEffect, useRef } from "react";
 
 import { focusList } from "@/components/focus";
+import { SignedOut } from "@/components/providers";
 import type { Failure } from "@/components/use-tasks";
 import { type Change, Conflict, failed, mayBeRepeated, reason } from "@/lib/changes";
 
@@ -49,6 +50,11 @@ export function Failures({ failures, change, dismiss }: Props) {
               <strong>{failed(variables)}</strong> {reason(error)}
             </p>
             <div className="buttons">
+              {error instanceof SignedOut && (
+                <a href="/sign-in" target="_blank">
+                  Sign in (new tab)
+                </a>
+              )}
               {mayBeRepeated(error) && <button onClick={() => again(failure)}>Try again</button>}
               <button onClick={() => settle(failure)}>Dismiss</button>
             </div>

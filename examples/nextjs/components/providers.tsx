@@ -1,7 +1,6 @@
 "use client";
 
 import {
-  MutationCache,
   notifyManager,
   onlineManager,
   QueryCache,
@@ -9,14 +8,15 @@ import {
   QueryClientProvider,
 } from "@tanstack/react-query";
 import { keepToken, type Page, TaskClient } from "@todo-api/client";
-import { createContext, type ReactNode, useContext, useState } from "react";
+import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
 
+import { onSession } from "@/lib/auth-client";
 import type { View } from "@/lib/view";
 
 // Later than this, a checkbox would be seen going back and forth.
 notifyManager.setScheduler(queueMicrotask);
 
-class SignedOut extends Error {}
+export class SignedOut extends Error {}
 
 /** The token lives in this page's memory, and is asked for anew when the API refuses it. */
 async function fetchToken(userId: string) {
@@ -33,16 +33,25 @@ function subjectOf(token: string): unknown {
   return (JSON.parse(atob(claims)) as { sub?: unknown }).sub;
 }
 
+/** Whether something that the user did is in this page alone: it waits, or failed. */
+export function hasUnsent(queries: QueryClient) {
+  const changes = queries.getMutationCache().getAll();
+  return changes.some(({ state }) => state.status === "pending" || state.status === "error");
+}
+
+/** The sign-in page sends on whoever has signed in since. What is unsent would be lost on the way. */
+function leave(queries: QueryClient) {
+  if (!hasUnsent(queries)) window.location.assign("/sign-in");
+}
+
 function newQueries(view: View, firstPage: Page | undefined) {
   const onError = (error: Error) => {
-    // The sign-in page sends on whoever has signed in since. Not at once: until a change has failed, leaving warns.
-    if (error instanceof SignedOut) setTimeout(() => window.location.assign("/sign-in"));
+    if (error instanceof SignedOut) leave(queries);
   };
   // The client repeats by itself. What a lost network broke off waits, and goes on when that is back.
   const retry = (_: number, error: Error) => error instanceof TypeError && !onlineManager.isOnline();
   const queries = new QueryClient({
     queryCache: new QueryCache({ onError }),
-    mutationCache: new MutationCache({ onError }),
     defaultOptions: { queries: { retry, retryDelay: 0, staleTime: 5_000 }, mutations: { retry, retryDelay: 0 } },
   });
   if (firstPage) queries.setQueryData(["tasks", view], { pages: [firstPage], pageParams: [undefined] });
@@ -71,6 +80,7 @@ export function Providers({ apiUrl, userId, view, firstPage, children }: Props) 
     return new TaskClient({ baseUrl: apiUrl, getToken });
   });
   const [queries] = useState(() => newQueries(view, firstPage));
+  useEffect(() => onSession(() => leave(queries)), [queries]);
   return (
     <QueryClientProvider client={queries}>
       <Client value={client}>{children}</Client>

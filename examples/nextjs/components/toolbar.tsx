@@ -11,7 +11,9 @@ export function Toolbar({ view, onLook }: { view: View; onLook: (view: View) => 
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
 
   useEffect(() => {
-    if (view.q === "" && search.current) search.current.value = "";
+    if (view.q !== "" || !search.current) return;
+    clearTimeout(timer.current);
+    search.current.value = "";
   }, [view.q]);
 
   function type(q: string) {

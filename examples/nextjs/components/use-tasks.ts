@@ -56,7 +56,11 @@ export function useChanges(onDone: (change: Change) => void) {
     scope: { id: "changes" },
     gcTime: Infinity, // a failure stays until the user has dealt with it
     mutationFn: (change: Change) => perform(client, change),
-    onMutate: () => queries.cancelQueries({ queryKey }),
+    onMutate: async () => {
+      const changes = queries.getMutationCache();
+      for (const over of changes.findAll({ mutationKey, status: "success" })) changes.remove(over);
+      await queries.cancelQueries({ queryKey });
+    },
     onSuccess: (change) => {
       for (const [key] of queries.getQueriesData<InfiniteData<Page>>({ queryKey })) {
         queries.setQueryData<InfiniteData<Page>>(key, (data) => data && withChange(data, change, key[1] as View));
@@ -77,8 +81,9 @@ export function useChanges(onDone: (change: Change) => void) {
 
 function withChange(data: InfiniteData<Page>, change: Change, view: View): InfiniteData<Page> {
   const pages = data.pages.map((page, index) => {
-    const tasks = change.kind === "create" && index > 0 ? page.tasks : applied(page.tasks, change, view);
-    return { ...page, tasks };
+    const tasks = applied(page.tasks, change, view);
+    // What comes in comes to the front of the first.
+    return { ...page, tasks: index === 0 ? tasks : tasks.filter(({ id }) => page.tasks.some((had) => had.id === id)) };
   });
   const [first] = pages;
   const grown = pages.flatMap(({ tasks }) => tasks).length - data.pages.flatMap(({ tasks }) => tasks).length;

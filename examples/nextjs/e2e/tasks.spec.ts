@@ -117,6 +117,7 @@ test("all are completed and reopened, and the completed cleared, shown or not", 
 
   await page.getByRole("checkbox", { name: "Task 25" }).check();
   await page.getByRole("button", { name: "Clear completed" }).click();
+  await expect(page.getByRole("button", { name: "Cancel" })).toBeFocused();
   await page.getByRole("button", { name: "Cancel" }).click();
   await expect(page.getByText("20 of 25 tasks")).toBeVisible();
   await page.getByRole("button", { name: "Clear completed" }).click();

@@ -7,6 +7,9 @@ test("without a network changes wait, and are sent when it is back", async ({ ne
   const page = await newUser("Alice");
   await add(page, "Buy milk");
   await add(page, "Write the talk");
+  await page.getByRole("radio", { name: "Completed" }).check();
+  await expect(page.getByText("Nothing completed yet.")).toBeVisible();
+  await page.getByRole("radio", { name: "All" }).check();
   await page.context().setOffline(true);
   await expect(page.getByText("You are offline.")).toBeVisible();
   await page.getByRole("checkbox", { name: "Buy milk" }).check();
@@ -18,6 +21,8 @@ test("without a network changes wait, and are sent when it is back", async ({ ne
   await page.getByRole("radio", { name: "Completed" }).check();
   await expect(titles(page)).toHaveText(["Buy milk"]);
   await page.getByRole("radio", { name: "All" }).check();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await expect(page.getByText("You are still signed in: a change was not saved yet.")).toBeVisible();
 
   await page.context().setOffline(false);
   await expect(page.getByText("You are offline.")).toHaveCount(0);
@@ -95,8 +100,25 @@ test("a session that ends while the page is open leads to the sign-in page", asy
   await add(page, "Buy milk");
   await page.context().clearCookies();
   await page.waitForTimeout(13_000);
-  await page.getByRole("checkbox", { name: "Buy milk" }).click();
+  await page.getByLabel("Search").fill("milk");
   await expect(page).toHaveURL(`${stack.origin}/sign-in`);
+});
+
+test("a change that a session's end cuts off is kept until the user has signed in again", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  const session = await page.context().cookies();
+  await page.context().clearCookies();
+  await page.waitForTimeout(13_000);
+  await page.getByLabel("What is to be done?").fill("Write the talk");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByText("Could not add “Write the talk”. You are signed out.")).toBeVisible();
+  await expect(page.getByText("This list may be out of date. You are signed out.")).toBeVisible();
+  await expect(page.getByRole("link", { name: "Sign in" })).toHaveAttribute("target", "_blank");
+  await page.context().addCookies(session);
+  await page.getByRole("button", { name: "Try again" }).first().click();
+  await expect(page.getByText("Added “Write the talk”.")).toBeAttached();
+  await expect(titles(page)).toHaveText(["Write the talk", "Buy milk"]);
 });
 
 test("nothing is done as another user who signs in in the same browser", async ({ newUser, stack }) => {
@@ -106,6 +128,8 @@ test("nothing is done as another user who signs in in the same browser", async (
   await page.waitForTimeout(13_000);
   await page.getByLabel("What is to be done?").fill("Hers, too");
   await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByText("Could not add “Hers, too”. Somebody else has signed in.")).toBeVisible();
+  await page.getByRole("button", { name: "Dismiss" }).click();
   await expect(page.getByText("Nothing to do yet")).toBeVisible();
   await expect(page.getByText("Bob")).toBeVisible();
 });

@@ -63,6 +63,14 @@ test("whoever takes over a browser sees nothing of the last user", async ({ newU
   await expect(page.getByText("Hers")).toHaveCount(0);
 });
 
+test("who signs out in one tab is signed out in all", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const other = await page.context().newPage();
+  await other.goto("/");
+  await other.getByRole("button", { name: "Sign out" }).click();
+  await expect(page).toHaveURL(`${stack.origin}/sign-in`);
+});
+
 test("a session that ended elsewhere leads to the sign-in page", async ({ newUser, stack }) => {
   const page = await newUser("Alice");
   await add(page, "Hers");

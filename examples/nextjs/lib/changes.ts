@@ -4,10 +4,10 @@ import { newIdempotencyKey, type Task, TaskApiError, type TaskClient } from "@to
 
 import { belongs, type View } from "@/lib/view";
 
-/** `task` is the task as the user saw it. */
+/** `task` is the task as the user saw it; once that is done, it is what the API made of it, and the other is `seen`. */
 export type Change =
   | { kind: "create"; task: Task }
-  | { kind: "update"; task: Task; changes: Partial<Task> }
+  | { kind: "update"; task: Task; changes: Partial<Task>; seen?: Task }
   | { kind: "remove"; task: Task }
   | { kind: "markAll"; completed: boolean; count?: number }
   | { kind: "clearCompleted"; count?: number };
@@ -34,13 +34,17 @@ export function applied(tasks: Task[], change: Change, view: View): Task[] {
       const others = tasks.filter(({ id }) => id !== change.task.id); // a repeat may find it in the list
       return belongs(change.task, view) ? [change.task, ...others] : others;
     }
-    case "update":
-      return tasks.flatMap((task) => {
+    case "update": {
+      const isThere = tasks.some(({ id }) => id === change.task.id);
+      // It comes in by this change. One that belonged before is further down, on a page that was not loaded.
+      const comesIn = !isThere && !belongs(change.seen ?? change.task, view);
+      return (comesIn ? [change.task, ...tasks] : tasks).flatMap((task) => {
         if (task.id !== change.task.id) return [task];
         const newest = change.task.updated_at > task.updated_at ? change.task : task;
         const changed = { ...newest, ...change.changes };
         return belongs(changed, view) ? [changed] : [];
       });
+    }
     case "remove":
       return tasks.filter(({ id }) => id !== change.task.id);
     case "markAll":
@@ -62,7 +66,7 @@ export async function perform(tasks: TaskClient, change: Change): Promise<Change
     case "update": {
       const { task, changes } = change;
       const update = (ifMatch: string) => tasks.update(task.id, changes, { ifMatch });
-      return { ...change, task: await unlessInConflict(tasks, task, changes, update) };
+      return { ...change, seen: task, task: await unlessInConflict(tasks, task, changes, update) };
     }
     case "remove":
       await unlessInConflict(tasks, change.task, {}, (ifMatch) => tasks.remove(change.task.id, { ifMatch })).catch(
