@@ -373,13 +373,13 @@ def test_a_retry_finds_the_task_that_a_killed_worker_made(server: Server, databa
 
 def test_a_retry_finds_the_task_that_a_lost_connection_made(server: Server, database: str) -> None:
     """A client hears of it as 503 with Retry-After, if at all: the service repeats a creation itself."""
-    terminated: list[Any] = []
-    terminate = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    found: list[Any] = []
+    terminate = """SELECT state FROM pg_stat_activity, pg_terminate_backend(pid)
         WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
     def terminate_all_connections() -> None:
-        terminated.extend(rows_of(database, terminate))
+        found.extend(rows_of(database, terminate))
         time.sleep(0.05)
 
     assert_each_key_has_one_task(server, database, "cut off", terminate_all_connections, drops=False)
-    assert len(terminated) > 10
+    assert "active" in found, "no statement was met by the harm"

@@ -223,6 +223,15 @@ def test_clients_that_do_not_hang_up_hold_no_thread(server: Server) -> None:
             assert ALIVE in answers(other)
 
 
+@contextmanager
+def serving(app: str, worker: str, folder: Path) -> Iterator[Server]:
+    """Serve another application, whose module is in that folder, with one worker of two threads."""
+    options = ["-c", "/dev/null", "-k", worker, "--threads", "2", "--bind", "127.0.0.1:0"]
+    paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
+    with running(sys.executable, "-m", "gunicorn", app, *options, cwd=folder, env=paths) as program:
+        yield Server(program)
+
+
 def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         "def app(environ, start_response):\n"
@@ -232,10 +241,7 @@ def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
         "        raise RuntimeError('broken off')\n"
         "    yield b'y' * 10\n"
     )
-    options = ["-c", "/dev/null", "-k", "todo_api.worker.PollingWorker", "--threads", "2", "--bind", "127.0.0.1:0"]
-    paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
-    with running(sys.executable, "-m", "gunicorn", "broken:app", *options, cwd=tmp_path, env=paths) as program:
-        server = Server(program)
+    with serving("broken:app", "todo_api.worker.PollingWorker", tmp_path) as server:
         for _ in range(5):
             with connected(server) as client:
                 client.sendall(LIVE.replace(b"/health/live", b"/broken"))
@@ -248,25 +254,23 @@ def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
 def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path) -> None:
     (tmp_path / "unwatched.py").write_text(
         "from todo_api.worker import PollingWorker\n"
+        "def full(*_):\n"
+        "    raise OSError(28, 'No space left on device')\n"
         "class Worker(PollingWorker):\n"
         "    def _wait(self, connection, put, seconds):\n"
-        "        if self.nr == 0 and len(self.connections) == 2:\n"
-        "            raise OSError(28, 'No space left on device')\n"
-        "        super()._wait(connection, put, seconds)\n"
+        "        second = self.nr == 0 and len(self.connections) == 2\n"
+        "        super()._wait(connection, full if second else put, seconds)\n"
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [('Content-Length', '1')])\n"
         "    return [b'y']\n"
     )
-    options = ["-c", "/dev/null", "-k", "unwatched.Worker", "--threads", "2", "--bind", "127.0.0.1:0"]
-    paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
-    with running(sys.executable, "-m", "gunicorn", "unwatched:app", *options, cwd=tmp_path, env=paths) as program:
-        server = Server(program)
+    with serving("unwatched:app", "unwatched.Worker", tmp_path) as server:
         with connected(server) as first, connected(server), connected(server) as third:
-            program.wait_for("No space left on device")
+            server.program.wait_for("No space left on device")
             for client in (third, first):
                 client.sendall(LIVE)
                 assert answers(client, holding=b"y").endswith(b"y")
-        assert program.output.count("Booting worker") == 1
+        assert server.program.output.count("Booting worker") == 1
 
 
 def test_clients_that_leave_in_the_middle_leave_nothing_behind(start: Start) -> None:
