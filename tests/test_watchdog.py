@@ -15,6 +15,8 @@ from tests.wires import Cutter, Freezer
 from todo_api import create_app
 from todo_api.watchdog import Watchdog
 
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+
 
 @pytest.fixture
 def freezer(databases: dict[str, str]) -> Iterator[Freezer]:
@@ -64,6 +66,24 @@ def test_while_a_database_hangs_one_request_waits_for_it_and_all_others_fail_at_
         assert looking.result().status_code == 200
     assert alice.get("/api/tasks").status_code == 200
     dispose(app)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_connection_that_is_lost_late_is_no_sign_of_a_database_that_hangs(
+    make_app: MakeApp, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    alice = Caller(app.test_client(), "alice")
+    task = alice.create("Kept")
+    monkeypatch.setattr("todo_api.database.PATIENCE_SECONDS", 0.1)
+    with ThreadPoolExecutor(1) as thread, closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT id FROM tasks FOR UPDATE")
+        deleted = thread.submit(alice.delete, f"/api/tasks/{task['id']}")
+        time.sleep(0.5)
+        cursor.execute(f"{TERMINATE} WHERE wait_event_type = 'Lock' AND datname = current_database()")
+        assert_error(deleted.result(), 503, "DATABASE_UNAVAILABLE")
+    with app.extensions["ownership"].database._looking:  # as if another request looked whether it is back
+        assert alice.get("/api/tasks").status_code == 200
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

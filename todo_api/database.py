@@ -7,7 +7,7 @@ pool's methods that it calls for this are private, as they were in SQLAlchemy 2.
 import select
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from threading import Lock, get_ident
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from todo_api.prepared import KEPT, Preparer
-from todo_api.watchdog import Watchdog
+from todo_api.watchdog import Wait, Watchdog
 
 PATIENCE_SECONDS = 2.0  # how long requests wait for a database that just went away; later ones fail at once
 PAUSE_SECONDS = 0.05
@@ -27,6 +27,8 @@ ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock: nothing was
 NOT_PREPARED = ("26000", "42P05", "0A000")
 READ_ONLY = "25006"  # a failover left us with a standby
 STANDBY_SECONDS = 1.0  # where all are read-only, a connection serves that long at least
+
+CONNECTED = "connected"  # by time.monotonic(): the pool's own note is of a clock that may be set back
 
 PoolEntry = Any  # a place in the pool and the connection that it holds: _ConnectionRecord of SQLAlchemy
 
@@ -59,9 +61,10 @@ class Database:
         self._preparer = None if self.is_sqlite else Preparer(timeout_seconds)
         self._watchdog = Watchdog(timeout_seconds + 1)  # the server's own limit comes first
         self._away_since: float | None = None
+        self._lost_at = 0.0  # connections from before then are replaced
         self._looking = Lock()  # whether a database that is long away is back
         self._waiting: set[int] = set()  # threads
-        self._first_questions: dict[int, AbstractContextManager[None]] = {}  # by thread: the limit on their time
+        self._first_questions: dict[int, Wait] = {}  # by thread: the limit on their time
         if not self.is_sqlite:
             event.listen(engine, "do_connect", self._connect)
 
@@ -95,9 +98,10 @@ class Database:
         repeats = 0
         while True:
             entry, sent = self._take(began), False
+            wait = None if self.is_sqlite else self._watchdog.over(entry.dbapi_connection)
             try:
                 cursor = entry.dbapi_connection.cursor()
-                with self._deadline(entry.dbapi_connection):
+                with wait or nullcontext():
                     text = self._preparer.prepare(cursor, entry.info, sql) if self._preparer else sql
                     sent = True
                     cursor.execute(text, values)
@@ -110,7 +114,7 @@ class Database:
                     continue  # at most once for each connection
                 if lost or self._may_another_write(entry, error):
                     self._give_up(entry)
-                if lost and self._is_late(began):  # it hung
+                if wait and wait.hung_up:
                     self._away_since = self._away_since or began
                 if repeats == REPEATS or not self._may_repeat(error, lost, repeatable or not sent, began):
                     raise self._translated(error, lost) from None
@@ -152,17 +156,18 @@ class Database:
         good = False
         try:
             entry.get_connection()
-            good = self.is_sqlite or not self._was_hung_up(entry)
+            good = self.is_sqlite or not (entry.info[CONNECTED] < self._lost_at or self._was_hung_up(entry))
         finally:
             if not good:
                 entry.invalidate()
                 self._give_back(entry)
         return good
 
-    def _connect(self, _dialect: Any, _entry: PoolEntry, where: Any, how: dict[str, Any]) -> Any:
+    def _connect(self, _dialect: Any, entry: PoolEntry, where: Any, how: dict[str, Any]) -> Any:
         """Connect, and limit the time that SQLAlchemy's questions to a new connection may take."""
+        entry.info[CONNECTED] = time.monotonic()
         connection = self._driver.connect(*where, **how)
-        self._first_questions[get_ident()] = questions = self._deadline(connection)
+        self._first_questions[get_ident()] = questions = self._watchdog.over(connection)
         questions.__enter__()
         return connection
 
@@ -171,14 +176,14 @@ class Database:
 
         Else a request would meet one dead connection after the other, more than it may repeat.
         """
-        pool = self._engine.pool
-        if entry.starttime > pool._invalidate_time:
-            pool._invalidate_time = time.time()
+        if entry.info[CONNECTED] >= self._lost_at:
+            self._lost_at = time.monotonic()
         entry.invalidate()
 
     def _may_another_write(self, entry: PoolEntry, error: Exception) -> bool:
         """Tell whether a connection came to a standby so long ago that another may find who took over."""
-        return getattr(error, "pgcode", None) == READ_ONLY and time.time() - entry.starttime > STANDBY_SECONDS
+        is_standby = getattr(error, "pgcode", None) == READ_ONLY
+        return is_standby and bool(time.monotonic() - entry.info[CONNECTED] > STANDBY_SECONDS)
 
     def _give_back(self, entry: PoolEntry) -> None:
         self._engine.pool._do_return_conn(entry)
@@ -196,9 +201,6 @@ class Database:
         poll = select.poll()
         poll.register(entry.dbapi_connection.fileno(), select.POLLIN)
         return bool(poll.poll(0))
-
-    def _deadline(self, connection: Any) -> AbstractContextManager[None]:
-        return self._watchdog.over(connection) if self._preparer else nullcontext()
 
     def _was_stale(self, entry: PoolEntry, error: Exception) -> bool:
         """Tell whether what was prepared is to blame, and nothing was done; the connection keeps no more of it."""

@@ -53,6 +53,7 @@ class Wait:
 
     def __init__(self, watchdog: Watchdog, connection: Any) -> None:
         self._watchdog, self._connection = watchdog, connection
+        self.hung_up = False
 
     def __enter__(self) -> None:
         self._watchdog.begin(self)
@@ -61,5 +62,6 @@ class Wait:
         self._watchdog.end(self)
 
     def hang_up(self) -> None:
+        self.hung_up = True
         with suppress(Exception), socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
             wire.shutdown(socket.SHUT_RDWR)  # the driver may have closed it in this very moment

@@ -1,0 +1,90 @@
+"""The clock of the machine is set back while the service is under load."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import NamedTuple
+
+import pytest
+
+from tests import postgres
+from tests.faults.conftest import Start
+from tests.faults.test_database import TERMINATE, assert_reads_and_creations_never_failed
+from tests.load import Stack, under_load
+from tests.postgres import Private
+
+PACKAGE = find_spec("libfaketime")
+LIBRARY = Path("vendor", "libfaketime", "src", "libfaketime.so.1")
+CACHED_SECONDS = 1  # until each program has looked at the clock again
+BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'todo_api'"
+
+pytestmark = pytest.mark.skipif(not PACKAGE, reason="pip install libfaketime (on Linux, x86-64)")
+
+
+class Clock(NamedTuple):
+    """The time of day of all programs that are started with `environment`."""
+
+    library: Path
+    offset: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": str(self.library),
+            "FAKETIME_TIMESTAMP_FILE": str(self.offset),
+            "FAKETIME_CACHE_DURATION": str(CACHED_SECONDS),
+            "DONT_FAKE_MONOTONIC": "1",  # it goes on when the time of day is set
+            "NO_FAKE_STAT": "1",
+        }
+
+    def set(self, offset: str) -> None:
+        new = self.offset.with_suffix(".new")
+        new.write_text(offset)
+        new.replace(self.offset)
+        time.sleep(2 * CACHED_SECONDS)
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    with TemporaryDirectory(prefix="todo-clock-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL is somebody else when root tests
+        clock = Clock(folder / LIBRARY.name, folder / "offset")
+        assert PACKAGE
+        shutil.copy(Path(str(PACKAGE.origin)).parent / LIBRARY, clock.library)
+        clock.offset.write_text("+0")
+        yield clock
+
+
+@pytest.fixture
+def database(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Private]:
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    with postgres.private(mkdtemp(prefix="todo-faults-")) as database:
+        monkeypatch.undo()
+        yield database
+
+
+def seconds_ahead(stack: Stack) -> float:
+    [[now]] = stack.query("SELECT extract(epoch FROM clock_timestamp())::float")
+    return float(now) - time.time()
+
+
+def test_a_clock_that_is_set_back_fails_no_read_and_no_creation_and_wears_out_no_connection(
+    service: Start, clock: Clock
+) -> None:
+    with service(**clock.environment) as stack, under_load(stack, "Clock set back by an hour, twice") as load:
+        with load.fault():
+            for hours in range(3):
+                clock.set(f"-{hours}h")
+                assert abs(seconds_ahead(stack) + hours * 3600) < 60
+                assert stack.query(TERMINATE)  # so that connections are younger, by the clock, than what ended others
+                load.go_on()
+                before = set(stack.query(BACKENDS))
+                load.go_on()
+                assert before <= set(stack.query(BACKENDS))
+        load.outage = 0.0  # the database was never away
+        assert_reads_and_creations_never_failed(load)
