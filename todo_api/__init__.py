@@ -17,20 +17,7 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
     from flask import Flask
 
-    from todo_api import (
-        auth,
-        cli,
-        config,
-        cors,
-        docs,
-        errors,
-        health,
-        metrics,
-        observability,
-        openapi,
-        ownership,
-        tasks,
-    )
+    from todo_api import auth, cli, config, cors, docs, errors, health, metrics, observability, ownership, tasks
     from todo_api.extensions import db, migrate
 
     app = Flask(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
@@ -47,7 +34,6 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     tasks.init_app(app)
     health.init_app(app)
     metrics.init_app(app)
-    openapi.init_app(app)
     docs.init_app(app)
     cli.init_app(app)
     return app

@@ -11,10 +11,10 @@ from flask_jwt_extended import create_access_token
 
 from todo_api.auth import UNREADABLE, USER_ID, check, reason_of, trust
 from todo_api.database import DatabaseError
+from todo_api.docs import document
 from todo_api.extensions import db
 from todo_api.keys import KeysUnavailableError, UnknownKeyError
 from todo_api.models import Task, User
-from todo_api.openapi import document
 from todo_api.ownership import OwnedTasks
 from todo_api.token_check import findings
 

@@ -1,5 +1,6 @@
-"""The docs page: openapi.json to read and to try in a browser, without a token and from this service alone."""
+"""What tells others about the API, without a token: the OpenAPI document, and a page to read and to try it."""
 
+import json
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -25,10 +26,27 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-blueprint = Blueprint("docs", __name__, url_prefix="/docs")
+blueprint = Blueprint("docs", __name__)
 
 
-@blueprint.get("")
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """Get this document."""
+    return Response(document(), mimetype="application/json")
+
+
+def document() -> bytes:
+    """Return the OpenAPI document of the current application, which keeps it."""
+    from todo_api.openapi import describe  # and 2 MiB that most workers never need
+
+    kept = current_app.extensions
+    if "openapi" not in kept:
+        kept["openapi"] = json.dumps(describe(current_app), ensure_ascii=False, indent=1).encode() + b"\n"
+    made: bytes = kept["openapi"]
+    return made
+
+
+@blueprint.get("/docs")
 def page() -> Response:
     """Answer the page that shows the viewer."""
     made_here = current_app.config["DEVELOPMENT_SECRET"]
@@ -39,7 +57,7 @@ def page() -> Response:
     return response
 
 
-@blueprint.get("/<name>")
+@blueprint.get("/docs/<name>")
 def asset(name: str) -> Response:
     """Answer one of the files that the page is made of."""
     if name not in ASSETS:

@@ -1,20 +1,39 @@
 """The OpenAPI document: made from the URL map, the views' docstrings, the schemas and the tables of `operations`."""
 
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask
 from marshmallow import fields
 
 from todo_api import schemas
 from todo_api.observability import template
+from todo_api.operations import (
+    ALL_ERRORS,
+    BODY_EXAMPLES,
+    COMMON_HEADERS,
+    COUNT,
+    ERROR_HEADERS,
+    HEADER_PARAMETERS,
+    HEADERS,
+    INFO,
+    OPERATIONS,
+    PATH_PARAMETERS,
+    REFUSALS,
+    SECURITY_SCHEMES,
+    SERVER_FIELDS,
+    STATUS,
+    TAGS,
+    TITLE,
+    VERSION,
+    WRONGS,
+    Answer,
+    Operation,
+    reference,
+)
 from todo_api.paging import EVERYTHING
-
-if TYPE_CHECKING:  # These are imported when first asked for: most workers never are.
-    from apispec import APISpec
-
-    from todo_api.operations import Answer, Operation
 
 # What str.strip() removes, in words that all dialects of regular expressions share.
 WHITE_SPACE = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -23,30 +42,8 @@ QUERIES = {"LIST": schemas.LIST, "WHICH": schemas.WHICH}
 
 Json = dict[str, Any]
 
-blueprint = Blueprint("openapi", __name__)
-
-
-@blueprint.get("/openapi.json")
-def openapi() -> Response:
-    """Get this document."""
-    return Response(document(), mimetype="application/json")
-
-
-def document() -> bytes:
-    """Return the document of the current application, which keeps it."""
-    kept = current_app.extensions
-    if "openapi" not in kept:
-        kept["openapi"] = json.dumps(describe(current_app), ensure_ascii=False, indent=1).encode() + b"\n"
-    made: bytes = kept["openapi"]
-    return made
-
 
 def describe(app: Flask) -> Json:
-    from apispec import APISpec
-    from apispec.ext.marshmallow import MarshmallowPlugin
-
-    from todo_api.operations import INFO, OPERATIONS, TAGS, TITLE, VERSION
-
     plugin: Any = MarshmallowPlugin()
     spec = APISpec(TITLE, VERSION, "3.1.0", plugins=[plugin], info=INFO, servers=[{"url": "/"}])
     plugin.converter.add_attribute_function(property_of)
@@ -100,9 +97,7 @@ def text_property(field: schemas.Text) -> Json:
     return {"type": kind, "pattern": f"^[{WHITE_SPACE}]*{first}{rest}[{WHITE_SPACE}]*$"}
 
 
-def add_components(spec: "APISpec") -> None:
-    from todo_api.operations import HEADER_PARAMETERS, HEADERS, PATH_PARAMETERS, REFUSALS, SECURITY_SCHEMES
-
+def add_components(spec: APISpec) -> None:
     add_schemas(spec)
     for place, parameters in (("header", HEADER_PARAMETERS), ("path", PATH_PARAMETERS)):
         for name, (description, schema, example) in parameters.items():
@@ -117,9 +112,7 @@ def add_components(spec: "APISpec") -> None:
         spec.components.security_scheme(name, scheme)
 
 
-def add_schemas(spec: "APISpec") -> None:
-    from todo_api.operations import ALL_ERRORS, COUNT, SERVER_FIELDS, STATUS
-
+def add_schemas(spec: APISpec) -> None:
     for name, schema in BODIES.items():
         spec.components.schema(name, schema=schema)
     made = spec.components.schemas
@@ -160,8 +153,6 @@ def error_schema(codes: list[str], status: int, **more: Json) -> Json:
 
 
 def describe_refusal(name: str, codes: tuple[str, ...]) -> Json:
-    from todo_api.operations import ALL_ERRORS, COMMON_HEADERS, ERROR_HEADERS, WRONGS
-
     status = ALL_ERRORS[codes[0]][0]
     plain = [code for code in codes if code != "VALIDATION_ERROR"]
     schema = error_schema(plain, status)
@@ -180,9 +171,7 @@ def describe_refusal(name: str, codes: tuple[str, ...]) -> Json:
     }
 
 
-def describe_operation(operation: "Operation", path: str, docstring: str) -> Json:
-    from todo_api.operations import ALL_ERRORS, BODY_EXAMPLES, REFUSALS
-
+def describe_operation(operation: Operation, path: str, docstring: str) -> Json:
     responses: Json = {str(status): describe_answer(answer) for status, answer in operation.answers.items()}
     responses |= {str(ALL_ERRORS[REFUSALS[name][0]][0]): name for name in operation.refusals}
     described: Json = {
@@ -203,20 +192,10 @@ def describe_operation(operation: "Operation", path: str, docstring: str) -> Jso
     return described
 
 
-def describe_answer(answer: "Answer") -> Json:
-    from todo_api.operations import COMMON_HEADERS
-
+def describe_answer(answer: Answer) -> Json:
     described: Json = {"description": answer.description}
     described["headers"] = {header: header for header in (*answer.headers, *COMMON_HEADERS)}
     if answer.schema:
         content = {"schema": answer.schema, **({"example": answer.example} if answer.example is not None else {})}
         described["content"] = {answer.media_type: content}
     return described
-
-
-def reference(schema: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{schema}"}
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(blueprint)
