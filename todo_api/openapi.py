@@ -38,7 +38,6 @@ from todo_api.paging import EVERYTHING
 # What str.strip() removes, in words that all dialects of regular expressions share.
 WHITE_SPACE = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 BODIES = {"NewTask": schemas.NEW_TASK, "TaskChanges": schemas.CHANGES, "Mark": schemas.MARK}
-QUERIES = {"LIST": schemas.LIST, "WHICH": schemas.WHICH}
 
 Json = dict[str, Any]
 
@@ -174,18 +173,19 @@ def describe_refusal(name: str, codes: tuple[str, ...]) -> Json:
 def describe_operation(operation: Operation, path: str, docstring: str) -> Json:
     responses: Json = {str(status): describe_answer(answer) for status, answer in operation.answers.items()}
     responses |= {str(ALL_ERRORS[REFUSALS[name][0]][0]): name for name in operation.refusals}
+    of_tasks = path.startswith("/api/")
     described: Json = {
         "operationId": operation.id,
         "summary": re.split(r"[.:]\s|\.$", docstring)[0],
-        "tags": ["tasks" if path.startswith("/api/") else "service"],
-        "security": [{name: []} if name else {} for name in operation.security],
+        "tags": ["tasks" if of_tasks else "service"],
+        "security": [{"token": []}] if of_tasks else operation.security,
         "parameters": list(operation.headers),
         "responses": dict(sorted(responses.items())),
     }
     if operation.description:
         described["description"] = operation.description
     if operation.parameters:
-        described["parameters"].insert(0, {"in": "query", "schema": QUERIES[operation.parameters]})
+        described["parameters"].insert(0, {"in": "query", "schema": operation.parameters})
     if operation.body:
         content = {"schema": reference(operation.body), "example": BODY_EXAMPLES[operation.body]}
         described["requestBody"] = {"required": True, "content": {"application/json": content}}

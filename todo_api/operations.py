@@ -1,13 +1,15 @@
 """What each route takes and answers, in tables, as far as its view and the schemas do not say it themselves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+
+from marshmallow import Schema
 
 from todo_api.cors import READABLE
 from todo_api.errors import ERRORS
 from todo_api.observability import CLIENT_ID
 from todo_api.ownership import UUID
-from todo_api.schemas import TITLE_MAX, Limit, Text
+from todo_api.schemas import LIST, TITLE_MAX, WHICH, Limit, Text
 from todo_api.tasks import IDEMPOTENCY_KEY
 
 TITLE = "Task API"
@@ -117,7 +119,7 @@ SERVER_FIELDS: dict[str, dict[str, Any]] = {
     "created_at": MOMENT | {"description": "RFC 3339 in UTC with microseconds."},
     "updated_at": MOMENT | {"description": "Later with every change; in quotes it is the task's `ETag`."},
 }
-TASK = {
+TASK: dict[str, Any] = {
     "id": "01a1fc99-ee71-72ec-b587-48e127eeb180",
     "user_id": "alice",
     "title": "Buy milk",
@@ -158,7 +160,7 @@ PATH_PARAMETERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "id": (
         "The task's `id`, in either case; another form is 404 `TASK_NOT_FOUND`.",
         {"type": "string", "format": "uuid", "pattern": f"^{UUID.pattern}$"},
-        "01a1fc99-ee71-72ec-b587-48e127eeb180",
+        TASK["id"],
     )
 }
 
@@ -207,7 +209,7 @@ HEADERS = {
     "Location": Header(
         "The path of the task.",
         {"type": "string", "pattern": "^/api/tasks/[0-9a-f-]{36}$"},
-        "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180",
+        f"/api/tasks/{TASK['id']}",
     ),
     "Idempotency-Replayed": Header(
         "When an earlier call with this key made the task.", {"type": "string", "const": "true"}, "true", False
@@ -259,24 +261,30 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """What a client should know of a method of a route. `parameters` and `body` name schemas."""
+    """What a client should know of a method of a route; below /api/ it needs a user's token."""
 
     id: str
     answers: dict[int, Answer]
     refusals: tuple[str, ...]
     headers: tuple[str, ...] = ()
-    parameters: str | None = None
+    parameters: Schema | None = None
     body: str | None = None
     description: str = ""
-    security: tuple[str, ...] = ()
+    security: tuple[dict[str, list[str]], ...] = ()
 
 
 ONE = Answer("The task.", reference("Task"), TASK, ("ETag",))
 UPDATED = Answer("The task as it is now.", reference("Task"), TASK | {"is_completed": True}, ("ETag",))
 COUNTED = Answer("How many there were.", reference("Count"), {"count": 3})
 NOT_MODIFIED = Answer("What the client has still holds.", headers=("ETag",))
-CHANGE_ONE = (
-    "Only the fields sent are changed; `PUT` and `PATCH` do the same. `{}` changes nothing, `updated_at` included."
+UPDATE = Operation(
+    "putTask",
+    {200: UPDATED},
+    (*ONE_TASK, *BODY, "PreconditionFailed"),
+    ("If-Match",),
+    body="TaskChanges",
+    description="Only the fields sent are changed; `PUT` and `PATCH` do the same. `{}` changes nothing, `updated_at` "
+    "included.",
 )
 
 OPERATIONS = {
@@ -293,10 +301,9 @@ OPERATIONS = {
         },
         (*TASKS, "BadParameters"),
         ("If-None-Match",),
-        parameters="LIST",
+        parameters=LIST,
         description="Newest first. Following `Link` or `X-Next-Cursor` visits every task that was there throughout, "
         "and whose sort value did not change, exactly once. An unknown or repeated parameter is refused.",
-        security=("token",),
     ),
     "POST /api/tasks": Operation(
         "createTask",
@@ -312,56 +319,35 @@ OPERATIONS = {
         ("Idempotency-Key",),
         body="NewTask",
         description="Takes no query parameter. `Idempotency-Key` makes a retry safe as long as the task is there.",
-        security=("token",),
     ),
     "PATCH /api/tasks": Operation(
         "markTasks",
         {200: COUNTED},
         (*TASKS, *BODY),
-        parameters="WHICH",
+        parameters=WHICH,
         body="Mark",
         description="All that match, in one statement.",
-        security=("token",),
     ),
     "DELETE /api/tasks": Operation(
         "deleteTasks",
         {200: COUNTED},
         (*TASKS, "BadParameters"),
-        parameters="WHICH",
+        parameters=WHICH,
         description="All that match, in one statement.",
-        security=("token",),
     ),
     "GET /api/tasks/{id}": Operation(
         "getTask",
         {200: ONE, 304: NOT_MODIFIED},
         (*ONE_TASK, "BadRequest"),
         ("If-None-Match",),
-        security=("token",),
     ),
-    "PUT /api/tasks/{id}": Operation(
-        "putTask",
-        {200: UPDATED},
-        (*ONE_TASK, *BODY, "PreconditionFailed"),
-        ("If-Match",),
-        body="TaskChanges",
-        description=CHANGE_ONE,
-        security=("token",),
-    ),
-    "PATCH /api/tasks/{id}": Operation(
-        "updateTask",
-        {200: UPDATED},
-        (*ONE_TASK, *BODY, "PreconditionFailed"),
-        ("If-Match",),
-        body="TaskChanges",
-        description=CHANGE_ONE,
-        security=("token",),
-    ),
+    "PUT /api/tasks/{id}": UPDATE,
+    "PATCH /api/tasks/{id}": replace(UPDATE, id="updateTask"),
     "DELETE /api/tasks/{id}": Operation(
         "deleteTask",
         {204: Answer("It is gone.")},
         (*ONE_TASK, "BadRequest", "PreconditionFailed"),
         ("If-Match",),
-        security=("token",),
     ),
     "GET /health/live": Operation(
         "getLiveness", {200: Answer("It answers.", reference("Status"), {"status": "ok"})}, SERVICE
@@ -377,7 +363,7 @@ OPERATIONS = {
         {200: Answer("Metrics in the text format of Prometheus.", {"type": "string"}, media_type="text/plain")},
         (*SERVICE, "Unauthorized", "NotFound"),
         description="Open in development. Elsewhere 404, unless `METRICS_TOKEN` is configured and sent.",
-        security=("", "metricsToken"),
+        security=({}, {"metricsToken": []}),
     ),
     "GET /openapi.json": Operation(
         "getOpenApi", {200: Answer("An OpenAPI 3.1 document.", {"type": "object"})}, SERVICE
