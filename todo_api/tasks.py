@@ -35,6 +35,13 @@ from todo_api.schemas import (
     parse_query,
 )
 
+REFUSALS: dict[type[Exception], str] = {
+    TaskNotFound: "TASK_NOT_FOUND",
+    TaskForbidden: "TASK_FORBIDDEN",
+    TaskLimitReached: "TASK_LIMIT_REACHED",
+    IdempotencyKeyReused: "IDEMPOTENCY_KEY_REUSED",
+    PreconditionFailed: "PRECONDITION_FAILED",
+}
 IDEMPOTENCY_KEY = re.compile("[!-+\\--~]{1,255}")  # visible ASCII but the comma
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
@@ -175,35 +182,16 @@ def malformed_json(error: MalformedJSON) -> Response:
     return error_response("MALFORMED_JSON", str(error))
 
 
-@blueprint.errorhandler(TaskNotFound)
-def task_not_found(_: TaskNotFound) -> Response:
-    return error_response("TASK_NOT_FOUND")
-
-
-@blueprint.errorhandler(TaskForbidden)
-def task_forbidden(_: TaskForbidden) -> Response:
-    return error_response("TASK_FORBIDDEN")
-
-
-@blueprint.errorhandler(TaskLimitReached)
-def task_limit_reached(_: TaskLimitReached) -> Response:
-    return error_response("TASK_LIMIT_REACHED")
-
-
-@blueprint.errorhandler(IdempotencyKeyReused)
-def idempotency_key_reused(_: IdempotencyKeyReused) -> Response:
-    return error_response("IDEMPOTENCY_KEY_REUSED")
-
-
-@blueprint.errorhandler(PreconditionFailed)
-def precondition_failed(_: PreconditionFailed) -> Response:
-    return error_response("PRECONDITION_FAILED")
-
-
 @blueprint.errorhandler(InvalidCursor)
 def invalid_cursor(_: InvalidCursor) -> Response:
     return error_response("VALIDATION_ERROR", errors={"cursor": ["Is broken, or from a list with other parameters."]})
 
 
+def refused(error: Exception) -> Response:
+    return error_response(REFUSALS[type(error)])
+
+
 def init_app(app: Flask) -> None:
+    for kind in REFUSALS:
+        app.register_error_handler(kind, refused)
     app.register_blueprint(blueprint)
