@@ -30,7 +30,7 @@ R = TypeVar("R")
 USER_ID = re.compile("[^\x00\ud800-\udfff]{1,255}")
 WORD = re.compile("[^ \t]+")
 TOKEN_TYPES = {"jwt", "at+jwt"}  # RFC 7519 section 5.1, RFC 9068 section 2.1
-UNREADABLE = (JWTExtendedException, pyjwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError)
+BAD_TOKEN = (JWTExtendedException, pyjwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError)
 REASONS: dict[type[Exception], str] = {
     UnknownKeyError: "unknown key",
     refused.ExpiredSignatureError: "expired",
@@ -142,7 +142,7 @@ def verify(token: str) -> tuple[str, float]:
         claims = check(token)
     except KeysUnavailableError:
         raise ApiError("KEYS_UNAVAILABLE") from None
-    except (*UNREADABLE, UnknownKeyError) as error:
+    except BAD_TOKEN as error:
         reason = reason_of(error)
         raise refusal("TOKEN_EXPIRED" if reason == "expired" else "TOKEN_INVALID", reason, token) from None
     return claims["sub"], claims["exp"]
@@ -153,7 +153,7 @@ def reason_of(error: Exception) -> str:
 
 
 def check(token: str) -> dict[str, Any]:
-    """Return the claims of a good token; raise one of UNREADABLE, UnknownKeyError or KeysUnavailableError."""
+    """Return the claims of a good token; raise one of BAD_TOKEN or KeysUnavailableError."""
     refuse_other_spellings(token)
     claims = decode_token(token)
     if "exp" not in claims:
@@ -225,7 +225,7 @@ def _description(token: str | None) -> str:
         return ""
     try:
         parts = pyjwt.decode_complete(token, options={"verify_signature": False})
-    except UNREADABLE:
+    except BAD_TOKEN:
         return ""
     told = {"kid": parts["header"].get("kid"), "iss": parts["payload"].get("iss"), "alg": parts["header"].get("alg")}
     return "".join(f" {name}={str(value)[:64]!a}" for name, value in told.items() if value is not None)

@@ -9,11 +9,11 @@ from flask import Flask, current_app
 from flask.cli import with_appcontext
 from flask_jwt_extended import create_access_token
 
-from todo_api.auth import UNREADABLE, USER_ID, check, reason_of, trust
+from todo_api.auth import BAD_TOKEN, USER_ID, check, reason_of, trust
 from todo_api.database import DatabaseError
 from todo_api.docs import document
 from todo_api.extensions import db
-from todo_api.keys import KeysUnavailableError, UnknownKeyError
+from todo_api.keys import KeysUnavailableError
 from todo_api.models import Task, User
 from todo_api.ownership import OwnedTasks
 from todo_api.token_check import findings
@@ -51,7 +51,7 @@ def token_check(text: str) -> None:
         verdict = "accepted"
     except KeysUnavailableError:
         verdict = "refused for now: the keys cannot be fetched"
-    except (*UNREADABLE, UnknownKeyError) as error:
+    except BAD_TOKEN as error:
         verdict = f"refused: {reason_of(error)}: {error}"
     for name, good, expected, found in findings(text):
         click.echo(f"{'ok  ' if good else 'FAIL'} {name}: expected {expected}; found {found}")

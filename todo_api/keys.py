@@ -23,7 +23,7 @@ WAITERS = 2  # once a set is at hand: unknown keys, which anybody can name, must
 MAX_BYTES = 256 * 1024
 
 
-class UnknownKeyError(LookupError):
+class UnknownKeyError(PyJWTError):
     """A good, fresh set does not hold the key."""
 
 

@@ -8,8 +8,8 @@ import jwt as pyjwt
 from flask import current_app
 from jwt.types import Options
 
-from todo_api.auth import LEEWAY, TOKEN_TYPES, UNREADABLE, USER_ID, is_time, key_for, refuse_other_spellings, trust
-from todo_api.keys import ALGORITHMS, KeysUnavailableError, UnknownKeyError
+from todo_api.auth import BAD_TOKEN, LEEWAY, TOKEN_TYPES, USER_ID, is_time, key_for, refuse_other_spellings, trust
+from todo_api.keys import ALGORITHMS, KeysUnavailableError
 
 SIGNATURE_ALONE: Options = {
     "verify_exp": False,
@@ -27,7 +27,7 @@ def findings(text: str) -> Iterator[tuple[str, bool, str, str]]:
     try:
         refuse_other_spellings(text)
         parts = pyjwt.decode_complete(text, options={"verify_signature": False})
-    except UNREADABLE as error:
+    except BAD_TOKEN as error:
         yield "form", False, "a JWT", str(error)
         return
     header, claims, config, sources = parts["header"], parts["payload"], current_app.config, trust()
@@ -65,7 +65,7 @@ def verified(text: str, header: dict[str, Any], claims: dict[str, Any]) -> str:
     """Return "good" for a signature that one of the service's keys verifies, else what is wrong."""
     try:
         pyjwt.decode(text, key_for(header, claims), options=SIGNATURE_ALONE)
-    except (*UNREADABLE, UnknownKeyError, KeysUnavailableError) as error:
+    except (*BAD_TOKEN, KeysUnavailableError) as error:
         return str(error) or "no key to verify it with"
     return "good"
 
