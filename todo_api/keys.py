@@ -60,40 +60,36 @@ class KeySet:
         """Tell whether there is a set that tokens can be verified with; without one, fetch it. May take 3 s."""
         if self.age() >= STALE_SECONDS:
             with self._changed:
-                self._ask()
+                self._await_fetch()
         return self.age() < STALE_SECONDS
 
     def key(self, kid: str) -> PyJWK:
         """Return the key; one that is not at hand may take a fetch. Raises UnknownKeyError, KeysUnavailableError."""
-        found = self._at_hand(kid)
-        return found or self._ask_for(kid)
-
-    def _at_hand(self, kid: str) -> PyJWK | None:
-        return self.keys.get(kid) if self.age() < STALE_SECONDS else None
-
-    def _ask_for(self, kid: str) -> PyJWK:
+        if found := self._at_hand(kid):
+            return found
         with self._changed:
-            self._ask()
+            self._await_fetch()
             if found := self._at_hand(kid):
                 return found
             if self._wanted or self._fetching or self.good_at < self._tried_at:
                 raise KeysUnavailableError
             raise UnknownKeyError
 
-    def _ask(self) -> None:
-        """Wait for a fetch that is under way or due."""
-        if self._fetching or time.monotonic() - self._tried_at >= COOLDOWN_SECONDS:
-            self._wake()
-            self._wait()
+    def _at_hand(self, kid: str) -> PyJWK | None:
+        return self.keys.get(kid) if self.age() < STALE_SECONDS else None
 
-    def _wait(self) -> None:
+    def _await_fetch(self) -> None:
+        """Wait for a fetch that is under way or due, unless enough others do; the caller holds the lock."""
+        if not self._fetching and time.monotonic() - self._tried_at < COOLDOWN_SECONDS:
+            return
+        self._want_fetch()
         if self.keys and self._waiting >= WAITERS:
             return
         self._waiting += 1
         self._changed.wait_for(lambda: not (self._wanted or self._fetching), PATIENCE_SECONDS)
         self._waiting -= 1
 
-    def _wake(self) -> None:
+    def _want_fetch(self) -> None:
         self._wanted = not self._fetching
         self._changed.notify_all()
         if self._thread is None:
