@@ -28,7 +28,7 @@ SAMPLE_SECRETS = {
     "replace-me-with-the-secret-of-your-front-end",
 }
 WORD = re.compile("[!-~]{16,}")
-ORIGIN_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]*)?")
 DEVELOPMENT_ORIGINS = "http://localhost:3000,http://127.0.0.1:3000"
 MAY_COME_FROM_A_FILE = {
     "BETTER_AUTH_SECRET",
@@ -189,19 +189,19 @@ def _origins(environ: Mapping[str, str], development: bool) -> frozenset[str]:
 def _is_origin(text: str) -> bool:
     """Tell whether a browser could send this in its Origin header (RFC 6454, section 6.2)."""
     try:
-        url = urlsplit(text)
-        port = url.port
+        return ORIGIN.fullmatch(text) is not None and text.endswith(f"://{_netloc(urlsplit(text))}")
     except ValueError:
         return False
-    host = url.hostname or ""
+
+
+def _netloc(url: SplitResult) -> str:
+    """Return host and port as browsers and issuers write them: in lower case, without the scheme's own port.
+
+    Raises ValueError.
+    """
+    host, port = url.hostname or "", url.port
     written = f"[{host}]" if ":" in host else host
-    usual = {"http": 80, "https": 443}.get(url.scheme)
-    return (
-        usual is not None
-        and port not in (usual, 0)
-        and ORIGIN_HOST.fullmatch(written) is not None
-        and text == f"{url.scheme}://{written}" + (f":{port}" if port else "")
-    )
+    return written if port in (None, 443 if url.scheme == "https" else 80) else f"{written}:{port}"
 
 
 def _database_url(environ: Mapping[str, str], name: str, development: bool, default: str) -> str:
@@ -251,22 +251,20 @@ def _key_set(environ: Mapping[str, str], development: bool) -> tuple[str | None,
 
 
 def _web_url(environ: Mapping[str, str], name: str, development: bool) -> SplitResult | None:
-    """Return the URL as its origin is written in tokens: lower case, without the scheme's own port."""
+    """Return the URL with its origin as it is written in tokens."""
     value = _text(environ, name)
     if value is None:
         return None
     try:
         url = urlsplit(value)
-        host, port = url.hostname or "", url.port
+        host, netloc = url.hostname, _netloc(url)
     except ValueError:
-        host, port = "", None
+        host = None
     if not re.fullmatch(r"https?://[!-~]+", value, re.IGNORECASE) or not host or "@" in url.netloc or url.fragment:
         raise ConfigError(f"{name} must be a URL like https://app.example.com")
     if url.scheme == "http" and not (development or _is_loopback(host)):
         raise ConfigError(f"{name} must begin with https:// unless ENVIRONMENT=development or it points at loopback")
-    written = f"[{host}]" if ":" in host else host
-    own_port = port in (None, 443 if url.scheme == "https" else 80)
-    return url._replace(netloc=written if own_port else f"{written}:{port}")
+    return url._replace(netloc=netloc)
 
 
 def _is_loopback(host: str) -> bool:
