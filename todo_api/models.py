@@ -1,7 +1,7 @@
 """The tables: users and their tasks, with every rule that the database itself can hold."""
 
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import uuid_utils
 from sqlalchemy import (
@@ -50,11 +50,10 @@ class Timestamp(TypeDecorator[datetime]):
         return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
-TaskId: TypeAlias = str
 UUID_TEXT = String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
 
 
-def new_task_id() -> TaskId:
+def new_task_id() -> str:
     """Return a UUID of version 7 in lower case (RFC 9562, section 5.7)."""
     return str(uuid_utils.uuid7())
 
@@ -87,7 +86,7 @@ class Task(Base):
     )
 
     user_id: Mapped[str] = mapped_column(Text, ForeignKey("users.id", ondelete="CASCADE"))
-    id: Mapped[TaskId] = mapped_column(UUID_TEXT, default=new_task_id)
+    id: Mapped[str] = mapped_column(UUID_TEXT, default=new_task_id)
     title: Mapped[str] = mapped_column(Text)
     description: Mapped[str | None] = mapped_column(Text)
     is_completed: Mapped[bool] = mapped_column(Boolean(create_constraint=True, name="is_completed"), default=False)
