@@ -30,22 +30,21 @@ TASKS_IN_A_PIECE = 1000
 # Two changes of many tasks of one user would wait for each other's rows; new tasks are not held up.
 IN_TURN = " AND user_id = (SELECT id FROM users WHERE id = %(user_id)s FOR NO KEY UPDATE)"
 
+MOMENT = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+CREATED_AT, VERSION = MOMENT.format("created_at"), MOMENT.format("updated_at")
+
 # What the two databases say differently: the version of a task as text, JSON, the time now, an id as a value, the next
 # version, the order of titles by code point, lower case, the place of a text in another.
 POSTGRESQL = {
-    "version": """to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",
-    "task": """json_build_object('id', id, 'user_id', user_id, 'title', title, 'description', description,
-        'is_completed', is_completed,
-        'created_at', to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text""",
+    "version": VERSION,
+    "task": f"""json_build_object('id', id, 'user_id', user_id, 'title', title, 'description', description,
+        'is_completed', is_completed, 'created_at', {CREATED_AT}, 'updated_at', {VERSION})::text""",
     # The same for many: written piece by piece a row takes 1.9 us, but the statement 8 us longer to plan.
-    "listed": """'{"id":"' || id::text || '","user_id":' || %(user_json)s || ',"title":' || to_json(title)::text
+    "listed": f"""'{{"id":"' || id::text || '","user_id":' || %(user_json)s || ',"title":' || to_json(title)::text
         || ',"description":' || coalesce(to_json(description)::text, 'null')
         || CASE WHEN is_completed THEN ',"is_completed":true' ELSE ',"is_completed":false' END
-        || ',"created_at":"' || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-        || '","updated_at":"' || to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '"}'""",
-    "identity": """'{"id":"' || id::text
-        || '","updated_at":"' || to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '"}'""",
+        || ',"created_at":"' || {CREATED_AT} || '","updated_at":"' || {VERSION} || '"}}'""",
+    "identity": f"""'{{"id":"' || id::text || '","updated_at":"' || {VERSION} || '"}}'""",
     "now": "now()",
     "id": "%(id)s::uuid",
     "next_version": "greatest(now(), updated_at + interval '1 microsecond')",
