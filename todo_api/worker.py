@@ -39,6 +39,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
 
     alive: bool
     worker_connections: int
+    handle_exit, handle_quit = Worker.handle_exit, Worker.handle_quit  # ThreadWorker's tell threads that are not here
 
     def init_process(self) -> None:
         # Each connection takes a descriptor; where there are fewer, fewer are accepted.
@@ -54,12 +55,6 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         # As plain attributes the settings are found 8 us a request sooner.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         Worker.init_process(self)
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        Worker.handle_exit(self, sig, frame)
-
-    def handle_quit(self, sig: int, frame: Any) -> None:
-        Worker.handle_quit(self, sig, frame)
 
     def run(self) -> None:
         for listener in self.sockets:
