@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.test_concurrency import at_once
 from tests.test_isolation import MISSING, REQUESTS, statements, told
-from todo_api.conditional import Tags, parse, quoted
+from todo_api.conditional import Tags, quoted, tags_of
 
 WRITERS = 50
 NOT_THIS = '"2026-02-08T09:30:00.123456Z"'
@@ -69,28 +69,28 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ],
 )
 def test_a_header_lists_its_valid_tags(header: str, listed: list[str]) -> None:
-    assert parse(header) == Tags(any=False, listed=tuple(listed))
+    assert tags_of(header) == Tags(any=False, listed=tuple(listed))
 
 
 @pytest.mark.parametrize("header", ["*", " * ", "\t*"])
 def test_an_asterisk_alone_is_any_tag(header: str) -> None:
-    tags = parse(header)
+    tags = tags_of(header)
     assert tags == Tags(any=True, listed=())
     assert tags.match("whatever")
 
 
 def test_no_header_is_no_condition_and_an_empty_one_is_one_that_nothing_meets() -> None:
-    assert parse(None) is None
-    empty = parse("")
+    assert tags_of(None) is None
+    empty = tags_of("")
     assert empty is not None
     assert not empty.match("")
 
 
 def test_a_tag_matches_as_a_whole_and_in_its_own_case() -> None:
-    tags = parse('"abc", "d"')
+    tags = tags_of('"abc", "d"')
     assert tags is not None
     assert [tag for tag in ("abc", "d", "ab", "bc", "ABC", "", "abc d", '"d"') if tags.match(tag)] == ["abc", "d"]
-    assert parse(quoted("abc")) == Tags(any=False, listed=("abc",))
+    assert tags_of(quoted("abc")) == Tags(any=False, listed=("abc",))
 
 
 def version(response: TestResponse) -> str:

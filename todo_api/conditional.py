@@ -18,7 +18,7 @@ class Tags:
         return self.any or tag in self.listed
 
 
-def parse(header: str | None) -> Tags | None:
+def tags_of(header: str | None) -> Tags | None:
     """Return the tags of a header, None when it was not sent; one with no valid tag matches nothing."""
     if header is None:
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import flask_swagger_ui
 from flask import Blueprint, Flask, Response, current_app, request
 
-from todo_api.conditional import parse
+from todo_api.conditional import tags_of
 from todo_api.errors import ApiError
 
 PAGE = Path(__file__).with_name("docs_page")
@@ -73,7 +73,7 @@ def _answer(body: Iterable[bytes], length: int, tag: str, mimetype: str) -> Resp
     response = Response(body, mimetype=mimetype)
     response.content_length = length
     response.set_etag(tag)
-    known = parse(request.headers.get("If-None-Match"))
+    known = tags_of(request.headers.get("If-None-Match"))
     if known and known.match(tag):
         response.status_code = 304
         response.response = []

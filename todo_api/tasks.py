@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from todo_api.auth import current_user_id, jwt_required
-from todo_api.conditional import parse, quoted
+from todo_api.conditional import quoted, tags_of
 from todo_api.config import MAX_BODY_BYTES
 from todo_api.errors import ApiError, error_response
 from todo_api.ownership import (
@@ -52,7 +52,7 @@ blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 def list_tasks() -> Response:
     """List the caller's tasks."""
     query = Query(**parameters(LIST)) if request.query_string else EVERYTHING  # saves 8 us
-    page = own_tasks().list(query, unless=parse(request.headers.get("If-None-Match")))
+    page = own_tasks().list(query, unless=tags_of(request.headers.get("If-None-Match")))
     if page.tasks is None:
         return empty_response(304, page.tag)
     response = json_response(page.tasks, tag=page.tag)
@@ -100,7 +100,7 @@ def delete_tasks() -> Response:
 def get_task(task_id: str) -> Response:
     """Get a task."""
     task = own_tasks().get(task_id)
-    known = parse(request.headers.get("If-None-Match"))
+    known = tags_of(request.headers.get("If-None-Match"))
     if known and known.match(version_of(task)):
         return empty_response(304, version_of(task))
     return task_response(task)
@@ -111,14 +111,14 @@ def get_task(task_id: str) -> Response:
 def update_task(task_id: str) -> Response:
     """Change some fields of a task."""
     changes = body(CHANGES)
-    return task_response(own_tasks().update(task_id, changes, if_match=parse(request.headers.get("If-Match"))))
+    return task_response(own_tasks().update(task_id, changes, if_match=tags_of(request.headers.get("If-Match"))))
 
 
 @blueprint.delete("/<task_id>")
 @jwt_required
 def delete_task(task_id: str) -> Response:
     """Delete a task."""
-    own_tasks().delete(task_id, if_match=parse(request.headers.get("If-Match")))
+    own_tasks().delete(task_id, if_match=tags_of(request.headers.get("If-Match")))
     return empty_response(204)
 
 
