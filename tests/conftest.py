@@ -25,6 +25,8 @@ from todo_api.openapi import describe
 
 SERVER = pytest.StashKey[ExitStack]()
 MakeApp = Callable[..., Flask]
+NOWHERE = "01a1fc99-ee71-72ec-b587-48e127eeb180"  # no task has this id
+MISSING = f"/api/tasks/{NOWHERE}"
 
 
 @pytest.hookimpl(tryfirst=True)

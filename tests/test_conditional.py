@@ -8,9 +8,9 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.conftest import Caller, MakeApp, assert_error
+from tests.conftest import NOWHERE, Caller, MakeApp, assert_error
 from tests.test_concurrency import at_once
-from tests.test_isolation import MISSING, REQUESTS, statements, told
+from tests.test_isolation import REQUESTS, statements, told
 from todo_api.conditional import Tags, quoted, tags_of
 
 WRITERS = 50
@@ -19,7 +19,7 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("PUT", {"json": {"title": "Changed"}}),
     ("PATCH", {"json": {"is_completed": True}}),
     ("PUT", {"json": {}}),
-    ("PATCH", {"json": {"id": MISSING}}),
+    ("PATCH", {"json": {"id": NOWHERE}}),
     ("DELETE", {}),
 ]
 
@@ -187,7 +187,7 @@ def test_no_condition_tells_more_of_a_strangers_task(make_app: MakeApp, conceal:
         for method, more in REQUESTS:
             foreign, missing = (
                 bob(method, f"/api/tasks/{task_id}", headers={condition: tag}, **more)
-                for task_id in (task["id"], MISSING)
+                for task_id in (task["id"], NOWHERE)
             )
             assert_error(foreign, *refusal)
             assert_error(missing, 404, "TASK_NOT_FOUND")
@@ -204,7 +204,7 @@ def test_a_foreign_and_a_missing_id_run_the_same_statements_with_a_condition_too
     app = make_app(CONCEAL_FOREIGN_TASKS=conceal)
     alice, bob = Caller(app.test_client(), "alice"), Caller(app.test_client(), "bob")
     seen = []
-    for task_id in (alice.create()["id"], MISSING):
+    for task_id in (alice.create()["id"], NOWHERE):
         with statements(app) as run:
             bob(method, f"/api/tasks/{task_id}", headers={"If-Match": tag}, **more)
         seen.append(run)
@@ -294,7 +294,7 @@ def test_an_edit_of_the_version_at_hand_is_made(alice: Caller, method: str, more
 
 @pytest.mark.parametrize("header", ["*", NOT_THIS, ""])
 @pytest.mark.parametrize(("method", "more"), WRITES)
-@pytest.mark.parametrize("task_id", [MISSING, "no-id"])
+@pytest.mark.parametrize("task_id", [NOWHERE, "no-id"])
 def test_a_missing_task_is_not_found_whatever_the_condition(
     alice: Caller, method: str, more: dict[str, Any], header: str, task_id: str
 ) -> None:
@@ -315,7 +315,7 @@ def test_a_missing_task_is_not_found_whatever_the_condition(
 def test_a_bad_body_is_judged_before_the_task_and_its_version(
     alice: Caller, bob: Caller, method: str, whose: str, more: dict[str, Any], status: int, code: str
 ) -> None:
-    task_id = {"alice": alice, "bob": bob}[whose].create()["id"] if whose != "nobody" else MISSING
+    task_id = {"alice": alice, "bob": bob}[whose].create()["id"] if whose != "nobody" else NOWHERE
     assert_error(alice(method, f"/api/tasks/{task_id}", headers={"If-Match": NOT_THIS}, **more), status, code)
 
 

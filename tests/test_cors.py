@@ -3,10 +3,9 @@
 import pytest
 from flask import Flask
 
-from tests.conftest import Caller, MakeApp
+from tests.conftest import MISSING, Caller, MakeApp
 
 PAGE = "https://app.example.com"
-MISSING = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
 ALLOW = "Access-Control-Allow-Origin"
 EXPOSE = "Access-Control-Expose-Headers"
 

@@ -13,12 +13,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import create_engine, make_url, text
 
-from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
+from tests.conftest import MISSING, Caller, MakeApp, assert_error, dispose, environ_for
 from todo_api import create_app, database, ownership
 from todo_api.database import DatabaseUnavailable
 from todo_api.extensions import db
 
-MISSING = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
 TOO_LARGE = b" " * (64 * 1024 + 1)
 
 

@@ -8,9 +8,8 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.conftest import Caller, MakeApp, assert_error, headers_of
+from tests.conftest import NOWHERE, Caller, MakeApp, assert_error, headers_of
 
-MISSING = "01a1fc99-ee71-72ec-b587-48e127eeb180"
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("GET", {}),
     ("PUT", {"json": {"title": "Bob was here"}}),
@@ -78,7 +77,7 @@ def test_concealed_tasks_cannot_be_told_from_missing_ones(make_app: MakeApp, met
     client = make_app(CONCEAL_FOREIGN_TASKS="true").test_client()
     alice, bob = Caller(client, "alice"), Caller(client, "bob")
     task = alice.create("Hers")
-    foreign, missing = (bob(method, f"/api/tasks/{task_id}", **more) for task_id in (task["id"], MISSING))
+    foreign, missing = (bob(method, f"/api/tasks/{task_id}", **more) for task_id in (task["id"], NOWHERE))
     assert told(foreign) == told(missing)
     assert foreign.status_code == 404
     assert method == "HEAD" or assert_error(foreign, 404, "TASK_NOT_FOUND")
@@ -112,7 +111,7 @@ def test_a_foreign_and_a_missing_id_run_the_same_statements(
     with statements(app) as foreign:
         bob(method, f"/api/tasks/{task['id']}", **more)
     with statements(app) as missing:
-        bob(method, f"/api/tasks/{MISSING}", **more)
+        bob(method, f"/api/tasks/{NOWHERE}", **more)
     assert foreign == missing
     assert len(foreign) == 2
 

@@ -18,14 +18,13 @@ import pytest
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler
 
-from tests.conftest import Caller, MakeApp, dispose, environ_for
+from tests.conftest import MISSING, Caller, MakeApp, dispose, environ_for
 from tests.programs import GUNICORN, Server, copy_project, environment, running
 from tests.tokens import SECRET, token
 from todo_api import create_app, reports
 from todo_api.logs import JSONFormatter, WithoutRequests
 from todo_api.observability import is_not_of_a_request
 
-MISSING = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
 PRIVATE = ("Private title", "private search", "alice", "bob")
 
 

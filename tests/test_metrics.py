@@ -14,14 +14,13 @@ from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
-from tests.conftest import Caller, MakeApp, assert_error
+from tests.conftest import MISSING, Caller, MakeApp, assert_error
 from tests.issuers import Key, KeyServer
 from tests.programs import GUNICORN, Server, copy_project, environment, run, running
 from tests.tokens import SECRET, token
 from todo_api import metrics, reports
 
 METRICS_TOKEN = "a-token-for-the-metrics-of-the-tests"
-MISSING = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
 Samples = dict[tuple[str, ...], float]
 
 

@@ -6,12 +6,11 @@ from uuid import uuid4
 
 import pytest
 
+from tests.conftest import MISSING
 from tests.nginx import two_doors
 from tests.programs import Program
 from tests.sockets import exchange, request
 from tests.tokens import SECRET, indiscreet, token
-
-PATH = "/api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ SENT: dict[str, Callable[[str], bytes]] = {
     "a method": lambda word: head(f"{word.upper()} /api/tasks HTTP/1.1"),
     "a user": lambda word: request(word, "POST", "/api/tasks", b'{"title": "x"}'),
     "a user over the limit of a field": lambda word: request(word, "POST", "/api/tasks", b'{"title": ""}'),
-    "a user who asks for nothing": lambda word: request(word, "GET", PATH),
+    "a user who asks for nothing": lambda word: request(word, "GET", MISSING),
     "an idempotency key": lambda word: signed(word, "POST", "/api/tasks", '{"title": "x"}', "Idempotency-Key: {}\r\n"),
     "a bad idempotency key": lambda word: signed(word, "POST", "/api/tasks", "[]", "Idempotency-Key: {},\r\n"),
     "a cookie": lambda word: signed(word, "GET", "/api/tasks", more="Cookie: session={}\r\n"),

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
-from tests.conftest import Caller, MakeApp, assert_error
+from tests.conftest import NOWHERE, Caller, MakeApp, assert_error
 from tests.test_concurrency import engine_of
 
 Task: TypeAlias = dict[str, Any]
@@ -28,7 +28,6 @@ Parameters: TypeAlias = dict[str, str]
 Place: TypeAlias = tuple[str, str]  # a task's in a list: its sort value and its id
 
 LIMIT = 8
-MISSING = "01a1fc99-ee71-72ec-b587-48e127eeb180"
 NEVER = "2026-02-08T09:30:00.123456Z"
 EXAMPLES = settings(stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -152,7 +151,7 @@ class Api(RuleBasedStateMachine):
 
     def task_id(self, which: int) -> str:
         """One of the tasks there are or have been, or one that never was."""
-        ids = [*self.model.versions, MISSING]
+        ids = [*self.model.versions, NOWHERE]
         return ids[which % len(ids)]
 
     def condition(self, task_id: str, kind: str | None) -> tuple[str | None, bool]:

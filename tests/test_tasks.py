@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select, text
 
-from tests.conftest import Caller, MakeApp, assert_error
+from tests.conftest import MISSING, NOWHERE, Caller, MakeApp, assert_error
 from todo_api.extensions import db
 from todo_api.models import User
 
@@ -17,7 +17,6 @@ FAMILY = "👩‍👩‍👧‍👦"  # 7 code points, drawn as one
 E_ACUTE = "e\u0301"  # 2 code points
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 FIELDS = ["id", "user_id", "title", "description", "is_completed", "created_at", "updated_at"]
-NOWHERE = "01a1fc99-ee71-72ec-b587-48e127eeb180"
 
 
 def test_a_created_task_is_read_back_as_it_was_answered(alice: Caller) -> None:
@@ -259,7 +258,7 @@ def test_a_user_appears_with_their_first_task(alice: Caller, app: Flask) -> None
             return list(db.session.scalars(select(User.id)))
 
     alice.get("/api/tasks")
-    alice.get(f"/api/tasks/{NOWHERE}")
+    alice.get(MISSING)
     alice.post("/api/tasks", json={"title": ""})
     assert users() == []
     alice.create()
