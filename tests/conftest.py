@@ -1,5 +1,7 @@
 """The cast and the stage: alice owns, bob is a stranger; every test that takes `app` runs on both databases."""
 
+import io
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -213,6 +215,17 @@ def made_of(app: Flask) -> list[Any]:
         [{scope: [*functions] for scope, functions in hook.items()} for hook in hooks],
         app.extensions["reporter"]._handler.stream,
     ]
+
+
+@pytest.fixture
+def log(app: Flask) -> Iterator[io.StringIO]:
+    """What the application's own handler writes."""
+    handler = app.logger.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    stream = io.StringIO()
+    before = handler.setStream(stream)
+    yield stream
+    handler.setStream(before)
 
 
 class Caller:

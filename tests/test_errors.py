@@ -1,11 +1,10 @@
 """The one error body: every status from the real route, and the order in which a request is judged."""
 
 import io
-import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
@@ -19,17 +18,6 @@ from todo_api.database import DatabaseUnavailable
 from todo_api.extensions import db
 
 TOO_LARGE = b" " * (64 * 1024 + 1)
-
-
-@pytest.fixture
-def log(app: Flask) -> Iterator[io.StringIO]:
-    """What the application's own handler writes."""
-    handler = app.logger.handlers[0]
-    assert isinstance(handler, logging.StreamHandler)
-    stream = io.StringIO()
-    before = handler.setStream(stream)
-    yield stream
-    handler.setStream(before)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])

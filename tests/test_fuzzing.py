@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
@@ -113,17 +112,6 @@ def assert_nobody_worded(log: str) -> None:
 
 
 # --- To the application ---
-
-
-@pytest.fixture
-def log(app: Flask) -> Iterator[io.StringIO]:
-    """What the application writes; a traceback would have lines of its own."""
-    stream = io.StringIO()
-    handler = app.logger.handlers[0]
-    assert isinstance(handler, logging.StreamHandler)
-    before = handler.setStream(stream)
-    yield stream
-    handler.setStream(before)
 
 
 def environ_of(

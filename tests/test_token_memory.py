@@ -2,10 +2,8 @@
 
 import io
 import json
-import logging
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -58,16 +56,6 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(auth, "check", check)
     return seen
-
-
-@pytest.fixture
-def log(app: Flask) -> Iterator[io.StringIO]:
-    [handler] = app.logger.handlers
-    assert isinstance(handler, logging.StreamHandler)
-    stream = io.StringIO()
-    before = handler.setStream(stream)
-    yield stream
-    handler.setStream(before)
 
 
 def ask(app: Flask, text: str, request_id: str = "asked-1") -> int:
