@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, make_url, text
 from werkzeug.test import TestResponse
 
 from tests import postgres
+from tests.databases import engine_of
 from tests.described import Answers, client_of
 from tests.tokens import SECRET, indiscreet, token
 from todo_api import create_app, keys
@@ -145,19 +146,15 @@ def dispose(app: Flask) -> None:
 @pytest.fixture(scope="session")
 def empty(databases: dict[str, str]) -> Iterator[Callable[[str], None]]:
     """Delete all rows, over a connection that is kept."""
-    engines = {
-        url: create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), pool_pre_ping=True)
-        for url in databases.values()
-    }
+    with ExitStack() as stack:
+        engines = {url: stack.enter_context(engine_of(url, pool_pre_ping=True)) for url in databases.values()}
 
-    def delete(url: str) -> None:
-        with engines[url].begin() as connection:
-            connection.execute(text("DELETE FROM tasks"))
-            connection.execute(text("DELETE FROM users"))
+        def delete(url: str) -> None:
+            with engines[url].begin() as connection:
+                connection.execute(text("DELETE FROM tasks"))
+                connection.execute(text("DELETE FROM users"))
 
-    yield delete
-    for engine in engines.values():
-        engine.dispose()
+        yield delete
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy import make_url
 
 from bench import report, run, service
 from bench.report import Row
 from tests.conftest import Caller, MakeApp
+from tests.databases import rows_of
 from todo_api.config import ConfigError
 
 MILK = {"id": "1", "title": "Milk"}
@@ -133,7 +134,5 @@ def test_the_benchmarks_database_keeps_what_it_commits_and_goes_away(monkeypatch
     monkeypatch.setenv("TEST_DATABASE_URL", "postgresql://elsewhere")
     with service.database() as url:
         socket = Path(str(make_url(url).query["host"]))
-        engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
-        with engine.connect() as connection:
-            assert connection.scalar(text("SHOW fsync")) == "on"
+        assert rows_of(url, "SHOW fsync") == ["on"]
     assert not socket.exists()

@@ -7,9 +7,9 @@ import jwt
 import pytest
 from click.testing import Result
 from flask import Flask
-from sqlalchemy import create_engine, text
 
 from tests.conftest import Caller, MakeApp, dispose, environ_for
+from tests.databases import rows_of
 from todo_api import create_app
 from todo_api.extensions import db
 from todo_api.models import Task, User
@@ -35,12 +35,8 @@ def assert_refused(result: Result, *words: str) -> None:
 
 def stored(url: str) -> tuple[list[str], list[str]]:
     """The ids of the users, and the owners of the tasks."""
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"))
-    with engine.connect() as connection:
-        users = connection.execute(text("SELECT id FROM users ORDER BY id")).scalars().all()
-        owners = connection.execute(text("SELECT user_id FROM tasks ORDER BY user_id")).scalars().all()
-    engine.dispose()
-    return list(users), list(owners)
+    owners = "SELECT user_id FROM tasks ORDER BY user_id"
+    return rows_of(url, "SELECT id FROM users ORDER BY id"), rows_of(url, owners)
 
 
 @pytest.mark.parametrize(

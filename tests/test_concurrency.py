@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import make_url
 from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error
+from tests.databases import rows_of
 
 T = TypeVar("T")
 ROUNDS = 25
@@ -47,20 +48,6 @@ def creations(app: Flask, number: int, user: str = "alice") -> list[Callable[[],
         return lambda: caller.post("/api/tasks", json={"title": title})
 
     return [create(f"task {count}") for count in range(number)]
-
-
-def engine_of(url: str) -> Engine:
-    return create_engine(url.replace("postgresql:", "postgresql+psycopg2:"))
-
-
-def rows_of(url: str, statement: str, **values: Any) -> list[Any]:
-    """Run one statement on the database itself; return the first column."""
-    engine = engine_of(url)
-    with engine.begin() as connection:
-        result = connection.execute(text(statement), values)
-        rows = [row[0] for row in result] if result.returns_rows else []
-    engine.dispose()
-    return rows
 
 
 def test_clients_that_change_different_fields_at_the_same_time_all_keep_their_change(app: Flask, alice: Caller) -> None:

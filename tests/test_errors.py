@@ -10,9 +10,10 @@ from unittest.mock import Mock
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import make_url, text
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error, dispose, environ_for
+from tests.databases import engine_of
 from todo_api import create_app, database, ownership
 from todo_api.database import DatabaseUnavailable
 from todo_api.extensions import db
@@ -145,14 +146,11 @@ def test_a_statement_that_runs_out_of_time_is_unavailable_and_did_nothing(make_a
     app = make_app(DB_STATEMENT_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")
     task = alice.create("Kept")
-    url = make_url(database_url)
-    blocker = create_engine(url.set(drivername=url.drivername.replace("postgresql", "postgresql+psycopg2")))
-    with blocker.begin() as connection:
+    with engine_of(database_url) as blocker, blocker.begin() as connection:
         connection.execute(text("UPDATE tasks SET title = title"))
         started = time.monotonic()
         assert_unavailable(alice.put(f"/api/tasks/{task['id']}", json={"title": "Late"}))
         assert time.monotonic() - started < 5  # the default is 10
-    blocker.dispose()
     assert alice.get("/api/tasks").json == [task]
 
 
@@ -198,13 +196,11 @@ def test_text_is_utf8_whatever_the_database_url_says(make_app: MakeApp, database
 
 def close_connections(database_url: str) -> None:
     """Let the database close all connections but this one, as a restart or a pooler does."""
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg2:"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    with engine_of(database_url, isolation_level="AUTOCOMMIT") as engine, engine.connect() as connection:
         others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
         connection.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))
         while connection.execute(text(f"SELECT 1 {others}")).first():
             pass
-    engine.dispose()
 
 
 @pytest.mark.parametrize("sent", ["a", "A-z_0.9", "x" * 128])

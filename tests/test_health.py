@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, text
 
 from tests.conftest import MakeApp, assert_error
+from tests.databases import rows_of
 from tests.issuers import Key, KeyServer, answer
 from todo_api import health, keys
 
@@ -45,17 +45,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def revision(database_url: str) -> Iterator[Any]:
     """Set what the database says its revision is; afterwards it is as it was."""
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg2:"))
-
-    def run(statement: str, **values: str) -> None:
-        with engine.begin() as connection:
-            connection.execute(text(statement), values)
-
-    with engine.connect() as connection:
-        before = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
-    yield lambda value: run("UPDATE alembic_version SET version_num = :value", value=value)
-    run("UPDATE alembic_version SET version_num = :value", value=before)
-    engine.dispose()
+    [before] = rows_of(database_url, "SELECT version_num FROM alembic_version")
+    update = "UPDATE alembic_version SET version_num = :value"
+    yield lambda value: rows_of(database_url, update, value=value)
+    rows_of(database_url, update, value=before)
 
 
 def status(app: Flask) -> int:

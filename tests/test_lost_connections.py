@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from flask import Flask
 from psycopg2.errors import DeadlockDetected, SerializationFailure
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from tests import wires
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
+from tests.databases import engine_of, rows_of
 from tests.wires import Cutter, Socket
 from todo_api import create_app, database
 
@@ -101,18 +102,14 @@ def app(make_app: MakeApp) -> Flask:
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Callable[[], list[Any]]]:
     """Read all tasks, not over the cutter."""
-    engine = engine_of(database_url)
+    tasks = text("SELECT id, title, is_completed, updated_at FROM tasks ORDER BY id")
+    with engine_of(database_url) as engine:
 
-    def read() -> list[Any]:
-        with engine.begin() as connection:
-            return list(connection.execute(text("SELECT id, title, is_completed, updated_at FROM tasks ORDER BY id")))
+        def read() -> list[Any]:
+            with engine.begin() as connection:
+                return list(connection.execute(tasks))
 
-    yield read
-    engine.dispose()
-
-
-def engine_of(url: str) -> Engine:
-    return create_engine(url.replace("postgresql:", "postgresql+psycopg2:"))
+        yield read
 
 
 def plans(cutter: Cutter, ask: Callable[[], TestResponse]) -> list[list[str]]:
@@ -133,11 +130,8 @@ def test_one_request_outlives_the_end_of_all_connections(
         made = {process for [process] in threads.map(lambda _: own.run(slow, {}, repeatable=True), range(5))}
     assert len(made) == 5
     monkeypatch.setattr(database, "IDLE_SECONDS", 60)
-    engine = engine_of(database_url)
-    with engine.connect() as connection:
-        for process in made:
-            assert connection.execute(text("SELECT pg_terminate_backend(:it, 5000)"), {"it": process}).scalar_one()
-    engine.dispose()
+    for process in made:
+        assert rows_of(database_url, "SELECT pg_terminate_backend(:it, 5000)", it=process) == [True]
     assert alice.get("/api/tasks").status_code == 200
 
 
@@ -205,11 +199,8 @@ def test_a_creation_makes_exactly_one_task(
 
 def forget(database_url: str, but: str) -> None:
     """Delete all tasks but one, and the users without any."""
-    engine = engine_of(database_url)
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM tasks WHERE title <> :but"), {"but": but})
-        connection.execute(text("DELETE FROM users WHERE id NOT IN (SELECT user_id FROM tasks)"))
-    engine.dispose()
+    rows_of(database_url, "DELETE FROM tasks WHERE title <> :but", but=but)
+    rows_of(database_url, "DELETE FROM users WHERE id NOT IN (SELECT user_id FROM tasks)")
 
 
 @pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "k"}], ids=["without a key", "with a key"])
@@ -380,12 +371,10 @@ REFUSING = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BE
 @pytest.fixture
 def refuse(database_url: str) -> Iterator[Callable[[str, int], None]]:
     """Let the next writes to tasks be rolled back with an SQLSTATE, so many times."""
-    engine = engine_of(database_url)
 
     def run(*statements: str) -> None:
-        with engine.begin() as connection:
-            for statement in statements:
-                connection.execute(text(statement))
+        for statement in statements:
+            rows_of(database_url, statement)
 
     undo = ("DROP FUNCTION IF EXISTS refuse CASCADE", "DROP SEQUENCE IF EXISTS refusals")
 
@@ -397,7 +386,6 @@ def refuse(database_url: str) -> Iterator[Callable[[str, int], None]]:
 
     yield begin
     run(*undo)
-    engine.dispose()
 
 
 @pytest.mark.parametrize("code", [DeadlockDetected, SerializationFailure])

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_migrate import check, downgrade, upgrade
-from sqlalchemy import Engine, create_engine, inspect, make_url, text
+from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from tests.conftest import dispose, environ_for
+from tests.databases import engine_of
 from todo_api import create_app
 from todo_api.extensions import Base
 
@@ -91,13 +92,6 @@ def application(url: str, folder: Path, **settings: str) -> Iterator[Flask]:
     with app.app_context():
         yield app
         dispose(app)
-
-
-@contextmanager
-def engine_of(url: str) -> Iterator[Engine]:
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"))
-    yield engine
-    engine.dispose()
 
 
 def run(url: str, statement: str, **values: Any) -> list[Any]:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_migrate import upgrade
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from tests.conftest import Caller, dispose, environ_for
+from tests.databases import engine_of
 from tests.test_lists import SORTS
 from todo_api import create_app
 from todo_api.extensions import db
@@ -42,10 +43,8 @@ def filled(fresh_database: Callable[[str], str], tmp_path_factory: pytest.TempPa
         with db.engine.begin() as connection:
             for statement in FILL.split(";"):
                 connection.execute(text(statement), {"all": ALL, "alices": ALICES})
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    with engine_of(url, isolation_level="AUTOCOMMIT") as engine, engine.connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
-    engine.dispose()
     yield app
     dispose(app)
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from tests.conftest import Caller, MakeApp
+from tests.databases import engine_of, rows_of
 from todo_api import prepared
 from todo_api.database import DatabaseError
 from todo_api.ownership import Statements
@@ -106,15 +107,10 @@ def test_a_statement_that_the_process_does_not_know_goes_out_as_it_is(app: Flask
 def test_a_change_of_the_schema_is_noticed(app: Flask, database_url: str) -> None:
     alice = Caller(app.test_client(), "alice")
     task = alice.create()
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg2:"))
-    try:
-        for change in ("ADD COLUMN other integer", "DROP COLUMN other"):
-            with engine.begin() as connection:
-                connection.execute(text(f"ALTER TABLE tasks {change}"))
-            assert alice.get("/api/tasks").json == [task]
-            assert alice.patch(f"/api/tasks/{task['id']}", json={}).json == task
-    finally:
-        engine.dispose()
+    for change in ("ADD COLUMN other integer", "DROP COLUMN other"):
+        rows_of(database_url, f"ALTER TABLE tasks {change}")
+        assert alice.get("/api/tasks").json == [task]
+        assert alice.patch(f"/api/tasks/{task['id']}", json={}).json == task
 
 
 def test_a_statement_that_cannot_be_prepared_says_why(app: Flask) -> None:
@@ -155,12 +151,10 @@ def test_a_lock_on_a_table_does_not_outlast_the_limit(app: Flask, database_url: 
     database = statements_of(app).database
     assert database._preparer
     database._preparer._limit = "SET LOCAL statement_timeout = 100; "
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg2:"))
-    with engine.begin() as locker:
+    with engine_of(database_url) as engine, engine.begin() as locker:
         locker.execute(text("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"))
         with pytest.raises(DatabaseError, match="57014"):
             database.run("SELECT count(*) FROM tasks", {}, repeatable=False)
-    engine.dispose()
 
 
 @pytest.mark.parametrize("behind_a_pooler", [True, False])

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
 from tests.conftest import NOWHERE, Caller, MakeApp, assert_error
-from tests.test_concurrency import engine_of
+from tests.databases import engine_of
 
 Task: TypeAlias = dict[str, Any]
 Refusal: TypeAlias = tuple[int, str]
@@ -382,13 +382,11 @@ class Api(RuleBasedStateMachine):
 @pytest.mark.parametrize("examples", [20, pytest.param(130, marks=pytest.mark.slow)])
 def test_two_users_get_what_the_model_foretells(make_app: MakeApp, database_url: str, examples: int) -> None:
     app = make_app(MAX_TASKS_PER_USER=str(LIMIT))
-    engine = engine_of(database_url)
 
-    class Machine(Api):
-        def __init__(self) -> None:
-            super().__init__(lambda user: Caller(app.test_client(), user), engine)
+    with engine_of(database_url) as engine:
 
-    try:
+        class Machine(Api):
+            def __init__(self) -> None:
+                super().__init__(lambda user: Caller(app.test_client(), user), engine)
+
         run_state_machine_as_test(Machine, settings=settings(EXAMPLES, max_examples=examples))
-    finally:
-        engine.dispose()
