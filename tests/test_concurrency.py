@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Barrier
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -13,23 +12,11 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.databases import rows_of
+from tests.threads import at_once
 
-T = TypeVar("T")
 ROUNDS = 25
 WRITERS = 50
 CREATORS = 20
-
-
-def at_once(jobs: list[Callable[[], T]]) -> list[T]:
-    """Run the jobs in threads that start together; return what they return, in their order."""
-    start = Barrier(len(jobs))
-
-    def run(job: Callable[[], T]) -> T:
-        start.wait(30)
-        return job()
-
-    with ThreadPoolExecutor(len(jobs)) as threads:
-        return list(threads.map(run, jobs))
 
 
 def patches(app: Flask, path: str, bodies: list[dict[str, Any]]) -> list[Callable[[], TestResponse]]:

@@ -9,8 +9,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import NOWHERE, Caller, MakeApp, assert_error
-from tests.test_concurrency import at_once
 from tests.test_isolation import REQUESTS, statements, told
+from tests.threads import at_once
 from todo_api.conditional import Tags, quoted, tags_of
 
 WRITERS = 50

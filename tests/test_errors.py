@@ -2,9 +2,9 @@
 
 import io
 import re
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest.mock import Mock
 
@@ -14,6 +14,7 @@ from sqlalchemy import make_url, text
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error, dispose, environ_for
 from tests.databases import engine_of
+from tests.threads import at_once
 from todo_api import create_app, database, ownership
 from todo_api.database import DatabaseUnavailable
 from todo_api.extensions import db
@@ -261,9 +262,5 @@ def test_requests_at_the_same_time_keep_their_own_ids(app: Flask) -> None:
             if caller.get("/nowhere", headers={"X-Request-ID": sent}).headers["X-Request-ID"] != sent:
                 wrong.append(sent)
 
-    threads = [threading.Thread(target=ask, args=[f"user{number}"]) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([partial(ask, f"user{number}") for number in range(8)])
     assert wrong == []

@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.threads import at_once
 from tests.tokens import SECRET, token
 
 OTHER_SECRET = "another-secret-of-the-tests-0123456789-abcdef"
@@ -98,17 +99,8 @@ def test_an_acknowledged_task_outlives_killed_workers(settings: dict[str, str], 
 def test_processes_that_meet_a_new_user_make_one_row(server: Server) -> None:
     """The creations of 16 connections are spread over both workers."""
     user = {"Authorization": f"Bearer {token('newcomer')}"}
-    answers: list[int] = []
-
-    def create() -> None:
-        answers.append(server.request("POST", "/api/tasks", '{"title": "First"}', **user)[0])
-
-    threads = [threading.Thread(target=create) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert answers == [201] * 16
+    create = partial(server.request, "POST", "/api/tasks", '{"title": "First"}', **user)
+    assert [status for status, _ in at_once([create] * 16)] == [201] * 16
     assert len(server.request("GET", "/api/tasks", **user)[1]) == 16
 
 

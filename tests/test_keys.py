@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from flask import Flask
 
 from tests.conftest import Caller, assert_error, dispose, environ_for
 from tests.issuers import Behaviour, Key, KeyServer, answer, hang, reset, trickle
+from tests.threads import at_once
 from todo_api import create_app, keys
 from todo_api.keys import KeySet, KeysUnavailableError, UnknownKeyError
 
@@ -80,23 +81,15 @@ def pass_the_cooldown(key_set: KeySet) -> None:
     key_set.good_at -= keys.COOLDOWN_SECONDS
 
 
-def at_once(number: int, work: Callable[[], Any]) -> list[tuple[Any, float]]:
-    """Return what so many threads get that start together, each with the seconds it took."""
-    found: list[tuple[Any, float]] = []
-    barrier = threading.Barrier(number)
+def outcomes(number: int, key_set: KeySet, kid: str) -> tuple[set[str], list[float]]:
+    """Return what so many threads get that start together, and the seconds that each took."""
 
-    def run() -> None:
-        barrier.wait()
+    def run() -> tuple[str, float]:
         began = time.monotonic()
-        result = work()
-        found.append((result, time.monotonic() - began))
+        return outcome(key_set, kid), time.monotonic() - began
 
-    threads = [threading.Thread(target=run) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
+    found = at_once([run] * number)
+    return {result for result, _ in found}, [seconds for _, seconds in found]
 
 
 def test_the_keys_are_fetched_once_for_many_tokens(key_set: KeySet, endpoint: KeyServer) -> None:
@@ -106,7 +99,7 @@ def test_the_keys_are_fetched_once_for_many_tokens(key_set: KeySet, endpoint: Ke
 
 
 def test_requests_that_start_together_share_one_fetch(key_set: KeySet, endpoint: KeyServer) -> None:
-    assert {result for result, _ in at_once(8, lambda: outcome(key_set, "one"))} == {"EdDSA"}
+    assert outcomes(8, key_set, "one")[0] == {"EdDSA"}
     assert len(endpoint.asked) == 1
 
 
@@ -131,9 +124,9 @@ def test_unknown_keys_hold_two_threads_at_most_once_a_set_is_at_hand(key_set: Ke
     assert outcome(key_set, "one") == "EdDSA"
     endpoint.behaviour = hang
     pass_the_cooldown(key_set)
-    waits = at_once(8, lambda: outcome(key_set, "unknown"))
-    assert {result for result, _ in waits} == {"KeysUnavailableError"}
-    assert len([seconds for _, seconds in waits if seconds > PATIENCE / 2]) == 2
+    results, waits = outcomes(8, key_set, "unknown")
+    assert results == {"KeysUnavailableError"}
+    assert len([seconds for seconds in waits if seconds > PATIENCE / 2]) == 2
 
 
 def test_a_rotated_key_is_found_and_the_withdrawn_one_forgotten(key_set: KeySet, endpoint: KeyServer) -> None:
@@ -181,9 +174,9 @@ def test_once_warm_a_failing_endpoint_costs_known_users_nothing(
     pass_the_cooldown(key_set)
     unknown = threading.Thread(target=outcome, args=[key_set, "unknown"])
     unknown.start()
-    waits = at_once(20, lambda: outcome(key_set, "one"))
-    assert {result for result, _ in waits} == {"EdDSA"}
-    assert max(seconds for _, seconds in waits) < PATIENCE / 2
+    results, waits = outcomes(20, key_set, "one")
+    assert results == {"EdDSA"}
+    assert max(waits) < PATIENCE / 2
     unknown.join()
     assert [outcome(key_set, f"unknown {number}") for number in range(50)] == ["KeysUnavailableError"] * 50
     assert endpoint.asked == ["/jwks"] * 2
@@ -191,9 +184,9 @@ def test_once_warm_a_failing_endpoint_costs_known_users_nothing(
 
 def test_nobody_waits_longer_for_keys_than_the_patience(key_set: KeySet, endpoint: KeyServer) -> None:
     endpoint.behaviour = hang
-    waits = at_once(8, lambda: outcome(key_set, "one"))
-    assert {result for result, _ in waits} == {"KeysUnavailableError"}
-    assert max(seconds for _, seconds in waits) < PATIENCE + 0.3
+    results, waits = outcomes(8, key_set, "one")
+    assert results == {"KeysUnavailableError"}
+    assert max(waits) < PATIENCE + 0.3
     assert len(endpoint.asked) == 1
 
 

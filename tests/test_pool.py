@@ -1,6 +1,5 @@
 """The pool of connections, used without the proxies that SQLAlchemy puts around them."""
 
-import threading
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import sqlalchemy
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp, assert_error
+from tests.threads import at_once
 from todo_api.database import Database
 
 
@@ -66,11 +66,7 @@ def test_no_more_connections_than_allowed_are_made_and_each_request_gets_its_tur
             statuses.append(Caller(app.test_client(), "alice").get("/api/tasks").status_code)
             made.add(pool_of(app).checkedout() + pool_of(app).checkedin())
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([work] * 8)
     assert statuses == [200] * 80
     assert max(made) <= 2
     assert pool_of(app).checkedout() == 0

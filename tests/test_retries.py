@@ -21,7 +21,7 @@ from werkzeug.test import TestResponse
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.databases import rows_of
 from tests.programs import GUNICORN, Server, copy_project, environment, running
-from tests.test_concurrency import at_once
+from tests.threads import at_once
 from tests.tokens import SECRET, token
 
 CLIENTS = 8

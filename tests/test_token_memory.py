@@ -2,14 +2,15 @@
 
 import io
 import json
-import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp
+from tests.threads import at_once
 from tests.tokens import SECRET, token
 from todo_api import auth, metrics
 from todo_api.auth import Memory, Trust
@@ -146,11 +147,7 @@ def test_threads_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
             if memory.user(bytes([name])) not in (f"user {name}", None):
                 wrong.append(name)
 
-    threads = [threading.Thread(target=work, args=[seed]) for seed in range(1, 9)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([partial(work, seed) for seed in range(1, 9)])
     assert wrong == []
     assert len(vars(memory)["_entries"]) <= 50
 
