@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import Program, copy_project, environment, run, running
+from tests.programs import ROOT, Program, copy_project, environment, run, running
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("make") and shutil.which("curl")), reason="install make and curl to run these tests"
-)
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="install make to run these tests")
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="install curl to run these tests")
 
 
 @pytest.fixture
@@ -54,6 +53,7 @@ def said(done: "subprocess.CompletedProcess[str]") -> list[str]:
     return [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
 
 
+@needs_curl
 def test_the_session_of_the_readme_works_word_for_word(project: Path, port: int) -> None:
     readme = (project / "README.md").read_text(encoding="utf-8")
     [session] = re.findall(r"^```sh\n(TOKEN=.*?)^```", readme, re.DOTALL | re.MULTILINE)
@@ -66,6 +66,7 @@ def test_the_session_of_the_readme_works_word_for_word(project: Path, port: int)
     assert deleted == "deleted: 204"
 
 
+@needs_curl
 def test_the_printed_line_works_and_tasks_outlive_a_restart(project: Path, port: int) -> None:
     body = """ -H 'Content-Type: application/json' -d '{"title": "Kept"}'"""
     with make_run(project, port) as program:
@@ -79,6 +80,7 @@ def test_the_printed_line_works_and_tasks_outlive_a_restart(project: Path, port:
     assert (project / "instance" / "development-secret").stat().st_mode & 0o777 == 0o600
 
 
+@needs_curl
 def test_make_run_keeps_away_from_the_database_of_an_operators_shell(project: Path, port: int) -> None:
     elsewhere = {"DATABASE_URL": f"sqlite:///{project / 'elsewhere.db'}", "BETTER_AUTH_SECRET": "x" * 32}
     elsewhere |= {"BETTER_AUTH_URL": "https://app.example.com"}
@@ -119,3 +121,15 @@ def test_make_help_names_the_targets(project: Path) -> None:
     targets = {line.split()[1] for line in helped.stdout.splitlines()}
     tests = {"test", "test-slow", "test-faults", "test-client", "test-e2e", "test-example"}
     assert targets == tests | {"help", "run", "bench", "bench-growth", "lint", "audit"}
+
+
+@pytest.mark.parametrize(
+    ("ci", "told", "outcome"),
+    [("", ["1 skipped: install make to run these tests"], "2 skipped"), ("true", [], "2 errors")],
+)
+def test_what_is_skipped_says_once_what_to_install_and_fails_in_ci(ci: str, told: list[str], outcome: str) -> None:
+    without_programs = {"PATH": "", "CI": ci, "TEST_DATABASE_URL": os.environ["TODO_TEST_SERVER"]}
+    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "readme or help", __file__)
+    *lines, end = run(*command, cwd=ROOT, env=environment() | without_programs).stdout.splitlines()
+    assert [line for line in lines if line.endswith("skipped: install make to run these tests")] == told
+    assert outcome in end

@@ -22,9 +22,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(fresh_database: Callable[[str], str], project: Path) -> dict[str, str]:
+def settings(
+    fresh_database: Callable[[str], str], project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """Production settings with a database made by `flask db upgrade`, as an operator does."""
-    env = environment(ENVIRONMENT="production", DATABASE_URL=fresh_database("gunicorn"), BETTER_AUTH_SECRET=SECRET)
+    env = environment(
+        ENVIRONMENT="production",
+        DATABASE_URL=fresh_database("gunicorn"),
+        BETTER_AUTH_SECRET=SECRET,
+        TMPDIR=str(tmp_path_factory.mktemp("temporary")),  # a gunicorn that is killed leaves a folder there
+    )
     upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
     assert upgraded.returncode == 0, upgraded.stderr
     return env

@@ -1,6 +1,8 @@
 """What /metrics shows, to whom, and over how many processes."""
 
+import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -16,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error
 from tests.issuers import Key, KeyServer
-from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.programs import GUNICORN, Server, copy_project, environment, running
 from tests.tokens import SECRET, token
 from todo_api import metrics, reports
 
@@ -228,7 +230,7 @@ def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_i
     count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
     assert scraped(server)[count] == 20  # what a killed worker has not reported yet is lost
     pids = re.findall(r"Booting worker with pid: (\d+)", server.program.output)
-    run("kill", "-9", pids[0], cwd=Path("/"), env=environment())
+    os.kill(int(pids[0]), signal.SIGKILL)
     deadline = time.monotonic() + 30
     while len(re.findall("Booting worker", server.program.output)) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -255,7 +257,7 @@ def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(
 
 def test_a_reload_keeps_the_counts(server: Server) -> None:
     server.request("GET", "/api/tasks")
-    run("kill", "-HUP", str(server.program.process.pid), cwd=Path("/"), env=environment())
+    server.program.process.send_signal(signal.SIGHUP)
     server.program.wait_for("Hang up: Master")
     deadline = time.monotonic() + 30
     while len(re.findall("Booting worker", server.program.output)) < 4 and time.monotonic() < deadline:
