@@ -41,7 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVER] = ExitStack()
     folder = mkdtemp(prefix="todo-tests-")
     config.option.basetemp = config.option.basetemp or folder
-    os.environ["TODO_TEST_SERVER"] = config.stash[SERVER].enter_context(postgres.server(folder))
+    try:
+        os.environ["TODO_TEST_SERVER"] = config.stash[SERVER].enter_context(postgres.server(folder))
+    except RuntimeError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

