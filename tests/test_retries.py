@@ -341,13 +341,21 @@ def assert_each_key_has_one_task(
     Returns how many requests failed.
     """
     clients = [Client(server, user, name, drops=drops) for name in range(CLIENTS)]
+
+    def acknowledged() -> int:
+        return sum(len(client.made) for client in clients)
+
     over = threading.Event()
     with ThreadPoolExecutor(CLIENTS) as threads:
         streams = [threads.submit(client.send_until, over) for client in clients]
         try:
             deadline = time.monotonic() + HARM_SECONDS
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline or acknowledged() <= CLIENTS:
+                before, patience = acknowledged(), time.monotonic() + 30
                 harm()
+                while acknowledged() == before:  # so that a slow machine, too, gets on between two harms
+                    assert time.monotonic() < patience, "no creation is acknowledged"
+                    time.sleep(0.01)
         finally:
             over.set()
         made = {key: task_id for stream in streams for key, task_id in stream.result().items()}
