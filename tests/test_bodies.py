@@ -36,7 +36,7 @@ MALFORMED = [
     '{"title": "x"}'.encode("utf-16"),
     b'{"title": "\xed\xa0\x80"}',
     b"[" * 10_000 + b"]" * 10_000,
-    b'{"title":' * 5_000 + b"1" + b"}" * 5_000,
+    b'{"title":' * 5_000 + b"}" * 5_000,  # too deep for Python up to 3.13, and empty inside
     b'{"title": ' + b"9" * 5_000 + b"}",
     b"title=x",
 ]

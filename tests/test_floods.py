@@ -50,9 +50,9 @@ def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("floods")
     with two_doors(folder, migrated_database("floods")) as (program, ports):
         service = Service(folder, program, ports)
-        worker = service.worker
         for _ in range(3):  # its memory is what it will be
             assert statuses(exchange(ports["gunicorn"], request("alice", "GET", "/api/tasks", more=LAST))) == [200]
+        worker = service.worker
         yield service
         assert service.worker == worker
         assert "Traceback" not in program.output, program.output

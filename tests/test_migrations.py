@@ -90,8 +90,10 @@ def application(url: str, folder: Path, **settings: str) -> Iterator[Flask]:
     """An application on that database, inside its context, as a `flask db` command has it."""
     app = create_app(environ_for(url, **settings), folder)
     with app.app_context():
-        yield app
-        dispose(app)
+        try:
+            yield app
+        finally:
+            dispose(app)
 
 
 def run(url: str, statement: str, **values: Any) -> list[Any]:
