@@ -67,7 +67,7 @@ $(VENV)/%.txt: | $(BIN)/python
 	@mkdir -p $(@D) && cp $*.txt $@
 
 $(BIN)/python:
-	@for python in python3 python3.14 python3.13 python3.12 python3.11 python none; do \
+	@for python in python3 python3.15 python3.14 python3.13 python3.12 python3.11 python none; do \
 	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && break; done; \
 	  [ $$python != none ] || { echo "Python 3.11 or newer is needed: https://www.python.org/downloads/" >&2; exit 1; }; \
 	  echo "Making $(VENV) with $$($$python --version) ..."; \

@@ -226,7 +226,7 @@ def test_clients_that_do_not_hang_up_hold_no_thread(server: Server) -> None:
 @contextmanager
 def serving(app: str, worker: str, folder: Path) -> Iterator[Server]:
     """Serve another application, whose module is in that folder, with one worker of two threads."""
-    options = ["-c", "/dev/null", "-k", worker, "--threads", "2", "--bind", "127.0.0.1:0"]
+    options = ["-c", "/dev/null", "--no-control-socket", "-k", worker, "--threads", "2", "--bind", "127.0.0.1:0"]
     paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
     with running(sys.executable, "-m", "gunicorn", app, *options, cwd=folder, env=paths) as program:
         yield Server(program)
