@@ -46,6 +46,9 @@ bench-growth: $(VENV)/bench/requirements.txt ## Measure a request as the table g
 test-slow: $(VENV)/requirements-dev.txt ## Run what is slow by nature: a million rows, 20,000 generated requests, the image (5 minutes)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m slow $(TEST_OPTIONS) --dist loadfile
 
+mutants: $(VENV)/tests/mutants.txt ## Break todo_api in 4,000 small ways; list what no test notices (half an hour)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.mutants
+
 lint: $(VENV)/requirements-dev.txt ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -60,6 +63,7 @@ audit: $(VENV)/requirements-dev.txt ## Look for known vulnerabilities in what pr
 $(VENV)/requirements.txt: requirements.txt
 $(VENV)/requirements-dev.txt: requirements-dev.txt requirements.txt
 $(VENV)/bench/requirements.txt: bench/requirements.txt requirements-dev.txt requirements.txt
+$(VENV)/tests/mutants.txt: tests/mutants.txt requirements-dev.txt requirements.txt
 $(VENV)/%.txt: | $(BIN)/python
 	@echo "Installing $*.txt ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --retries 1 -r $*.txt >$(VENV)/pip.log 2>&1 \
@@ -74,5 +78,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test test-slow test-faults test-client test-e2e test-example bench bench-growth lint audit
+.PHONY: help run test test-slow test-faults test-client test-e2e test-example bench bench-growth mutants lint audit
 .DELETE_ON_ERROR:

@@ -3,6 +3,8 @@
 import io
 import logging
 import os
+import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -36,7 +38,9 @@ MISSING = f"/api/tasks/{NOWHERE}"
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL once, before xdist starts its workers, which find it in the environment."""
-    if hasattr(config, "workerinput") or config.option.collectonly:
+    os.environ["TZ"] = "IST-5:30"  # no test holds in UTC alone
+    time.tzset()
+    if "TODO_TEST_SERVER" in os.environ or config.option.collectonly:
         return
     config.stash[SERVER] = ExitStack()
     folder = mkdtemp(prefix="todo-tests-")
@@ -49,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if SERVER in config.stash:
+        del os.environ["TODO_TEST_SERVER"]
         config.stash[SERVER].close()
 
 
@@ -120,9 +125,13 @@ def fresh_database() -> Iterator[Callable[..., str]]:
 def migrated_database(
     tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[..., str]
 ) -> Callable[[str], str]:
-    """Make a migrated PostgreSQL database and return its URL: a copy takes 40 ms, `flask db upgrade` 900."""
-    template = fresh_database("template")
-    migrate(template, tmp_path_factory.mktemp("template"))
+    """Make a migrated PostgreSQL database and return its URL: a copy takes 40 ms, `flask db upgrade` 900.
+
+    Who starts the tests thousands of times (tests/mutants.py) has one to copy.
+    """
+    template = os.environ.get("TODO_TEST_TEMPLATE") or fresh_database("template")
+    if "TODO_TEST_TEMPLATE" not in os.environ:
+        migrate(template, tmp_path_factory.mktemp("template"))
     return partial(fresh_database, template=make_url(template).database)
 
 
@@ -131,7 +140,10 @@ def databases(tmp_path_factory: pytest.TempPathFactory, migrated_database: Calla
     """The URLs of one migrated database of each kind."""
     folder = tmp_path_factory.mktemp("databases")
     urls = {"sqlite": f"sqlite:///{folder / 'todo.db'}", "postgresql": migrated_database("main")}
-    migrate(urls["sqlite"], folder)
+    if template := os.environ.get("TODO_TEST_SQLITE"):
+        shutil.copy(template, folder / "todo.db")
+    else:
+        migrate(urls["sqlite"], folder)
     return urls
 
 
@@ -206,6 +218,7 @@ def app(shared_apps: dict[str, Flask], database_url: str) -> Iterator[Flask]:
     app = shared_apps[database_url]
     app.extensions["trust"].memory = Memory()
     app.extensions["trust"].logged_at.clear()
+    app.extensions.pop("openapi", None)
     app.logger.handlers = [app.extensions["reporter"]._handler]  # the logger is the same for all applications
     app.logger.setLevel(app.config["LOG_LEVEL"])
     before = made_of(app)

@@ -85,7 +85,7 @@ def test_no_token_is_made_with_the_secret_of_another(make_app: MakeApp) -> None:
 @pytest.mark.parametrize("command", [("token",), ("user-delete", "--yes")])
 @pytest.mark.parametrize("user", ["", "a" * 256, "a\0b", "a\udcffb"])
 def test_a_user_id_that_no_token_can_hold_is_refused(make_app: MakeApp, command: tuple[str, ...], user: str) -> None:
-    assert_refused(run(make_app(**DEVELOPMENT), *command, user), "1 to 255 characters")
+    assert_refused(run(make_app(**DEVELOPMENT), *command, user), "for 'USER': must have 1 to 255 characters")
 
 
 @pytest.mark.parametrize(("options", "answer"), [((), "y\n"), ((), "yes\n"), (("--yes",), "")])

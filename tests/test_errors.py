@@ -5,12 +5,13 @@ import re
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import Mock
 
 import pytest
 from flask import Flask
 from sqlalchemy import make_url, text
+from werkzeug.exceptions import Gone, HTTPException, ImATeapot, Locked
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error, dispose, environ_for
 from tests.databases import engine_of
@@ -99,8 +100,31 @@ def test_a_crash_says_nothing_of_its_cause_and_the_log_does(
     assert_error(response, 500, "INTERNAL_ERROR")
     assert "cause of it all" not in response.text
     assert "RuntimeError" not in response.text
+    assert re.search('(: |:")unexpected error in GET /api/tasks("|$)', log.getvalue(), re.MULTILINE)
     assert "RuntimeError: the cause of it all" in log.getvalue()
     assert "crash-1" in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "detail"),
+    [
+        (Gone(), 410, "GONE", "URI no longer exists and has been permanently removed"),
+        (ImATeapot(), 418, "IM_A_TEAPOT", "Server refuses to brew coffee because it is a teapot."),
+        (Locked(), 423, "LOCKED", "Locked"),
+    ],
+)
+def test_an_error_of_the_framework_that_nobody_foresaw_has_the_name_of_its_status(
+    make_app: MakeApp, error: HTTPException, status: int, code: str, detail: str
+) -> None:
+    app = make_app()
+
+    def fail() -> NoReturn:
+        raise error
+
+    app.add_url_rule("/odd", view_func=fail)
+    response = app.test_client().get("/odd")
+    assert response.status_code == status
+    assert response.json == {"detail": detail, "error_code": code, "status_code": status}
 
 
 def test_a_statement_that_fails_says_nothing_of_sql_or_driver(app: Flask, alice: Caller, log: io.StringIO) -> None:

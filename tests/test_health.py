@@ -1,5 +1,6 @@
 """What a supervisor is told: the process lives, and it can answer requests."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -44,11 +45,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def revision(database_url: str) -> Iterator[Any]:
-    """Set what the database says its revision is; afterwards it is as it was."""
+    """Set what the database says its revision is, if any; afterwards it is as it was."""
     [before] = rows_of(database_url, "SELECT version_num FROM alembic_version")
-    update = "UPDATE alembic_version SET version_num = :value"
-    yield lambda value: rows_of(database_url, update, value=value)
-    rows_of(database_url, update, value=before)
+
+    def be_at(*values: str) -> None:
+        rows_of(database_url, "DELETE FROM alembic_version")
+        for value in values:
+            rows_of(database_url, "INSERT INTO alembic_version VALUES (:value)", value=value)
+
+    yield be_at
+    be_at(before)
 
 
 def status(app: Flask) -> int:
@@ -60,15 +66,21 @@ def test_a_service_that_can_answer_says_so(app: Flask) -> None:
     assert (said.status_code, said.json) == (200, {"status": "ready"})
 
 
+def assert_logged(log: str, why: str) -> None:
+    assert re.search(f'(: |:")not ready: {re.escape(why)}("|$)', log, re.MULTILINE), log
+
+
+@pytest.mark.parametrize(("revisions", "told"), [([], "none"), (["0001"], "0001")])
 def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
-    make_app: MakeApp, revision: Any, capfd: pytest.CaptureFixture[str]
+    make_app: MakeApp, revision: Any, capfd: pytest.CaptureFixture[str], revisions: list[str], told: str
 ) -> None:
-    revision("0001")
+    revision(*revisions)
     said = make_app().test_client().get("/health/ready")
     body = assert_error(said, 503, "NOT_READY")
     assert said.headers["Retry-After"]
-    assert "0001" not in str(body)
-    assert "flask db upgrade" in capfd.readouterr().err
+    assert "revision" not in str(body)
+    why = f"the database is at revision {told}, the code needs a later one: flask db upgrade"
+    assert_logged(capfd.readouterr().err, why)
 
 
 def test_a_newer_schema_is_ready_for_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
@@ -111,11 +123,14 @@ def test_a_failure_is_remembered_for_five_seconds_at_most(
     assert status(app) == 200
 
 
-def test_keys_are_fetched_to_see_whether_they_can_be(make_app: MakeApp, clock: list[float]) -> None:
+def test_keys_are_fetched_to_see_whether_they_can_be(
+    make_app: MakeApp, clock: list[float], capfd: pytest.CaptureFixture[str]
+) -> None:
     with closing(KeyServer()) as issuer:
         issuer.behaviour = answer(500, b"")
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
         assert status(app) == 503
+        assert_logged(capfd.readouterr().err, "the keys that verify tokens cannot be fetched")
         issuer.serve(Key("ES256", "one").jwk)
         clock[0] += 6
         assert status(app) == 200

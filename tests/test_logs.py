@@ -340,4 +340,4 @@ def test_gunicorns_own_lines_are_for_reading_in_development(tmp_path: Path) -> N
     project = copy_project(tmp_path / "project")
     env = environment(ENVIRONMENT="development", DATABASE_URL=f"sqlite:///{tmp_path / 'todo.db'}")
     with running(*GUNICORN, cwd=project, env=env) as program:
-        assert re.match(r"\S+ \S+ INFO \[-\] gunicorn.error: Booting worker", program.wait_for("Booting worker"))
+        assert re.match(r"\S+Z INFO \[-\] gunicorn.error: Booting worker", program.wait_for("Booting worker"))

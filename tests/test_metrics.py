@@ -179,6 +179,7 @@ def test_outside_development_the_token_for_metrics_is_needed(make_app: MakeApp, 
         code = "TOKEN_INVALID" if header[:7].lower() == "bearer " and header[7:] else "TOKEN_MISSING"
         assert_error(answer, 401, code)
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert_error(scrape(app), 401, "TOKEN_MISSING")
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,13 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, separators=(",", ":"))
 
 
+class TextFormatter(logging.Formatter):
+    """A line for a developer's eyes, with the time as JSON lines have it."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return timestamp(record.created)
+
+
 def timestamp(seconds: float) -> str:
     """Return a time since 1970 as RFC 3339 has it, in UTC with milliseconds."""
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat(timespec='milliseconds')[:-6]}Z"
@@ -40,7 +47,7 @@ def timestamp(seconds: float) -> str:
 
 def formatter(environment: str | None) -> logging.Formatter:
     if environment == "development":
-        return logging.Formatter(TEXT, defaults={"request_id": "-"})
+        return TextFormatter(TEXT, defaults={"request_id": "-"})
     return JSONFormatter()
 
 
