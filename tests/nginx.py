@@ -17,8 +17,8 @@ from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any, NamedTuple
 
-from tests.programs import GUNICORN, ROOT, Program, copy_project, environment, run, running
-from tests.tokens import SECRET, indiscreet
+from tests.programs import GUNICORN, ROOT, Program, environment, in_production, run, running
+from tests.tokens import indiscreet
 
 DEPLOY = ROOT / "deploy"
 ORIGIN = "https://app.example.com"
@@ -148,9 +148,9 @@ def wait_until_listening(port: int) -> None:
 
 
 @contextmanager
-def gunicorn(folder: Path, project: Path, env: dict[str, str]) -> Iterator[None]:
+def gunicorn(folder: Path, env: dict[str, str]) -> Iterator[None]:
     command = (sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"unix:{folder / 'app.sock'}")
-    with running(*command, cwd=project, env=env) as program:
+    with running(*command, cwd=ROOT, env=env) as program:
         program.wait_for("Listening at: ")
         yield
 
@@ -161,18 +161,9 @@ def two_doors(folder: Path, url: str, **settings: str) -> Iterator[tuple[Program
 
     With one worker, what is left on a connection between the two finds its reader.
     """
-    project = copy_project(folder / "project")
-    env = environment(
-        ENVIRONMENT="production",
-        DATABASE_URL=url,
-        BETTER_AUTH_SECRET=SECRET,
-        JWT_ISSUER="i",
-        JWT_AUDIENCE="a",
-        WEB_CONCURRENCY="1",
-        **settings,
-    )
+    env = in_production(url, JWT_ISSUER="i", JWT_AUDIENCE="a", WEB_CONCURRENCY="1", **settings)
     with ExitStack() as stack:
-        program = stack.enter_context(running(*GUNICORN, "--bind", f"unix:{folder / 'app.sock'}", cwd=project, env=env))
+        program = stack.enter_context(running(*GUNICORN, "--bind", f"unix:{folder / 'app.sock'}", cwd=ROOT, env=env))
         listening = program.wait_for("Listening at: ")
         ports = {"gunicorn": int(listening.partition("127.0.0.1:")[2].partition(",")[0])}
         if PROGRAM:

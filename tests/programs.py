@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.tokens import indiscreet, token
+from tests.tokens import SECRET, indiscreet, token
 
 ROOT = Path(__file__).parent.parent
 GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:0")
@@ -35,6 +35,11 @@ def environment(**settings: str) -> dict[str, str]:
     """An environment with these settings and nothing else of the caller's but where programs are."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {"PATH": path, "HOME": os.environ.get("HOME", "/"), "LANG": os.environ.get("LANG", "C.UTF-8"), **settings}
+
+
+def in_production(url: str, **settings: str) -> dict[str, str]:
+    """An environment of the service in production, on that database."""
+    return environment(**{"ENVIRONMENT": "production", "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, **settings})
 
 
 def run(
@@ -141,3 +146,10 @@ class Server:
             connection.sendall(text.encode())
             connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+@contextmanager
+def serving(env: Mapping[str, str], *options: str) -> Iterator[Server]:
+    """Run gunicorn on a migrated database until the block ends."""
+    with running(*GUNICORN, *options, cwd=ROOT, env=env) as program:
+        yield Server(program)

@@ -2,34 +2,22 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from tests.issuers import SECRET, BetterAuth, better_auth
-from tests.programs import GUNICORN, Server, copy_project, environment, running
+from tests.programs import Server, environment, serving
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def serve(project: Path, migrated_database: Callable[[str], str]) -> Callable[..., Any]:
+def serve(migrated_database: Callable[[str], str]) -> Callable[..., Any]:
     """Run the service in production with these settings."""
     database = migrated_database("better_auth")
 
-    @contextmanager
-    def serving(**settings: str) -> Iterator[Server]:
-        env = environment(DATABASE_URL=database, WEB_CONCURRENCY="1", **settings)
-        with running(*GUNICORN, cwd=project, env=env) as program:
-            yield Server(program)
-
-    return serving
+    return lambda **settings: serving(environment(DATABASE_URL=database, WEB_CONCURRENCY="1", **settings))
 
 
 Pair = Callable[..., tuple[BetterAuth, Server]]

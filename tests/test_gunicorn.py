@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.programs import GUNICORN, Server, copy_project, environment, in_production, run, running
 from tests.threads import at_once
 from tests.tokens import SECRET, token
 
@@ -26,12 +26,8 @@ def settings(
     fresh_database: Callable[[str], str], project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """Production settings with a database made by `flask db upgrade`, as an operator does."""
-    env = environment(
-        ENVIRONMENT="production",
-        DATABASE_URL=fresh_database("gunicorn"),
-        BETTER_AUTH_SECRET=SECRET,
-        TMPDIR=str(tmp_path_factory.mktemp("temporary")),  # a gunicorn that is killed leaves a folder there
-    )
+    temporary = tmp_path_factory.mktemp("temporary")  # a gunicorn that is killed leaves a folder there
+    env = in_production(fresh_database("gunicorn"), TMPDIR=str(temporary))
     upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
     assert upgraded.returncode == 0, upgraded.stderr
     return env

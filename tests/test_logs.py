@@ -19,7 +19,7 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler
 
 from tests.conftest import MISSING, Caller, MakeApp, dispose, environ_for
-from tests.programs import GUNICORN, Server, copy_project, environment, running
+from tests.programs import environment, in_production, serving
 from tests.tokens import SECRET, token
 from todo_api import create_app, reports
 from todo_api.logs import JSONFormatter, WithoutRequests
@@ -231,14 +231,11 @@ def test_what_cannot_be_written_is_bounded(production: Flask, alice: Caller, mon
     assert [line["request_id"] for line in log.lines] == ["2", "3"]
 
 
-def test_a_worker_that_ends_has_written_all(tmp_path: Path, migrated_database: Callable[[str], str]) -> None:
-    project = copy_project(tmp_path / "project")
-    env = environment(ENVIRONMENT="production", DATABASE_URL=migrated_database("lines"), BETTER_AUTH_SECRET=SECRET)
-    with running(*GUNICORN, cwd=project, env=env) as program:
-        server = Server(program)
+def test_a_worker_that_ends_has_written_all(migrated_database: Callable[[str], str]) -> None:
+    with serving(in_production(migrated_database("lines"))) as server:
         for number in range(20):
             server.request("GET", "/health/live", X_Request_ID=f"asked-{number}")
-    assert all(f'"asked-{number}"' in program.output for number in range(20))
+    assert all(f'"asked-{number}"' in server.program.output for number in range(20))
 
 
 def test_in_development_the_line_is_for_reading(make_app: MakeApp) -> None:
@@ -305,14 +302,9 @@ def test_the_development_server_is_silenced_where_it_would_write_query_strings(m
     assert is_not_of_a_request(logging.LogRecord("werkzeug", 20, "", 1, "Running on %s", ("http://x",), None))
 
 
-def test_no_line_of_gunicorn_or_the_service_tells_a_secret(
-    tmp_path: Path, migrated_database: Callable[[str], str]
-) -> None:
-    project = copy_project(tmp_path / "project")
-    env = environment(ENVIRONMENT="production", DATABASE_URL=migrated_database("logs"), BETTER_AUTH_SECRET=SECRET)
+def test_no_line_of_gunicorn_or_the_service_tells_a_secret(migrated_database: Callable[[str], str]) -> None:
     alice, refused = token("alice"), token("bob", secret=SECRET[::-1])
-    with running(*GUNICORN, cwd=project, env=env) as program:
-        server = Server(program)
+    with serving(in_production(migrated_database("logs"))) as server:
         _, task = server.request("POST", "/api/tasks", '{"title": "Private title"}', Authorization=f"Bearer {alice}")
         for path in ("/api/tasks?q=private+search", f"/api/tasks/{task['id']}", "/api/tasks?private+search=1"):
             server.request("GET", path, Authorization=f"Bearer {alice}")
@@ -328,16 +320,15 @@ def test_no_line_of_gunicorn_or_the_service_tells_a_secret(
             f"POST /api/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{alice}\r\n",
         ):
             assert server.raw(line).startswith("HTTP/1.1 4") or "501" in server.raw(line)
-        program.wait_for("Invalid request from ip=")
-    lines = [json.loads(line) for line in program.lines]
+        server.program.wait_for("Invalid request from ip=")
+    lines = [json.loads(line) for line in server.program.lines]
     assert {line["logger"] for line in lines} == {"gunicorn.error", "todo_api", "todo_api.request"}
     assert all(line["time"] and line["level"] for line in lines)
     for text in (*PRIVATE, "private+search", SECRET, task["id"], *alice.split(".")[1:], refused.split(".")[2]):
-        assert text not in program.output, text
+        assert text not in server.program.output, text
 
 
 def test_gunicorns_own_lines_are_for_reading_in_development(tmp_path: Path) -> None:
-    project = copy_project(tmp_path / "project")
-    env = environment(ENVIRONMENT="development", DATABASE_URL=f"sqlite:///{tmp_path / 'todo.db'}")
-    with running(*GUNICORN, cwd=project, env=env) as program:
-        assert re.match(r"\S+Z INFO \[-\] gunicorn.error: Booting worker", program.wait_for("Booting worker"))
+    with serving(environment(**environ_for(f"sqlite:///{tmp_path / 'todo.db'}"))) as server:
+        booting = server.program.wait_for("Booting worker")
+    assert re.match(r"\S+Z INFO \[-\] gunicorn.error: Booting worker", booting)

@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error
 from tests.issuers import Key, KeyServer
-from tests.programs import GUNICORN, Server, copy_project, environment, running
+from tests.programs import Server, in_production, serving
 from tests.tokens import SECRET, token
 from todo_api import metrics, reports
 
@@ -183,18 +183,9 @@ def test_outside_development_the_token_for_metrics_is_needed(make_app: MakeApp, 
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def settings(
-    migrated_database: Callable[[str], str], project: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
-    return environment(
-        ENVIRONMENT="production",
-        DATABASE_URL=migrated_database("metrics"),
-        BETTER_AUTH_SECRET=SECRET,
+def settings(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return in_production(
+        migrated_database("metrics"),
         METRICS_TOKEN=METRICS_TOKEN,
         WEB_CONCURRENCY="2",
         TMPDIR=str(tmp_path_factory.mktemp("temporary")),
@@ -202,9 +193,9 @@ def settings(
 
 
 @pytest.fixture
-def server(settings: dict[str, str], project: Path) -> Iterator[Server]:
-    with running(*GUNICORN, cwd=project, env=settings) as program:
-        yield Server(program)
+def server(settings: dict[str, str]) -> Iterator[Server]:
+    with serving(settings) as server:
+        yield server
 
 
 def scraped(server: Server) -> Samples:
@@ -241,13 +232,10 @@ def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_i
     assert found["todo_api_database_connections_in_use",] == 0
 
 
-def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(
-    settings: dict[str, str], project: Path
-) -> None:
+def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(settings: dict[str, str]) -> None:
     folder = Path(settings["TMPDIR"])
     for _ in range(2):
-        with running(*GUNICORN, cwd=project, env=settings) as program:
-            server = Server(program)
+        with serving(settings) as server:
             server.request("GET", "/api/tasks")
             [kept] = folder.glob("todo-api-metrics-*")
             assert list(kept.glob("*.db"))

@@ -33,8 +33,8 @@ from tests.nginx import (
     nginx,
     stand_in,
 )
-from tests.programs import copy_project, environment, run
-from tests.tokens import SECRET, token
+from tests.programs import environment, in_production, run
+from tests.tokens import token
 from todo_api.errors import ERRORS
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="install nginx to run these tests")
@@ -58,15 +58,8 @@ EXPOSED = {
 def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """nginx, gunicorn and a migrated database."""
     folder = tmp_path_factory.mktemp("nginx")
-    project = copy_project(folder / "project")
-    env = environment(
-        ENVIRONMENT="production",
-        DATABASE_URL=migrated_database("nginx"),
-        BETTER_AUTH_SECRET=SECRET,
-        JWT_ISSUER="i",
-        JWT_AUDIENCE="a",
-    )
-    with gunicorn(folder, project, env), nginx(folder) as proxy:
+    env = in_production(migrated_database("nginx"), JWT_ISSUER="i", JWT_AUDIENCE="a")
+    with gunicorn(folder, env), nginx(folder) as proxy:
         yield proxy
 
 

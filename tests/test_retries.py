@@ -20,9 +20,9 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.databases import rows_of
-from tests.programs import GUNICORN, Server, copy_project, environment, running
+from tests.programs import Server, in_production, serving
 from tests.threads import at_once
-from tests.tokens import SECRET, token
+from tests.tokens import token
 
 CLIENTS = 8
 HARM_SECONDS = 4
@@ -277,12 +277,9 @@ def database(migrated_database: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The production server on a migrated PostgreSQL database."""
-    project = copy_project(tmp_path_factory.mktemp("project"))
-    env = environment(ENVIRONMENT="production", DATABASE_URL=database, BETTER_AUTH_SECRET=SECRET)
-    with running(*GUNICORN, cwd=project, env=env) as program:
-        yield Server(program)
+def server(database: str) -> Iterator[Server]:
+    with serving(in_production(database)) as server:
+        yield server
 
 
 class Client:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import environ_for
-from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.programs import environment, run, serving
 from tests.tokens import token
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
@@ -26,10 +26,9 @@ def search(tmp_path: Path) -> Search:
 
     def searching(url: str, examples: int) -> int:
         folder = tmp_path / url.partition(":")[0]
-        project = copy_project(folder / "project")
+        folder.mkdir()
         env = environment(WEB_CONCURRENCY="1", **environ_for(url))
-        with running(*GUNICORN, *UNLIMITED, cwd=project, env=env) as program:
-            server = Server(program)
+        with serving(env, *UNLIMITED) as server:
             _, document = server.request("GET", "/openapi.json")
             accept_read_only_fields(document)
             (folder / "openapi.json").write_text(json.dumps(document))

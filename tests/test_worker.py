@@ -15,8 +15,7 @@ from pathlib import Path
 import gunicorn
 import pytest
 
-from tests.conftest import environ_for
-from tests.programs import GUNICORN, ROOT, Server, environment, running
+from tests.programs import ROOT, Server, environment, in_production, running, serving
 from tests.tokens import token
 
 pytestmark = pytest.mark.skipif(
@@ -31,9 +30,8 @@ Start = Callable[..., Server]
 @contextmanager
 def started(url: str, *options: str) -> Iterator[Server]:
     """gunicorn with one worker of two threads, and other options."""
-    settings = environ_for(url, JWT_ISSUER="", WEB_CONCURRENCY="1", WEB_THREADS="2")
-    with running(*GUNICORN, *options, cwd=ROOT, env=environment(**settings)) as program:
-        yield Server(program)
+    with serving(in_production(url, WEB_CONCURRENCY="1", WEB_THREADS="2"), *options) as server:
+        yield server
 
 
 @pytest.fixture
@@ -101,11 +99,9 @@ def test_a_body_that_breaks_after_its_answer_gets_no_second_one(server: Server, 
 
 def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) -> None:
     """A worker that took them all would answer them all, and the other would idle."""
-    settings = environ_for(databases["postgresql"], JWT_ISSUER="", WEB_CONCURRENCY="2", WEB_THREADS="4")
-    with running(*GUNICORN, cwd=ROOT, env=environment(**settings)) as program, ExitStack() as stack:
-        server = Server(program)
-        program.wait_for("Booting worker")
-        while len(workers := re.findall(r"Booting worker with pid: (\d+)", program.output)) < 2:
+    env = in_production(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
+    with serving(env) as server, ExitStack() as stack:
+        while len(workers := re.findall(r"Booting worker with pid: (\d+)", server.program.output)) < 2:
             time.sleep(0.05)
         while any(len(list(Path(f"/proc/{worker}/task").iterdir())) < 5 for worker in workers):  # it does not serve yet
             time.sleep(0.05)
@@ -224,7 +220,7 @@ def test_clients_that_do_not_hang_up_hold_no_thread(server: Server) -> None:
 
 
 @contextmanager
-def serving(app: str, worker: str, folder: Path) -> Iterator[Server]:
+def serving_another(app: str, worker: str, folder: Path) -> Iterator[Server]:
     """Serve another application, whose module is in that folder, with one worker of two threads."""
     options = ["-c", "/dev/null", "--no-control-socket", "-k", worker, "--threads", "2", "--bind", "127.0.0.1:0"]
     paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
@@ -241,7 +237,7 @@ def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
         "        raise RuntimeError('broken off')\n"
         "    yield b'y' * 10\n"
     )
-    with serving("broken:app", "todo_api.worker.PollingWorker", tmp_path) as server:
+    with serving_another("broken:app", "todo_api.worker.PollingWorker", tmp_path) as server:
         for _ in range(5):
             with connected(server) as client:
                 client.sendall(LIVE.replace(b"/health/live", b"/broken"))
@@ -264,7 +260,7 @@ def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path)
         "    start_response('200 OK', [('Content-Length', '1')])\n"
         "    return [b'y']\n"
     )
-    with serving("unwatched:app", "unwatched.Worker", tmp_path) as server:
+    with serving_another("unwatched:app", "unwatched.Worker", tmp_path) as server:
         with connected(server) as first, connected(server), connected(server) as third:
             server.program.wait_for("No space left on device")
             for client in (third, first):

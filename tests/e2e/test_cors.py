@@ -10,8 +10,8 @@ from playwright.sync_api import Page
 from tests.issuers import Key
 from tests.nginx import PROGRAM as NGINX
 from tests.nginx import gunicorn, nginx
-from tests.programs import GUNICORN, Server, copy_project, environment, run, running
-from tests.tokens import SECRET, token
+from tests.programs import ROOT, in_production, run, serving
+from tests.tokens import token
 
 READABLE = {
     "etag",
@@ -62,25 +62,23 @@ def service(
     if request.param == "nginx" and not NGINX:
         pytest.skip("install nginx to run these tests")
     folder = tmp_path_factory.mktemp("cors")
-    project, allowed = copy_project(folder / "project"), new_origin()
-    env = environment(
-        ENVIRONMENT="production",
-        DATABASE_URL=fresh_database("cors"),
-        BETTER_AUTH_SECRET=SECRET,
+    allowed = new_origin()
+    env = in_production(
+        fresh_database("cors"),
         JWKS_URL="http://127.0.0.1:1/jwks.json",  # nobody is there: its tokens get 503
         JWT_ISSUER=CLAIMS["iss"],
         JWT_AUDIENCE=CLAIMS["aud"],
         CORS_ORIGINS=f"https://app.example.com,{allowed}",
         WEB_CONCURRENCY="1",
     )
-    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
+    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=ROOT, env=env)
     assert upgraded.returncode == 0, upgraded.stderr
     if request.param == "nginx":
-        with gunicorn(folder, project, env), nginx(folder, origins=env["CORS_ORIGINS"]) as proxy:
+        with gunicorn(folder, env), nginx(folder, origins=env["CORS_ORIGINS"]) as proxy:
             yield Service(f"http://127.0.0.1:{proxy.port}", allowed, new_origin())
     else:
-        with running(*GUNICORN, cwd=project, env=env) as program:
-            yield Service(f"http://127.0.0.1:{Server(program).port}", allowed, new_origin())
+        with serving(env) as server:
+            yield Service(f"http://127.0.0.1:{server.port}", allowed, new_origin())
 
 
 class Caller:
