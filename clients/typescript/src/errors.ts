@@ -1,12 +1,10 @@
 import type { components } from "./schema.js";
 import { retryAfter } from "./transport.js";
 
-type Body = components["schemas"]["Error"] & Partial<Pick<components["schemas"]["ValidationError"], "errors">>;
-
 /** What the service says in `error_code`; `UNKNOWN` where something else answered. */
-export type ErrorCode = Body["error_code"] | "UNKNOWN";
+export type ErrorCode = components["schemas"]["Error"]["error_code"] | "UNKNOWN";
 
-/** An answer of 400 or above: branch on `code`. */
+/** An answer of 400 or above, or one that is no JSON: branch on `code`. */
 export class TaskApiError extends Error {
   override readonly name = "TaskApiError";
   readonly code: ErrorCode;
@@ -19,11 +17,11 @@ export class TaskApiError extends Error {
   readonly retryAfter: number | undefined;
 
   constructor(answer: Response, body: unknown) {
-    const said: Partial<Body> = typeof body === "object" && body !== null ? body : {};
-    super(said.detail ?? `The answer was ${answer.status} ${answer.statusText}`.trimEnd());
-    this.code = said.error_code ?? "UNKNOWN";
+    const { detail, error_code, errors } = Object(body) as Record<string, unknown>; // whoever it was that answered
+    super(typeof detail === "string" ? detail : `The answer was ${answer.status} ${answer.statusText}`.trimEnd());
+    this.code = typeof error_code === "string" ? (error_code as ErrorCode) : "UNKNOWN";
     this.status = answer.status;
-    this.errors = said.errors ?? {};
+    this.errors = (this.code === "VALIDATION_ERROR" && (errors as TaskApiError["errors"])) || {};
     this.requestId = answer.headers.get("X-Request-ID") ?? undefined;
     this.retryAfter = retryAfter(answer);
   }

@@ -48,7 +48,7 @@ export class TaskClient {
 
   constructor({ baseUrl, cache, ...options }: TaskClientOptions) {
     this.#transport = new Transport(options);
-    const fetch = (request: Request): Promise<Response> => this.#transport.send(request);
+    const fetch = async (request: Request): Promise<Response> => legible(await this.#transport.send(request));
     this.#api = createClient<paths>({ baseUrl, fetch, ...(cache && { cache }) });
   }
 
@@ -66,11 +66,10 @@ export class TaskClient {
 
   /** Every task that matches, page by page: each once, whatever changes meanwhile. */
   async *all({ limit = 100, ...query }: PageQuery = {}, options?: CallOptions): AsyncGenerator<Task, void, undefined> {
-    for (let cursor = query.cursor; ; ) {
-      const page = await this.page({ ...query, limit, ...(cursor === undefined ? {} : { cursor }) }, options);
-      yield* page.tasks;
-      if (page.nextCursor === undefined) return;
-      cursor = page.nextCursor;
+    for (let asked: PageQuery | undefined = { ...query, limit }; asked; ) {
+      const { tasks, nextCursor: cursor }: Page = await this.page(asked, options);
+      yield* tasks;
+      asked = cursor === undefined ? undefined : { ...asked, cursor };
     }
   }
 
@@ -122,15 +121,20 @@ export function newIdempotencyKey(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** Throws where another page, such as a hotel's, stands where the service's JSON should be. */
+async function legible(answer: Response): Promise<Response> {
+  const body: unknown = answer.ok && answer.status !== 204 && (await answer.clone().json().catch(() => undefined));
+  if (body === undefined) throw new TaskApiError(answer, { detail: "The answer was not JSON." });
+  return answer;
+}
+
 /** Returns what the service sent, or throws what it said. */
 function accepted<T>({ data, error, response }: { data?: T; error?: unknown; response: Response }): T {
   if (!response.ok) throw new TaskApiError(response, error);
   return data as T;
 }
 
-function condition(ifMatch: string | undefined): { header?: { "If-Match": string } } {
-  return ifMatch === undefined ? {} : { header: { "If-Match": `"${ifMatch}"` } };
-}
+const condition = (ifMatch: string | undefined) => ifMatch !== undefined && { header: { "If-Match": `"${ifMatch}"` } };
 
 /** Whether a task is as these changes, one at least, would have made it. */
 function isDone({ title, description, is_completed }: TaskChanges, task: Task): boolean {

@@ -32,12 +32,12 @@ export class Transport {
   #keptBytes = 0;
   #renewal: { refused: string; token: Promise<Token> } | undefined;
 
-  constructor({ getToken, retries = 3, longestWait = 30, keepBytes, fetch }: TransportOptions) {
+  constructor({ getToken, retries = 3, longestWait = 30, keepBytes, fetch = globalThis.fetch }: TransportOptions) {
     const { process } = globalThis as { process?: { versions?: { node?: string } } };
     keepBytes ??= process?.versions?.node === undefined ? 0 : 8 * 2 ** 20;
-    const call = fetch ?? globalThis.fetch; // without a `this`, which a browser's own would refuse
     const ask: GetToken = async (how) => (await getToken(how))?.trim() || undefined;
-    this.#options = { getToken: ask, retries, longestWait, keepBytes, fetch: (request) => call(request) };
+    // Called without a `this`, which a browser's own would refuse.
+    this.#options = { getToken: ask, retries, longestWait, keepBytes, fetch: (request) => fetch(request) };
   }
 
   async send(request: Request): Promise<Response> {
@@ -128,9 +128,7 @@ export function keepToken(fetchToken: () => Promise<Token>): GetToken & { forget
   const getToken: GetToken = ({ renew }) => {
     if (kept && (!renew || kept === underWay)) return kept; // what is under way is not what was refused
     const fetched = fetchToken().then((token) => (token && (owner ??= userOf(token)) === userOf(token) ? token : null));
-    const end = (token: Token): void => {
-      if (kept === fetched) [kept, underWay] = [token ? kept : undefined, undefined];
-    };
+    const end = (token: Token) => kept === fetched && ([kept, underWay] = [token ? kept : undefined, undefined]);
     fetched.then(end, () => end(undefined));
     return (kept = underWay = fetched);
   };

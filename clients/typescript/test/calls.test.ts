@@ -107,6 +107,39 @@ test("an answer that is not the service's is an error without a code of the serv
   assert.deepEqual([error.code, error.status, error.requestId, error.errors], ["UNKNOWN", 418, undefined, {}]);
 });
 
+test("an answer that is no JSON is an error that says so", async (t) => {
+  const between = await proxy(t);
+  const tasks = clientOf(someone(), { baseUrl: between.url });
+  for (const type of ["text/html", "application/json"]) {
+    for (const body of ["<h1>Sign in to the hotel</h1>", ""]) {
+      between.faults.push({ answer: { status: 200, headers: { "Content-Type": type, "X-Request-ID": "r" }, body } });
+      const error = await caught(tasks.list());
+      assert.deepEqual([error.code, error.status, error.requestId], ["UNKNOWN", 200, "r"]);
+      assert.match(error.message, /JSON/);
+    }
+  }
+});
+
+test("the error of another service is told in words", async (t) => {
+  const between = await proxy(t);
+  const tasks = clientOf(someone(), { baseUrl: between.url });
+  const problem = { loc: ["body"], msg: "missing" };
+  const bodies = [
+    { detail: [problem], error_code: "INTERNAL_ERROR" },
+    { detail: "No.", error_code: 7, errors: [problem] },
+    { detail: "No.", error_code: "NOT_FOUND", errors: [problem] },
+    "No.",
+    null,
+  ];
+  for (const body of bodies) {
+    between.faults.push({ answer: { status: 422, body: JSON.stringify(body) } });
+    const error = await caught(tasks.list());
+    assert.equal(typeof error.code, "string");
+    assert.match(error.message, /^(No\.|The answer was 422 Unprocessable Entity)$/);
+    assert.deepEqual(error.errors, {});
+  }
+});
+
 async function caught(call: Promise<unknown>): Promise<TaskApiError> {
   const error = await call.then(() => undefined, (reason: unknown) => reason);
   assert.ok(error instanceof TaskApiError, String(error));
