@@ -1,6 +1,6 @@
 "use client";
 
-import { useRef } from "react";
+import { type MouseEvent, useRef } from "react";
 
 import type { Change } from "@/lib/changes";
 import type { View } from "@/lib/view";
@@ -20,15 +20,20 @@ export function BulkActions({ show, change }: Props) {
     cancel.current?.focus(); // one Enter too many deletes nothing
   }
 
+  /** The second click of a double click finds nothing left to do. */
+  const markAll = (completed: boolean) => (click: MouseEvent) => {
+    if (click.detail < 2) change({ kind: "markAll", completed });
+  };
+
   return (
     <div className="buttons">
       {show !== "completed" && (
-        <button className="quiet" onClick={() => change({ kind: "markAll", completed: true })}>
+        <button className="quiet" onClick={markAll(true)}>
           Complete all
         </button>
       )}
       {show !== "active" && (
-        <button className="quiet" onClick={() => change({ kind: "markAll", completed: false })}>
+        <button className="quiet" onClick={markAll(false)}>
           Reopen all
         </button>
       )}

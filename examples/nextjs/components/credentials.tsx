@@ -6,8 +6,8 @@ import { type FormEvent, useState } from "react";
 import { useHydrated } from "@/components/use-hydrated";
 import { announceSession, signIn, signUp } from "@/lib/auth-client";
 
-/** Signs in, or with `isNew` up. */
-export function Credentials({ isNew = false }: { isNew?: boolean }) {
+/** Signs in, or with `isNew` up; `hasEnded` says why the user is here. */
+export function Credentials({ isNew = false, hasEnded = false }: { isNew?: boolean; hasEnded?: boolean }) {
   const [problem, setProblem] = useState("");
   const [isBusy, setBusy] = useState(false);
   const isReady = useHydrated();
@@ -36,6 +36,7 @@ export function Credentials({ isNew = false }: { isNew?: boolean }) {
   return (
     <main className="narrow">
       <h1>{isNew ? "Create your account" : "Sign in"}</h1>
+      {hasEnded && <p className="banner">Your session has ended. Sign in to go on.</p>}
       <form className="card" onSubmit={submit}>
         <fieldset role="presentation" className="stack" disabled={!isReady}>
           {isNew && <Field label="Name" name="name" autoComplete="name" />}

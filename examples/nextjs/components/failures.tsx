@@ -6,7 +6,7 @@ import { useEffect, useRef } from "react";
 import { focusList } from "@/components/focus";
 import { SignedOut } from "@/components/providers";
 import type { Failure } from "@/components/use-tasks";
-import { type Change, Conflict, failed, mayBeRepeated, reason } from "@/lib/changes";
+import { type Change, Conflict, failed, joined, mayBeRepeated, reason, rescued } from "@/lib/changes";
 
 interface Props {
   failures: Failure[];
@@ -16,15 +16,11 @@ interface Props {
 
 /** What did not work, each with what the user can do about it. */
 export function Failures({ failures, change, dismiss }: Props) {
-  function settle(failure: Failure) {
-    dismiss(failure);
+  /** Forget what failed, and do this instead. */
+  function settle(settled: Failure[], instead?: Change) {
+    settled.forEach(dismiss);
     focusList(); // the button that was pressed is gone
-  }
-
-  function again(failure: Failure, task?: Task) {
-    const wanted = failure.state.variables as Change;
-    settle(failure);
-    change(task && "task" in wanted ? { ...wanted, task } : wanted);
+    if (instead) change(instead);
   }
 
   return (
@@ -32,20 +28,24 @@ export function Failures({ failures, change, dismiss }: Props) {
       {failures.map((failure) => {
         const { variables, error } = failure.state;
         if (!variables || !error) return null;
-        const key = failure.mutationId;
         if (error instanceof Conflict) {
+          const { theirs } = error;
+          const asked = failures.filter(({ state }) => isConflictOf(theirs, state.error));
+          if (failure !== asked.at(-1)) return null; // one question, about all that was done to the task
+          const mine = asked.map(({ state }) => state.variables as Change).reduce(joined);
           return (
             <ConflictPanel
-              key={key}
-              change={variables}
-              theirs={error.theirs}
-              onTakeTheirs={() => settle(failure)}
-              onKeepMine={() => again(failure, error.theirs)}
+              key={theirs.id}
+              change={mine}
+              theirs={theirs}
+              onTakeTheirs={() => settle(asked)}
+              onKeepMine={() => settle(asked, "task" in mine ? { ...mine, task: theirs } : mine)}
             />
           );
         }
+        const rescue = rescued(variables, error);
         return (
-          <div key={key} className="trouble card" role="alert">
+          <div key={failure.mutationId} className="trouble card" role="alert">
             <p>
               <strong>{failed(variables)}</strong> {reason(error)}
             </p>
@@ -55,8 +55,9 @@ export function Failures({ failures, change, dismiss }: Props) {
                   Sign in (new tab)
                 </a>
               )}
-              {mayBeRepeated(error) && <button onClick={() => again(failure)}>Try again</button>}
-              <button onClick={() => settle(failure)}>Dismiss</button>
+              {mayBeRepeated(error) && <button onClick={() => settle([failure], variables)}>Try again</button>}
+              {rescue && <button onClick={() => settle([failure], rescue)}>Add as a new task</button>}
+              <button onClick={() => settle([failure])}>Dismiss</button>
             </div>
           </div>
         );
@@ -64,6 +65,8 @@ export function Failures({ failures, change, dismiss }: Props) {
     </div>
   );
 }
+
+const isConflictOf = ({ id }: Task, error: unknown) => error instanceof Conflict && error.theirs.id === id;
 
 interface ConflictProps {
   change: Change;

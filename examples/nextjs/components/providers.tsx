@@ -11,6 +11,7 @@ import { keepToken, type Page, TaskClient } from "@todo-api/client";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
 
 import { onSession } from "@/lib/auth-client";
+import { isUnreachable, PATIENCE_MS } from "@/lib/changes";
 import type { View } from "@/lib/view";
 
 // Later than this, a checkbox would be seen going back and forth.
@@ -20,7 +21,7 @@ export class SignedOut extends Error {}
 
 /** The token lives in this page's memory, and is asked for anew when the API refuses it. */
 async function fetchToken(userId: string) {
-  const answer = await fetch("/api/auth/token");
+  const answer = await fetch("/api/auth/token", { signal: AbortSignal.timeout(PATIENCE_MS) });
   if (answer.status === 401) throw new SignedOut("You are signed out.");
   if (!answer.ok) throw new Error("The sign-in service does not answer.");
   const { token } = (await answer.json()) as { token: string };
@@ -41,7 +42,7 @@ export function hasUnsent(queries: QueryClient) {
 
 /** The sign-in page sends on whoever has signed in since. What is unsent would be lost on the way. */
 function leave(queries: QueryClient) {
-  if (!hasUnsent(queries)) window.location.assign("/sign-in");
+  if (!hasUnsent(queries)) window.location.assign("/sign-in?ended");
 }
 
 function newQueries(view: View, firstPage: Page | undefined) {
@@ -49,7 +50,7 @@ function newQueries(view: View, firstPage: Page | undefined) {
     if (error instanceof SignedOut) leave(queries);
   };
   // The client repeats by itself. What a lost network broke off waits, and goes on when that is back.
-  const retry = (_: number, error: Error) => error instanceof TypeError && !onlineManager.isOnline();
+  const retry = (_: number, error: Error) => isUnreachable(error) && !onlineManager.isOnline();
   const queries = new QueryClient({
     queryCache: new QueryCache({ onError }),
     defaultOptions: { queries: { retry, retryDelay: 0, staleTime: 5_000 }, mutations: { retry, retryDelay: 0 } },

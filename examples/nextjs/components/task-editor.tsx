@@ -3,25 +3,33 @@
 import type { Task } from "@todo-api/client";
 import { type FormEvent, useState } from "react";
 
+import { useIsDeleted } from "@/components/use-tasks";
+import { type Change, draft } from "@/lib/changes";
+
 interface Props {
   task: Task;
-  /** Gets the fields that differ, and no other. */
-  onSave: (changes: Partial<Task>) => void;
-  onCancel: () => void;
+  /** Whether the list does not have it any more. */
+  isGone: boolean;
+  change: (change: Change) => void;
+  onClose: () => void;
 }
 
-export function TaskEditor({ task, onSave, onCancel }: Props) {
+export function TaskEditor({ task, isGone, change, onClose }: Props) {
+  const isDeleted = useIsDeleted(task.id, isGone);
   const [title, setTitle] = useState(task.title);
   const [description, setDescription] = useState(task.description ?? "");
 
   function submit(event: FormEvent) {
     event.preventDefault();
     if (title.trim() === "") return;
-    const wanted = { title: title.trim(), description: description.trim() || null };
-    onSave({
+    const wanted = draft(title, description);
+    const changes = {
       ...(wanted.title !== task.title && { title: wanted.title }),
       ...(wanted.description !== task.description && { description: wanted.description }),
-    });
+    };
+    if (isDeleted) change({ kind: "create", task: wanted });
+    else if (Object.keys(changes).length > 0) change({ kind: "update", task, changes });
+    onClose();
   }
 
   return (
@@ -29,8 +37,11 @@ export function TaskEditor({ task, onSave, onCancel }: Props) {
       className="stack editor"
       aria-label={`Edit ${task.title}`}
       onSubmit={submit}
-      onKeyDown={(event) => event.key === "Escape" && onCancel()}
+      onKeyDown={(event) => event.key === "Escape" && onClose()}
     >
+      <p role="alert" className="problem">
+        {isDeleted && "This task was deleted elsewhere. What you typed is still here."}
+      </p>
       <label className="field">
         <span>Title</span>
         <input autoFocus required maxLength={200} value={title} onChange={(event) => setTitle(event.target.value)} />
@@ -45,9 +56,9 @@ export function TaskEditor({ task, onSave, onCancel }: Props) {
         />
       </label>
       <div className="buttons">
-        <button className="primary">Save</button>
-        <button type="button" onClick={onCancel}>
-          Cancel
+        <button className="primary">{isDeleted ? "Add as a new task" : "Save"}</button>
+        <button type="button" onClick={onClose}>
+          {isDeleted ? "Discard" : "Cancel"}
         </button>
       </div>
     </form>

@@ -1,7 +1,7 @@
 "use client";
 
 import type { Task } from "@todo-api/client";
-import { useRef, useState } from "react";
+import { useRef } from "react";
 
 import { focusNeighbour } from "@/components/focus";
 import { Bin, Pencil } from "@/components/icons";
@@ -12,15 +12,20 @@ interface Props {
   task: Task;
   /** Whether the row goes away when its task is completed or reopened. */
   leaves: boolean;
+  /** The task as it was when its editor was opened, while it is open. */
+  edited: Task | undefined;
+  /** Whether the list does not have it any more: what has an editor stays. */
+  isGone: boolean;
+  onEdit: () => void;
+  onClose: () => void;
   change: (change: Change) => void;
 }
 
-export function TaskRow({ task, leaves, change }: Props) {
-  const [edited, setEdited] = useState<Task>();
+export function TaskRow({ task, leaves, edited, isGone, onEdit, onClose, change }: Props) {
   const row = useRef<HTMLLIElement>(null);
 
   function closeEditor() {
-    setEdited(undefined);
+    onClose();
     requestAnimationFrame(() => row.current?.querySelector<HTMLElement>(".edit")?.focus());
   }
 
@@ -37,14 +42,7 @@ export function TaskRow({ task, leaves, change }: Props) {
   if (edited) {
     return (
       <li ref={row}>
-        <TaskEditor
-          task={edited}
-          onCancel={closeEditor}
-          onSave={(changes) => {
-            if (Object.keys(changes).length > 0) change({ kind: "update", task: edited, changes });
-            closeEditor();
-          }}
-        />
+        <TaskEditor task={edited} isGone={isGone} change={change} onClose={closeEditor} />
       </li>
     );
   }
@@ -60,7 +58,7 @@ export function TaskRow({ task, leaves, change }: Props) {
           className="icon edit"
           aria-label={`Edit ${task.title}`}
           disabled={isDraft(task)}
-          onClick={() => setEdited(task)}
+          onClick={onEdit}
         >
           <Pencil />
         </button>

@@ -1,28 +1,32 @@
 "use client";
 
 import { onlineManager } from "@tanstack/react-query";
+import type { Task } from "@todo-api/client";
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 
 import { BulkActions } from "@/components/bulk-actions";
 import { Failures } from "@/components/failures";
 import { LIST, useFocusKept } from "@/components/focus";
 import { NewTask } from "@/components/new-task";
-import { Nothing } from "@/components/nothing";
+import { Summary } from "@/components/summary";
 import { TaskRow } from "@/components/task-row";
 import { Toolbar } from "@/components/toolbar";
 import { useHydrated } from "@/components/use-hydrated";
 import { useChanges, useTasks } from "@/components/use-tasks";
-import { done, reason } from "@/lib/changes";
+import { useVoice } from "@/components/voice";
+import { done, reason, withEdited } from "@/lib/changes";
 import { addressOf, type View } from "@/lib/view";
 
 export function Tasks({ firstView }: { firstView: View }) {
   const [view, setView] = useState(firstView);
-  const [said, say] = useState("");
+  const [edited, setEdited] = useState<Task[]>([]); // each as it was when its editor was opened
+  const { say, voice } = useVoice();
   const { query, tasks, total, isLoaded, waiting } = useTasks(view);
   const { change, failures, dismiss } = useChanges((change) => say(done(change)));
   const isOnline = useIsOnline();
   const list = useRef<HTMLUListElement>(null);
   const isWhole = isLoaded && !query.hasNextPage;
+  const rows = withEdited(tasks, edited);
   useFocusKept();
   useWarningBeforeLeaving(waiting > 0 || failures.length > 0);
 
@@ -32,7 +36,7 @@ export function Tasks({ firstView }: { firstView: View }) {
   }
 
   async function loadMore() {
-    const shown = tasks.length;
+    const shown = rows.length;
     const before = query.data?.pages.length;
     let result;
     // A change that is made meanwhile breaks off what is being loaded.
@@ -59,34 +63,42 @@ export function Tasks({ firstView }: { firstView: View }) {
             <button onClick={() => query.refetch()}>Try again</button>
           </div>
         )}
-        {tasks.length > 0 ? (
+        {rows.length > 0 && (
           <ul ref={list} className="tasks" aria-label="Tasks" aria-busy={!isLoaded}>
-            {tasks.map((task) => (
-              <TaskRow key={task.id} task={task} leaves={view.show !== "all"} change={change} />
+            {rows.map((task) => (
+              <TaskRow
+                key={task.id}
+                task={task}
+                leaves={view.show !== "all"}
+                edited={edited.find(({ id }) => id === task.id)}
+                isGone={!tasks.includes(task)}
+                onEdit={() => setEdited([...edited, task])}
+                onClose={() => setEdited(edited.filter(({ id }) => id !== task.id))}
+                change={change}
+              />
             ))}
           </ul>
-        ) : (
-          (isWhole || !query.isError) && (
-            <Nothing view={view} isLoaded={isWhole} isOnline={isOnline} onClear={() => look({ ...view, q: "" })} />
-          )
         )}
-        {tasks.length > 0 && (
-          <footer>
-            <p className="muted" role="status">
-              {total > tasks.length ? `${tasks.length} of ${total} tasks` : total === 1 ? "1 task" : `${total} tasks`}
-            </p>
-            {query.hasNextPage && isLoaded && (
-              <button onClick={loadMore} aria-disabled={query.isFetchingNextPage}>
-                {query.isFetchingNextPage ? "Loading…" : "Load more"}
-              </button>
-            )}
-            {!view.q && <BulkActions show={view.show} change={change} />}
-          </footer>
-        )}
+        <Summary
+          view={view}
+          shown={tasks.length}
+          total={total}
+          isWhole={isWhole}
+          isOnline={isOnline}
+          isError={query.isError}
+        >
+          {tasks.length === 0 && isWhole && view.q && (
+            <button onClick={() => look({ ...view, q: "" })}>Clear the search</button>
+          )}
+          {tasks.length > 0 && query.hasNextPage && isLoaded && (
+            <button onClick={loadMore} aria-disabled={query.isFetchingNextPage}>
+              {query.isFetchingNextPage ? "Loading…" : "Load more"}
+            </button>
+          )}
+          {tasks.length > 0 && !view.q && <BulkActions show={view.show} change={change} />}
+        </Summary>
       </section>
-      <p className="for-ears" role="status">
-        {said}
-      </p>
+      {voice}
     </fieldset>
   );
 }

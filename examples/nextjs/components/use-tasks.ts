@@ -7,12 +7,13 @@ import {
   useInfiniteQuery,
   useMutation,
   useMutationState,
+  useQuery,
   useQueryClient,
 } from "@tanstack/react-query";
 import type { Page } from "@todo-api/client";
 
-import { useTaskClient } from "@/components/providers";
-import { applied, type Change, perform } from "@/lib/changes";
+import { SignedOut, useTaskClient } from "@/components/providers";
+import { applied, type Change, isDeleted, PATIENCE_MS, perform } from "@/lib/changes";
 import { belongs, EVERYTHING, queryOf, type View } from "@/lib/view";
 
 export type Failure = Mutation<Change, Error, Change>;
@@ -26,7 +27,7 @@ export function useTasks(view: View) {
   const query = useInfiniteQuery({
     queryKey: [...queryKey, view],
     queryFn: ({ pageParam, signal }) =>
-      client.page({ ...queryOf(view), ...(pageParam && { cursor: pageParam }) }, { signal }),
+      client.page({ ...queryOf(view), ...(pageParam && { cursor: pageParam }) }, { signal: inTime(signal) }),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last) => last.nextCursor,
     placeholderData: keepPreviousData,
@@ -45,6 +46,16 @@ export function useTasks(view: View) {
   const isLoaded = query.data !== undefined && !query.isPlaceholderData;
   const total = isLoaded ? (pages[0]?.total ?? 0) + tasks.length - fetched.length : tasks.length;
   return { query, tasks, total, isLoaded, waiting: pending.length };
+}
+
+const inTime = (signal: AbortSignal) => AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
+
+/** Whether a task that is not in the list any more is gone altogether. */
+export function useIsDeleted(id: string, isGone: boolean) {
+  const client = useTaskClient();
+  const queryFn = ({ signal }: { signal: AbortSignal }) => client.get(id, { signal: inTime(signal) });
+  const { error } = useQuery({ queryKey: ["task", id], queryFn, enabled: isGone });
+  return isGone && isDeleted(error);
 }
 
 /** Send changes one after another, in the order in which they were made; offline they wait. */
@@ -75,7 +86,11 @@ export function useChanges(onDone: (change: Change) => void) {
     filters: { mutationKey, status: "error" },
     select: (mutation) => mutation as unknown as Failure,
   });
-  const dismiss = (failure: Failure) => queries.getMutationCache().remove(failure);
+  const dismiss = (failure: Failure) => {
+    queries.getMutationCache().remove(failure);
+    // Nothing else may keep the user on this page.
+    if (failure.state.error instanceof SignedOut) void queries.invalidateQueries({ queryKey });
+  };
   return { change: mutate, failures, dismiss };
 }
 

@@ -12,6 +12,7 @@ import { startApi, startFrontEnd, stop, stopAll } from "../services.mjs";
 export interface Stack {
   origin: string;
   apiUrl: string;
+  authDatabase: string;
   stopApi: () => Promise<void>;
   startApi: () => Promise<void>;
 }
@@ -35,11 +36,13 @@ export const test = base.extend<Users, { stack: Stack }>({
       const secret = "a-secret-of-the-end-to-end-tests-0123456789";
       try {
         let api = await start();
-        const database = join(folder, "auth.db");
-        await startFrontEnd({ command: "start", origin, apiUrl, database, secret, settings, stdio });
+        const authDatabase = join(folder, "auth.db");
+        const front = { origin, apiUrl, database: authDatabase, secret, settings, stdio };
+        await startFrontEnd({ command: "start", ...front });
         await use({
           origin,
           apiUrl,
+          authDatabase,
           stopApi: () => stop(api),
           startApi: async () => void (api = await start()),
         });
@@ -120,7 +123,16 @@ export async function seed(page: Page, stack: Stack, count: number) {
   }
 }
 
-async function freePort(): Promise<number> {
+/** Open the page anew so that what it waits for takes a fifth of the time. */
+export async function impatient(page: Page) {
+  await page.addInitScript(() => {
+    const timeout = AbortSignal.timeout.bind(AbortSignal);
+    AbortSignal.timeout = (ms) => timeout(ms / 5);
+  });
+  await page.reload();
+}
+
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "localhost", resolve));
   const { port } = server.address() as { port: number };

@@ -106,7 +106,9 @@ test("all are completed and reopened, and the completed cleared, shown or not", 
   await seed(page, stack, 25);
   await page.reload();
   await page.getByRole("button", { name: "Complete all" }).dblclick();
-  await expect(page.getByText("Completed 0 tasks.")).toBeAttached(); // by the second click
+  await expect(page.getByText("Completed 25 tasks.")).toBeAttached();
+  await page.waitForTimeout(500); // what the second click would have done is over
+  await expect(page.getByText("Completed 25 tasks.")).toBeAttached();
   await page.reload();
   await expect(page.getByRole("checkbox", { checked: true })).toHaveCount(20);
   await page.getByRole("radio", { name: "Active" }).check();
@@ -152,46 +154,4 @@ test("a list is not called empty while there is more of it", async ({ newUser, s
   await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
   answer();
   await expect(titles(page)).toHaveText(["Task 1"]);
-});
-
-test("a keyboard is enough, and never loses its place", async ({ newUser }) => {
-  const page = await newUser("Alice");
-  const press = async (...keys: string[]) => {
-    for (const key of keys) await page.keyboard.press(key);
-  };
-  await page.getByLabel("What is to be done?").focus();
-  for (const title of ["First", "Second", "Third"]) {
-    await page.keyboard.type(title);
-    await press("Enter");
-    await expect(page.getByRole("checkbox", { name: title })).toBeEnabled();
-  }
-  await expect(page.getByLabel("What is to be done?")).toBeFocused();
-
-  await press("Tab", "Tab", "Tab", "ArrowRight"); // by Add and the search to the filter
-  await expect(page.getByRole("radio", { name: "Active" })).toBeChecked();
-  await press("Tab");
-  await expect(page.getByRole("checkbox", { name: "Third" })).toBeFocused();
-  await press("Space");
-  await expect(titles(page)).toHaveText(["Second", "First"]);
-  await expect(page.getByRole("checkbox", { name: "Second" })).toBeFocused();
-  await press("Tab", "Enter");
-  await expect(page.getByLabel("Title")).toBeFocused();
-  await page.keyboard.type(", changed");
-  await press("Enter");
-  await expect(titles(page)).toHaveText(["Second, changed", "First"]);
-  await expect(page.getByRole("button", { name: "Edit Second, changed" })).toBeFocused();
-  await press("Enter", "Escape");
-  await expect(page.getByRole("button", { name: "Edit Second, changed" })).toBeFocused();
-  await press("Tab", "Enter");
-  await expect(titles(page)).toHaveText(["First"]);
-  await expect(page.getByRole("button", { name: "Delete First" })).toBeFocused();
-  await press("Enter");
-  await expect(page.getByText("Nothing left to do.")).toBeVisible();
-  await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
-
-  await press("Tab");
-  await page.keyboard.type("zebra");
-  await expect(page.getByText("No task matches “zebra”.")).toBeVisible();
-  await page.getByRole("button", { name: "Clear the search" }).press("Enter");
-  await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
 });

@@ -1,4 +1,9 @@
-import { add, expect, row, signUp, test, titles } from "./stack";
+import { once } from "node:events";
+import { createServer } from "node:http";
+
+import Database from "libsql";
+
+import { add, expect, impatient, row, signUp, test, titles } from "./stack";
 
 const TASKS = "**/api/tasks*";
 const ONE_TASK = "**/api/tasks/*";
@@ -95,13 +100,14 @@ test("a token that has expired is renewed unnoticed", async ({ newUser }) => {
   await expect(page.getByRole("checkbox", { name: "Buy milk" })).toBeChecked();
 });
 
-test("a session that ends while the page is open leads to the sign-in page", async ({ newUser, stack }) => {
+test("a session that ends while the page is open leads to the sign-in page, which says why", async ({ newUser }) => {
   const page = await newUser("Alice");
   await add(page, "Buy milk");
   await page.context().clearCookies();
   await page.waitForTimeout(13_000);
   await page.getByLabel("Search").fill("milk");
-  await expect(page).toHaveURL(`${stack.origin}/sign-in`);
+  await expect(page).toHaveURL(/sign-in/);
+  await expect(page.getByText("Your session has ended.")).toBeVisible();
 });
 
 test("a change that a session's end cuts off is kept until the user has signed in again", async ({ newUser }) => {
@@ -121,6 +127,16 @@ test("a change that a session's end cuts off is kept until the user has signed i
   await expect(titles(page)).toHaveText(["Write the talk", "Buy milk"]);
 });
 
+test("who dismisses what a session's end cut off is led to the sign-in page at once", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  await page.context().clearCookies();
+  await page.waitForTimeout(13_000);
+  await page.getByRole("checkbox", { name: "Buy milk" }).click();
+  await page.getByRole("button", { name: "Dismiss" }).click();
+  await expect(page.getByText("Your session has ended.")).toBeVisible({ timeout: 3_000 }); // the list is next asked in 5 s
+});
+
 test("nothing is done as another user who signs in in the same browser", async ({ newUser, stack }) => {
   const page = await newUser("Alice");
   await add(page, "Hers");
@@ -132,76 +148,6 @@ test("nothing is done as another user who signs in in the same browser", async (
   await page.getByRole("button", { name: "Dismiss" }).click();
   await expect(page.getByText("Nothing to do yet")).toBeVisible();
   await expect(page.getByText("Bob")).toBeVisible();
-});
-
-test.describe("a task that was changed elsewhere", () => {
-  for (const [choice, kept] of [
-    ["Keep mine", "Buy oats"],
-    ["Use the other version", "Buy rice"],
-  ] as const) {
-    test(`shows both versions: ${choice}`, async ({ newUser, secondDevice }) => {
-      const page = await newUser("Alice");
-      await add(page, "Buy milk");
-      const other = await secondDevice(page);
-      await row(page, "milk").getByRole("button", { name: "Edit" }).click();
-      await edit(other, "Buy milk", "Buy rice");
-      await expect(other.getByText("Saved “Buy rice”.")).toBeAttached();
-      await page.getByLabel("Title").fill("Buy oats");
-      await page.getByRole("button", { name: "Save" }).click();
-
-      const conflict = page.getByRole("alert", { name: "Conflict" });
-      await expect(conflict).toBeFocused();
-      await expect(conflict).toContainText("“Buy rice” was changed elsewhere");
-      await expect(conflict).toContainText("Buy oats");
-      await expect(titles(page)).toHaveText(["Buy rice"]);
-      await page.getByRole("button", { name: choice }).click();
-      await expect(conflict).toHaveCount(0);
-      await expect(titles(page)).toHaveText([kept]);
-      if (kept === "Buy oats") await expect(page.getByText("Saved “Buy oats”.")).toBeAttached();
-      await other.reload();
-      await expect(titles(other)).toHaveText([kept]);
-    });
-  }
-
-  test("keeps both when different fields were changed", async ({ newUser, secondDevice }) => {
-    const page = await newUser("Alice");
-    await add(page, "Buy milk");
-    const other = await secondDevice(page);
-    await other.getByRole("checkbox", { name: "Buy milk" }).check();
-    await expect(other.getByText("Completed “Buy milk”.")).toBeAttached();
-    const refused = page.waitForResponse((answer) => answer.status() === 412);
-    await edit(page, "Buy milk", "Buy oats");
-    await refused;
-    await expect(page.getByText("Saved “Buy oats”.")).toBeAttached();
-    await expect(page.getByRole("checkbox", { name: "Buy oats" })).toBeChecked();
-    await expect(page.getByText("changed elsewhere")).toHaveCount(0);
-  });
-
-  test("is not deleted unseen", async ({ newUser, secondDevice }) => {
-    const page = await newUser("Alice");
-    await add(page, "Buy milk");
-    const other = await secondDevice(page);
-    await edit(other, "Buy milk", "Buy rice");
-    await expect(other.getByText("Saved “Buy rice”.")).toBeAttached();
-    await row(page, "milk").getByRole("button", { name: "Delete" }).click();
-    await expect(page.getByText("“Buy rice” was changed elsewhere")).toBeVisible();
-    await expect(titles(page)).toHaveText(["Buy rice"]);
-    await page.getByRole("button", { name: "Delete it anyway" }).click();
-    await expect(page.getByText("Nothing to do yet")).toBeVisible();
-  });
-
-  test("or deleted is said to be so", async ({ newUser, secondDevice }) => {
-    const page = await newUser("Alice");
-    await add(page, "Buy milk");
-    const other = await secondDevice(page);
-    await row(other, "milk").getByRole("button", { name: "Delete" }).click();
-    await expect(other.getByText("Deleted “Buy milk”.")).toBeAttached();
-    await page.getByRole("checkbox", { name: "Buy milk" }).click();
-    await expect(page.getByText("Could not complete “Buy milk”. It was deleted elsewhere.")).toBeVisible();
-    await expect(page.getByText("Nothing to do yet")).toBeVisible();
-    await page.getByRole("button", { name: "Dismiss" }).click();
-    await expect(page.getByText("Could not")).toHaveCount(0);
-  });
 });
 
 test("a creation whose answers are lost makes one task, however often it is tried again", async ({
@@ -271,8 +217,99 @@ test("a list that is long in coming is said to be loading", async ({ newUser }) 
   await expect(page.getByText("No task matches “zebra”.")).toBeVisible();
 });
 
-async function edit(page: import("@playwright/test").Page, from: string, to: string) {
-  await page.getByRole("button", { name: `Edit ${from}` }).click();
-  await page.getByLabel("Title").fill(to);
-  await page.getByRole("button", { name: "Save" }).click();
-}
+test("a request that hangs is given up, and what waits behind it is sent", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await impatient(page);
+  await add(page, "Buy milk");
+  const keys: (string | undefined)[] = [];
+  await page.route("**/api/tasks**", async (route) => {
+    if (route.request().method() === "PATCH") return; // never answered
+    if (route.request().method() !== "POST") return route.fallback();
+    keys.push(route.request().headers()["idempotency-key"]);
+    if (keys.length > 1) return route.fallback();
+    await route.fetch(); // it arrives, and its answer never comes
+  });
+  await page.getByRole("checkbox", { name: "Buy milk" }).click();
+  await page.getByLabel("What is to be done?").fill("Write the talk");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByText("Could not complete “Buy milk”. The service does not answer.")).toBeVisible();
+  await expect(page.getByText("Could not add “Write the talk”. The service does not answer.")).toBeVisible();
+  await page.getByRole("button", { name: "Try again" }).last().click();
+  await expect(page.getByText("Added “Write the talk”.")).toBeAttached();
+  await expect(titles(page)).toHaveText(["Write the talk", "Buy milk"]);
+  expect(new Set(keys).size).toBe(1);
+});
+
+test("a list, or a token, that never comes is said not to", async ({ newUser }) => {
+  for (const hangs of ["**/api/tasks*", "**/api/auth/token"]) {
+    const page = await newUser("Alice");
+    await impatient(page);
+    await page.route(hangs, () => undefined);
+    await page.getByLabel("Search").fill("zebra");
+    await expect(page.getByText("Your tasks could not be loaded. The service does not answer.")).toBeVisible();
+  }
+});
+
+test("a list that was asked for before a change does not take it back", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  for (const title of ["First", "Second", "Third"]) await add(page, title);
+  const answers: Record<string, () => void> = {};
+  let asked = 0;
+  await page.route("**/api/tasks**", async (route) => {
+    const method = route.request().method();
+    const name = method === "PATCH" ? `change ${++asked}` : method;
+    const answer = name === "change 1" || name in answers ? undefined : await route.fetch();
+    if (name !== "change 1" && !(name in answers)) await new Promise<void>((resolve) => (answers[name] = resolve));
+    await (answer ? route.fulfill({ response: answer }) : route.fallback());
+  });
+  const click = (name: string) => page.getByRole("checkbox", { name }).click();
+  await click("First");
+  await expect.poll(() => Object.keys(answers)).toEqual(["GET"]); // the list, with the first completed
+  await click("Second");
+  await click("Third");
+  await expect.poll(() => Object.keys(answers)).toEqual(["GET", "change 2"]);
+  answers["change 2"]?.();
+  await expect.poll(() => Object.keys(answers)).toEqual(["GET", "change 2", "change 3"]);
+  await expect(page.getByText("Completed “Second”.")).toBeAttached();
+  answers["GET"]?.();
+  await page.waitForTimeout(1_000);
+  await expect(page.getByRole("checkbox", { checked: true })).toHaveCount(3);
+  answers["change 3"]?.();
+  await expect(page.getByText("Completed “Third”.")).toBeAttached();
+  await expect(page.getByRole("checkbox", { checked: true })).toHaveCount(3);
+});
+
+test("a page is not kept waiting for an API that turns it away", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await stack.stopApi();
+  let asked = 0;
+  const away = createServer((_, answer) => {
+    asked += 1;
+    answer.writeHead(503, { "Retry-After": "0" }).end();
+  });
+  await once(away.listen(Number(new URL(stack.apiUrl).port), "localhost"), "listening");
+  try {
+    await expect(await page.request.get("/")).toBeOK(); // as the server makes it, without what a browser adds
+    expect(asked).toBe(1);
+  } finally {
+    away.closeAllConnections();
+    away.close();
+    await stack.startApi();
+  }
+});
+
+test("a page that cannot be made says so, and can be asked for again", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  const database = new Database(stack.authDatabase);
+  try {
+    database.exec("ALTER TABLE session RENAME TO lost");
+    await page.reload();
+    await expect(page.getByRole("heading", { name: "Something went wrong" })).toBeVisible();
+  } finally {
+    database.exec("ALTER TABLE lost RENAME TO session");
+    database.close();
+  }
+  await page.getByRole("button", { name: "Try again" }).click();
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+});

@@ -1,8 +1,11 @@
 /** What a user may do to tasks: how it looks at once, how it is done, and how it is told. */
 
-import { newIdempotencyKey, type Task, TaskApiError, type TaskClient } from "@todo-api/client";
+import { newIdempotencyKey, type Task, TaskApiError, type TaskClient, type WriteOptions } from "@todo-api/client";
 
 import { belongs, type View } from "@/lib/view";
+
+/** How long an answer may take: the API itself gives up after 15 s. */
+export const PATIENCE_MS = 20_000;
 
 /** `task` is the task as the user saw it; once that is done, it is what the API made of it, and the other is `seen`. */
 export type Change =
@@ -56,27 +59,41 @@ export function applied(tasks: Task[], change: Change, view: View): Task[] {
   }
 }
 
+/** An editor stays where it was, whatever has become of its task: what is typed into it must not be lost. */
+export function withEdited(tasks: Task[], edited: Task[]): Task[] {
+  const gone = edited.filter(({ id }) => !tasks.some((task) => task.id === id));
+  const made = (task: Task) => (isDraft(task) ? "newest" : task.created_at);
+  return gone.length > 0 ? [...tasks, ...gone].sort((a, b) => made(b).localeCompare(made(a))) : tasks;
+}
+
+/** Two changes of one task as one. */
+export function joined(first: Change, second: Change): Change {
+  if (first.kind !== "update" || second.kind !== "update") return second;
+  return { ...second, changes: { ...first.changes, ...second.changes } };
+}
+
 /** Do it, and return it with what the API made of it. */
 export async function perform(tasks: TaskClient, change: Change): Promise<Change> {
+  const how = { signal: AbortSignal.timeout(PATIENCE_MS) }; // others wait for it
   switch (change.kind) {
     case "create": {
       const { id, title, description } = change.task;
-      return { ...change, task: await tasks.create({ title, description }, { idempotencyKey: id }) };
+      return { ...change, task: await tasks.create({ title, description }, { ...how, idempotencyKey: id }) };
     }
     case "update": {
       const { task, changes } = change;
-      const update = (ifMatch: string) => tasks.update(task.id, changes, { ifMatch });
-      return { ...change, seen: task, task: await unlessInConflict(tasks, task, changes, update) };
+      const update = (how: WriteOptions) => tasks.update(task.id, changes, how);
+      return { ...change, seen: task, task: await unlessInConflict(tasks, task, changes, how, update) };
     }
     case "remove":
-      await unlessInConflict(tasks, change.task, {}, (ifMatch) => tasks.remove(change.task.id, { ifMatch })).catch(
-        unlessGone,
+      await unlessInConflict(tasks, change.task, {}, how, (how) => tasks.remove(change.task.id, how)).catch(
+        unlessDeleted,
       );
       return change;
     case "markAll":
-      return { ...change, count: await tasks.markAll(change.completed) };
+      return { ...change, count: await tasks.markAll(change.completed, how) };
     case "clearCompleted":
-      return { ...change, count: await tasks.clearCompleted() };
+      return { ...change, count: await tasks.clearCompleted(how) };
   }
 }
 
@@ -88,16 +105,17 @@ async function unlessInConflict<T>(
   tasks: TaskClient,
   seen: Task,
   changes: Partial<Task>,
-  write: (ifMatch: string) => Promise<T>,
+  how: WriteOptions,
+  write: (how: WriteOptions) => Promise<T>,
 ) {
   const all = { title: seen.title, description: seen.description, is_completed: seen.is_completed };
   const wanted = Object.entries(Object.keys(changes).length > 0 ? changes : all) as [keyof typeof all, unknown][];
   for (let version = seen.updated_at; ;) {
     try {
-      return await write(version);
+      return await write({ ...how, ifMatch: version });
     } catch (error) {
       if (codeOf(error) !== "PRECONDITION_FAILED") throw error;
-      const theirs = await tasks.get(seen.id);
+      const theirs = await tasks.get(seen.id, how);
       if (wanted.some(([name, mine]) => theirs[name] !== seen[name] && theirs[name] !== mine))
         throw new Conflict(theirs);
       version = theirs.updated_at;
@@ -105,15 +123,29 @@ async function unlessInConflict<T>(
   }
 }
 
-function unlessGone(error: unknown) {
-  if (codeOf(error) !== "TASK_NOT_FOUND") throw error;
+function unlessDeleted(error: unknown) {
+  if (!isDeleted(error)) throw error;
 }
 
 const codeOf = (error: unknown) => (error instanceof TaskApiError ? error.code : undefined);
 
+/** Whether the task is there no more. */
+export const isDeleted = (error: unknown) => codeOf(error) === "TASK_NOT_FOUND";
+
+const isTooLate = (error: unknown) => error instanceof DOMException && error.name === "TimeoutError";
+
+export const isUnreachable = (error: unknown) => error instanceof TypeError || isTooLate(error);
+
 /** Whether the same once more may succeed. */
 export function mayBeRepeated(error: unknown): boolean {
   return !["TASK_NOT_FOUND", "VALIDATION_ERROR", "TASK_LIMIT_REACHED"].includes(codeOf(error) ?? "");
+}
+
+/** What was written into a task that was deleted meanwhile, as a task of its own. */
+export function rescued(change: Change, error: unknown): Change | undefined {
+  if (!isDeleted(error) || change.kind !== "update" || change.changes.is_completed !== undefined) return undefined;
+  const { title, description } = { ...change.task, ...change.changes };
+  return { kind: "create", task: draft(title, description ?? "") };
 }
 
 /** Says what was done. */
@@ -144,7 +176,8 @@ function verbs(change: Change): [string, string] {
 
 /** Says why something failed. */
 export function reason(error: unknown): string {
-  if (codeOf(error) === "TASK_NOT_FOUND") return "It was deleted elsewhere.";
+  if (isDeleted(error)) return "It was deleted elsewhere.";
   if (error instanceof TaskApiError) return [error.message, ...Object.values(error.errors).flat()].join(" ");
+  if (isTooLate(error)) return "The service does not answer.";
   return error instanceof TypeError ? "The service cannot be reached." : String((error as Error).message);
 }

@@ -6,7 +6,8 @@ import { currentUser } from "@/lib/session";
 
 export const metadata: Metadata = { title: "Sign in" };
 
-export default async function SignIn() {
+export default async function SignIn({ searchParams }: PageProps<"/sign-in">) {
   if (await currentUser()) redirect("/");
-  return <Credentials />;
+  const { ended } = await searchParams;
+  return <Credentials hasEnded={ended !== undefined} />;
 }
