@@ -45,7 +45,7 @@ export async function startFrontEnd({ command, origin, apiUrl, database, secret,
   mkdirSync(dirname(database), { recursive: true });
   const { hostname, port } = new URL(origin);
   const front = start(process.execPath, [NEXT, command, "-H", hostname, "-p", port], { cwd: HERE, env, stdio });
-  await ready(front, `${origin}/sign-in`);
+  await ready(front, `${origin}/api/auth/jwks`); // "dev" compiles it now, which the API would not wait for
   return front;
 }
 

@@ -3,7 +3,6 @@
 import type { Task } from "@todo-api/client";
 import { useEffect, useRef } from "react";
 
-import { focusList } from "@/components/focus";
 import { SignedOut } from "@/components/providers";
 import type { Failure } from "@/components/use-tasks";
 import { type Change, Conflict, failed, joined, mayBeRepeated, reason, rescued } from "@/lib/changes";
@@ -19,7 +18,6 @@ export function Failures({ failures, change, dismiss }: Props) {
   /** Forget what failed, and do this instead. */
   function settle(settled: Failure[], instead?: Change) {
     settled.forEach(dismiss);
-    focusList(); // the button that was pressed is gone
     if (instead) change(instead);
   }
 

@@ -7,7 +7,7 @@ import { expect, test } from "@playwright/test";
 import { freePort } from "./stack";
 
 test("make start starts it all, and Ctrl+C ends it", async ({ page }) => {
-  test.setTimeout(150_000); // Next.js compiles each page when it is first asked for
+  test.setTimeout(180_000); // Next.js compiles each page when it is first asked for
   const ports = [await freePort(), await freePort()] as const;
   const { PATH, HOME, VENV } = process.env;
   const start = spawn("make", ["start", `PORT=${ports[0]}`, `API_PORT=${ports[1]}`], {
@@ -21,7 +21,8 @@ test("make start starts it all, and Ctrl+C ends it", async ({ page }) => {
     await expect.poll(() => start.exitCode ?? said, { timeout: 120_000 }).toContain("Sign up at");
     await page.goto(`http://localhost:${ports[0]}`);
     await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible({ timeout: 30_000 });
-    expect((await fetch(`http://localhost:${ports[1]}/health/ready`)).status).toBe(200);
+    const ready = await fetch(`http://localhost:${ports[1]}/health/ready`);
+    expect(ready.status, said).toBe(200); // the API has the keys of Better Auth
 
     signal(start, "SIGINT");
     if (start.exitCode === null) await once(start, "exit");
