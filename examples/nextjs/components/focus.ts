@@ -4,7 +4,7 @@ import { useEffect } from "react";
 
 export const LIST = "tasks";
 
-export function focusList() {
+function focusList() {
   document.getElementById(LIST)?.focus();
 }
 
