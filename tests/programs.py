@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -131,6 +132,11 @@ class Server:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.port = int(program.wait_for("Listening at: ").rpartition(" (")[0].rpartition(":")[2])
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of all workers that were ever started, in order."""
+        return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.program.output)]
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Return the status and the parsed body of an answer, over a connection of its own."""

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,6 +19,7 @@ from werkzeug.serving import WSGIRequestHandler
 
 from tests.conftest import MISSING, Caller, MakeApp, dispose, environ_for
 from tests.programs import environment, in_production, serving
+from tests.threads import wait_until
 from tests.tokens import SECRET, token
 from todo_api import create_app, reports
 from todo_api.logs import JSONFormatter, WithoutRequests
@@ -194,10 +194,7 @@ def test_under_gunicorn_requests_are_reported_together_from_a_thread(production:
     assert [line["status"] for line in log.lines] == [200] * 3
     alice.get("/api/tasks")
     reported.set()
-    deadline = time.monotonic() + 10
-    while len(log.lines) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(log.lines) == 4
+    wait_until(lambda: len(log.lines) == 4)
 
 
 def test_the_thread_that_reports_goes_on_whatever_happens(production: Flask, alice: Caller) -> None:
@@ -211,10 +208,7 @@ def test_the_thread_that_reports_goes_on_whatever_happens(production: Flask, ali
 
     reporter.keep_reporting(meanwhile)
     alice.get("/api/tasks")
-    deadline = time.monotonic() + 10
-    while len(calls) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(calls) >= 3
+    wait_until(lambda: len(calls) >= 3)
     assert {line["message"] for line in log.lines if "message" in line} == {"requests could not be reported"}
     assert [line["status"] for line in log.lines if "status" in line] == [200]
 

@@ -1,7 +1,6 @@
 """What /metrics shows, to whom, and over how many processes."""
 
 import os
-import re
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ from werkzeug.test import TestResponse
 from tests.conftest import MISSING, Caller, MakeApp, assert_error
 from tests.issuers import Key, KeyServer
 from tests.programs import Server, in_production, serving
+from tests.threads import wait_until
 from tests.tokens import SECRET, token
 from todo_api import metrics, reports
 
@@ -119,9 +119,7 @@ def test_connections_in_use_and_requests_that_wait_are_shown(make_app: MakeApp) 
     callers = [threading.Thread(target=Caller(app.test_client(), "alice").get, args=["/api/tasks"]) for _ in range(2)]
     for caller in callers:
         caller.start()
-    deadline = time.monotonic() + 10
-    while figures(app)[waiting] < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: figures(app)[waiting] == 2)
     found = figures(app)
     held.close()
     for caller in callers:
@@ -221,11 +219,8 @@ def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_i
         server.request("GET", "/api/tasks")
     count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
     assert scraped(server)[count] == 20  # what a killed worker has not reported yet is lost
-    pids = re.findall(r"Booting worker with pid: (\d+)", server.program.output)
-    os.kill(int(pids[0]), signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while len(re.findall("Booting worker", server.program.output)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    os.kill(server.workers[0], signal.SIGKILL)
+    wait_until(lambda: len(server.workers) == 3)
     server.request("GET", "/api/tasks")
     found = scraped(server)
     assert found[count] == 21
@@ -248,9 +243,7 @@ def test_a_reload_keeps_the_counts(server: Server) -> None:
     server.request("GET", "/api/tasks")
     server.program.process.send_signal(signal.SIGHUP)
     server.program.wait_for("Hang up: Master")
-    deadline = time.monotonic() + 30
-    while len(re.findall("Booting worker", server.program.output)) < 4 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: len(server.workers) == 4)
     server.request("GET", "/api/tasks")
     count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
     assert scraped(server)[count] == 2

@@ -11,6 +11,7 @@ import pytest
 
 from tests import wires
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
+from tests.threads import wait_until
 from tests.wires import Cutter, Freezer
 from todo_api import create_app
 from todo_api.watchdog import Watchdog
@@ -56,8 +57,7 @@ def test_while_a_database_hangs_one_request_waits_for_it_and_all_others_fail_at_
     assert_error(alice.delete(f"/api/tasks/{task['id']}"), 503, "DATABASE_UNAVAILABLE")
     with ThreadPoolExecutor(1) as thread:
         looking = thread.submit(Caller(app.test_client(), "alice").get, "/api/tasks")
-        while not app.extensions["ownership"].database.waiting():
-            time.sleep(0.01)
+        wait_until(app.extensions["ownership"].database.waiting)
         for _ in range(10):
             assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
         assert_error(alice.get("/health/ready"), 503, "NOT_READY")

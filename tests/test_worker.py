@@ -1,7 +1,6 @@
 """The worker of gunicorn whose threads poll: connections of every manner, few threads, an orderly end."""
 
 import os
-import re
 import select
 import selectors
 import signal
@@ -16,6 +15,7 @@ import gunicorn
 import pytest
 
 from tests.programs import ROOT, Server, environment, in_production, running, serving
+from tests.threads import wait_until
 from tests.tokens import token
 
 pytestmark = pytest.mark.skipif(
@@ -101,10 +101,9 @@ def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) 
     """A worker that took them all would answer them all, and the other would idle."""
     env = in_production(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
     with serving(env) as server, ExitStack() as stack:
-        while len(workers := re.findall(r"Booting worker with pid: (\d+)", server.program.output)) < 2:
-            time.sleep(0.05)
-        while any(len(list(Path(f"/proc/{worker}/task").iterdir())) < 5 for worker in workers):  # it does not serve yet
-            time.sleep(0.05)
+        wait_until(lambda: len(server.workers) == 2)
+        workers = server.workers
+        wait_until(lambda: all(len(list(Path(f"/proc/{worker}/task").iterdir())) >= 5 for worker in workers))  # serving
         time.sleep(0.5)
         smaller_shares = []
         for _ in range(10):
@@ -156,7 +155,7 @@ def test_clients_that_come_while_all_threads_are_busy_are_let_in_soon(server: Se
     assert answered < 5000
 
 
-def sockets_of(process: str) -> int:
+def sockets_of(process: int) -> int:
     return sum(str(file.readlink()).startswith("socket:") for file in Path(f"/proc/{process}/fd").iterdir())
 
 
@@ -278,10 +277,7 @@ def test_clients_that_leave_in_the_middle_leave_nothing_behind(start: Start) -> 
         for _ in range(10):
             with connected(server) as client:
                 client.sendall(sent)
-    deadline = time.monotonic() + 20
-    while descriptors(worker) > before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert descriptors(worker) <= before
+    wait_until(lambda: descriptors(worker) <= before)
     assert server.request("GET", "/health/live")[0] == 200
 
 

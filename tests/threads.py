@@ -1,5 +1,6 @@
-"""Work of several threads that start together."""
+"""Work of several threads that start together, and what is waited for."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -18,3 +19,11 @@ def at_once(jobs: list[Callable[[], T]]) -> list[T]:
 
     with ThreadPoolExecutor(len(jobs)) as threads:
         return list(threads.map(run, jobs))
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
+    """Return once it holds; AssertionError when that takes longer."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
