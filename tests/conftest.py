@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if SERVER in config.stash:
-        del os.environ["TODO_TEST_SERVER"]
+        os.environ.pop("TODO_TEST_SERVER", None)  # it may not have started
         config.stash[SERVER].close()
 
 
