@@ -34,7 +34,7 @@ test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real b
 test-client: $(VENV)/requirements-dev.txt ## Compare, compile and run the TypeScript client against the service (30 seconds)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "client or not client" tests/test_typescript_client.py
 
-test-example: ## Drive the Next.js example in a real browser (3 minutes; needs Node.js and chromium)
+test-example: ## Drive the Next.js example in a real browser (4 minutes; needs Node.js and chromium)
 	@PATH="$(abspath $(BIN)):$$PATH" $(MAKE) --no-print-directory -C examples/nextjs test VENV="$(abspath $(VENV))"
 
 bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against their targets, in 2 minutes (URL=, USERS=, OUT=)
