@@ -70,6 +70,7 @@ SQLITE = {
     "in_turn": "",
 }
 
+# {part}: put in by `fill`, or by `Statements` what hangs on the database; %(name)s: a value.
 LIST = "SELECT {item} FROM tasks WHERE user_id = %(user_id)s{filters} ORDER BY {order}{limit}"
 COUNT = "SELECT count(*) FROM tasks WHERE user_id = %(user_id)s{filters}"
 GET = "SELECT {task} FROM tasks WHERE user_id = %(user_id)s AND id = %(id)s{if_match}"
