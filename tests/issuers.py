@@ -83,8 +83,9 @@ Behaviour = Callable[[BaseHTTPRequestHandler], None]
 class KeyServer:
     """A JWKS endpoint on loopback that does as it is told, and counts."""
 
-    def __init__(self) -> None:
-        self.behaviour: Behaviour = answer(200, b"{}")
+    def __init__(self, *keys: dict[str, Any]) -> None:
+        self.behaviour: Behaviour
+        self.serve(*keys)
         self.asked: list[str] = []
         keeper = self
 

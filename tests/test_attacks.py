@@ -4,6 +4,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import jwt
@@ -26,10 +27,8 @@ Sign = Callable[[bytes], bytes]
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[KeyServer]:
-    server = KeyServer()
-    server.serve(*(key.jwk for key in KEYS))
-    yield server
-    server.close()
+    with closing(KeyServer(*(key.jwk for key in KEYS))) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -142,8 +142,7 @@ def test_keys_are_fetched_to_see_whether_they_can_be(
 def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_wake_the_database(
     make_app: MakeApp, asked: list[str], clock: list[float]
 ) -> None:
-    with closing(KeyServer()) as issuer:
-        issuer.serve(Key("ES256", "one").jwk)
+    with closing(KeyServer(Key("ES256", "one").jwk)) as issuer:
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a", READY_INTERVAL="86400")
         assert status(app) == 200
         issuer.behaviour = answer(500, b"")

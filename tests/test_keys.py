@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,8 @@ def _in_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def endpoint() -> Iterator[KeyServer]:
-    server = KeyServer()
-    server.serve(ONE.jwk)
-    yield server
-    server.close()
+    with closing(KeyServer(ONE.jwk)) as server:
+        yield server
 
 
 @pytest.fixture

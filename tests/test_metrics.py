@@ -129,9 +129,8 @@ def test_connections_in_use_and_requests_that_wait_are_shown(make_app: MakeApp) 
 
 
 def test_the_time_of_the_last_good_fetch_of_keys_is_shown(make_app: MakeApp) -> None:
-    with closing(KeyServer()) as issuer:
-        key = Key("ES256", "one")
-        issuer.serve(key.jwk)
+    key = Key("ES256", "one")
+    with closing(KeyServer(key.jwk)) as issuer:
         app = make_app(ENVIRONMENT="development", JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
         fetched = ("todo_api_keys_fetched_timestamp_seconds",)
         assert figures(app)[fetched] == 0

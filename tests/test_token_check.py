@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,8 @@ KEY, STRANGER = Key("EdDSA", "one"), Key("EdDSA", "one")
 
 @pytest.fixture
 def endpoint() -> Iterator[KeyServer]:
-    server = KeyServer()
-    server.serve(KEY.jwk)
-    yield server
-    server.close()
+    with closing(KeyServer(KEY.jwk)) as server:
+        yield server
 
 
 @pytest.fixture
