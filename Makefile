@@ -25,6 +25,9 @@ run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLit
 test: $(VENV)/requirements-dev.txt ## Try all behaviour on SQLite and PostgreSQL (2 to 3 minutes)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
 
+test-slow: $(VENV)/requirements-dev.txt ## Run what is slow by nature: a million rows, 20,000 generated requests, the image (5 minutes)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m slow $(TEST_OPTIONS) --dist loadfile
+
 test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 3 minutes; WRITE=yes updates docs/reliability.md
 	@PATH="$(abspath $(BIN)):$$PATH" WRITE="$(WRITE)" $(BIN)/python -m pytest -m faults -p no:randomly
 
@@ -42,9 +45,6 @@ bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against t
 
 bench-growth: $(VENV)/bench/requirements.txt ## Measure a request as the table grows to 2 million tasks, with the plans (OUT=)
 	@$(BIN)/python -m bench.growth $(if $(OUT),--out "$(OUT)")
-
-test-slow: $(VENV)/requirements-dev.txt ## Run what is slow by nature: a million rows, 20,000 generated requests, the image (5 minutes)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m slow $(TEST_OPTIONS) --dist loadfile
 
 mutants: $(VENV)/tests/mutants.txt ## Break todo_api in 4,000 small ways; list what no test notices (half an hour)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.mutants

@@ -60,9 +60,11 @@ class Database:
         # SQLite plans in no time, and waits for its lock as long as the connection was told to.
         self._preparer = None if self.is_sqlite else Preparer(timeout_seconds)
         self._watchdog = Watchdog(timeout_seconds + 1)  # the server's own limit comes first
+        # None while it answers. Requests wait for it PATIENCE_SECONDS from then on; later, one at a time looks whether
+        # it is back (`_looking`), and all others fail at once. Any answer ends that.
         self._away_since: float | None = None
         self._lost_at = 0.0  # connections from before then are replaced
-        self._looking = Lock()  # whether a database that is long away is back
+        self._looking = Lock()
         self._waiting: set[int] = set()  # threads
         self._first_questions: dict[int, Wait] = {}  # by thread: the limit on their time
         if not self.is_sqlite:
