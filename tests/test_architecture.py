@@ -207,18 +207,9 @@ def test_the_reader_of_queries_leaves_other_code_alone(code: str) -> None:
     assert queries(ast.parse(code)) == set()
 
 
-@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"models", "cli"}))
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"models"}))
 def test_the_models_are_used_nowhere_else(module: str) -> None:
     assert models_used(MODULES[module]) == set()
-
-
-def test_the_commands_hand_the_models_to_the_shell_and_use_them_for_nothing_else() -> None:
-    tree = MODULES["cli"]
-    [shell] = [function for function in functions(tree) if function.name == "shell_context"]
-    inside = {id(node) for node in ast.walk(shell)}
-    elsewhere = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in inside]
-    assert not {"Task", "User", "db"} & set(elsewhere)
-    assert models_used(shell) == {"Task", "User"}
 
 
 def test_every_statement_names_the_owner() -> None:

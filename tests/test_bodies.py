@@ -50,6 +50,13 @@ def test_a_body_that_is_no_json_object_is_refused(alice: Caller, body: bytes) ->
     assert alice.get("/api/tasks").json == [task]
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_does_not_have_is_named(alice: Caller, constant: str) -> None:
+    said = alice.post("/api/tasks", data=f'{{"title": {constant}}}', content_type="application/json")
+    assert said.json
+    assert said.json["detail"] == f"The body is not JSON: {constant} is not a JSON value."
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(
     ("size", "status"), [(LIMIT, 201), (LIMIT + 1, 413), (LIMIT + 2, 413), (2 * LIMIT, 413), (10 * LIMIT, 413)]

@@ -1,5 +1,6 @@
 """What `flask token-check` and `flask keys` tell an operator."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -86,6 +87,18 @@ def test_what_is_expected_and_what_was_found_is_told(app: Flask) -> None:
     assert told["exp:"].endswith("found 17")
     assert told["alg:"].endswith("expected HS256 or EdDSA or ES256 or RS256 or PS256; found 'EdDSA'")
     assert told["kid:"].endswith("expected 'one'; found 'one'")
+    assert told["typ:"].endswith("expected nothing, JWT or at+jwt; found nothing")
+    assert told["signature:"].endswith("expected good; found good")
+    assert told["sub:"].endswith("expected text of 1 to 255 characters; found 'alice'")
+    assert told["jti:"].endswith("expected nothing, or text; found nothing")
+    assert told["type:"].endswith("expected nothing, or access; found nothing")
+    for name in ("nbf:", "iat:"):
+        assert re.search("expected nothing, or at most [0-9]{10}; found ([0-9]{10}|nothing)$", told[name])
+
+
+def test_what_is_no_token_is_told_in_a_line(app: Flask) -> None:
+    [line, _] = app.test_cli_runner().invoke(args=["token-check", "garbage"]).stdout.splitlines()
+    assert line.endswith("expected a JWT; found not written as RFC 7515 has it")
 
 
 @pytest.mark.parametrize("text", [KEY.token(**CLAIMS), KEY.token(**CLAIMS) + "\n", "garbage"])

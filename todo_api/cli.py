@@ -2,7 +2,7 @@
 
 import sys
 from datetime import timedelta
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 from flask import Flask, current_app
@@ -12,9 +12,7 @@ from flask_jwt_extended import create_access_token
 from todo_api.auth import BAD_TOKEN, USER_ID, check, reason_of, trust
 from todo_api.database import DatabaseError
 from todo_api.docs import document
-from todo_api.extensions import db
 from todo_api.keys import KeysUnavailableError
-from todo_api.models import Task, User
 from todo_api.ownership import OwnedTasks
 from todo_api.token_check import findings
 
@@ -98,11 +96,7 @@ def openapi(file: BinaryIO) -> None:
     file.write(document())
 
 
-def shell_context() -> dict[str, Any]:
-    return {"db": db, "User": User, "Task": Task, "OwnedTasks": OwnedTasks}
-
-
 def init_app(app: Flask) -> None:
     for command in (token, token_check, keys, user_delete, openapi):
         app.cli.add_command(command)
-    app.shell_context_processor(shell_context)
+    app.shell_context_processor(lambda: {"OwnedTasks": OwnedTasks})  # Flask-SQLAlchemy adds db and the models
