@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ne
 
 MEGABYTE = 1 << 20
 MOST = 32 * MEGABYTE  # sent by a flood that nobody stops
+STACKS = 32 * MEGABYTE  # of four threads, in use to the end once Python 3.14 or newer has read lists in lists there
 CHUNKED = b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"Connection: close\r\n"
 
@@ -102,7 +103,7 @@ def test_a_body_that_grows_when_read_is_refused_and_takes_no_memory(service: Ser
     for _ in range(10):
         assert statuses(exchange(port, bomb)) == [400]
     assert time.monotonic() - began < 5
-    assert service.memory() - before < 20 * MEGABYTE
+    assert service.memory() - before < 20 * MEGABYTE + STACKS
 
 
 # --- What does not end ---
