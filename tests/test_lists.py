@@ -1,5 +1,6 @@
 """Lists: filtered, searched, sorted, walked page by page, told from an unchanged one; and changes of many at once."""
 
+import re
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
@@ -423,6 +424,7 @@ def test_lists_of_one_tag_have_one_link(alice: Caller, tasks: list[Task]) -> Non
     spellings = ["limit=2", "limit=2&sort=-created_at", "sort=-created_at&include_total=false&limit=2&q=+"]
     answers = [alice.get(f"/api/tasks?{spelling}") for spelling in spellings]
     assert len({(answer.headers["ETag"], answer.headers["Link"], answer.data) for answer in answers}) == 1
+    assert re.fullmatch(r'</api/tasks\?limit=2&cursor=[\w-]+>; rel="next"', answers[0].headers["Link"])
 
 
 @pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks?sort=title&limit=2&include_total=true&is_completed=true"])

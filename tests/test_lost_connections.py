@@ -238,6 +238,16 @@ def test_any_other_write_says_that_it_is_unknown_and_is_there_once_at_most(
 
 
 @pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_does_not_make_the_service_unready(cutter: Cutter, app: Any, cut: str) -> None:
+    client = app.test_client()
+    assert client.get("/health/live").status_code == 200
+    Caller(client, "alice").get("/api/tasks")
+    cutter.plan.append(cut)
+    assert client.get("/health/ready").status_code == 200
+    assert not cutter.plan
+
+
+@pytest.mark.parametrize("cut", CUTS)
 def test_why_a_write_found_nothing_is_asked_again(cutter: Cutter, app: Any, alice: Caller, cut: str) -> None:
     task = alice.create("Kept")
     bob = Caller(app.test_client(), "bob")

@@ -23,7 +23,7 @@ from tests.programs import ROOT, environment, run
 from tests.test_properties import EXAMPLES, JSON
 from todo_api import errors, schemas
 from todo_api.openapi import WHITE_SPACE, routes
-from todo_api.operations import ALL_ERRORS, DESCRIPTION, OPERATIONS, REFUSALS, SERVER_FIELDS
+from todo_api.operations import ALL_ERRORS, DESCRIPTION, OPERATIONS, REFUSALS, SERVER_FIELDS, TITLE, VERSION
 
 NOT_DESCRIBED = "GET /docs/<name>"  # what the page is made of
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
@@ -45,6 +45,16 @@ def operations(document: Any) -> Iterator[tuple[str, Any]]:
 
 def test_every_route_is_described_and_nothing_else(app: Flask, document: Any) -> None:
     assert set(dict(operations(document))) == routes(app).keys() - {NOT_DESCRIBED}
+
+
+def test_the_document_says_what_it_is_of(document: Any) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert (document["info"]["title"], document["info"]["version"]) == (TITLE, VERSION)
+    assert document["servers"] == [{"url": "/"}]
+    limit = [found for found in document["paths"]["/api/tasks"]["get"]["parameters"] if found.get("name") == "limit"]
+    assert [(found["schema"]["minimum"], found["schema"]["maximum"]) for found in limit] == [(1, 1000)]
+    set_by_the_service = document["components"]["schemas"]["NewTask"]["properties"]["created_at"]
+    assert set_by_the_service["readOnly"] is True
 
 
 def test_every_description_has_its_route(app: Flask) -> None:

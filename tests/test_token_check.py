@@ -51,6 +51,7 @@ TOKENS: dict[str, tuple[str, set[str]]] = {
     "issued in the future": (KEY.token(**CLAIMS, iat=now() + 3600), {"iat"}),
     "another issuer": (KEY.token(iss="https://evil.example", aud=AUDIENCE), {"iss"}),
     "no audience": (KEY.token(iss=ISSUER), {"aud"}),
+    "one of two audiences": (KEY.token(iss=ISSUER, aud=["b", AUDIENCE]), set()),
     "an audience that is no text": (KEY.token(iss=ISSUER, aud=[AUDIENCE, 1]), {"aud"}),
     "everything wrong": (KEY.token(exp=now() - 3600, type="id", sub=""), {"exp", "iss", "aud", "type", "sub"}),
     "a stranger's key": (STRANGER.token(**CLAIMS), {"signature"}),
@@ -94,6 +95,28 @@ def test_what_is_expected_and_what_was_found_is_told(app: Flask) -> None:
     assert told["type:"].endswith("expected nothing, or access; found nothing")
     for name in ("nbf:", "iat:"):
         assert re.search("expected nothing, or at most [0-9]{10}; found ([0-9]{10}|nothing)$", told[name])
+
+
+@pytest.mark.parametrize(("configured", "alg"), [("JWKS_URL", "EdDSA or ES256 or RS256 or PS256"), (None, "HS256")])
+def test_what_is_not_configured_is_not_expected(
+    endpoint: KeyServer, databases: dict[str, str], tmp_path: Path, configured: str | None, alg: str
+) -> None:
+    settings = {"BETTER_AUTH_SECRET": "", configured: endpoint.url} if configured else {}
+    app = create_app(environ_for(databases["sqlite"], JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE, **settings), tmp_path)
+    lines = app.test_cli_runner().invoke(args=["token-check", token(**CLAIMS)]).stdout.splitlines()
+    dispose(app)
+    told = {line.split()[1]: line for line in lines[:-1]}
+    assert told["alg:"].endswith(f"expected {alg}; found 'HS256'")
+    assert told["kid:"].endswith("expected anything; found nothing")
+
+
+def test_each_key_of_the_set_is_named(app: Flask, endpoint: KeyServer) -> None:
+    endpoint.serve(KEY.jwk, Key("ES256", "two").jwk)
+    lines = (
+        app.test_cli_runner().invoke(args=["token-check", KEY.token({"kid": "three"}, **CLAIMS)]).stdout.splitlines()
+    )
+    [kid] = [line for line in lines if " kid:" in line]
+    assert kid.endswith("expected 'one' or 'two'; found 'three'")
 
 
 def test_what_is_no_token_is_told_in_a_line(app: Flask) -> None:
