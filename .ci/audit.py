@@ -5,16 +5,41 @@ pip-audit itself says of those that nothing was found.
 """
 
 import json
+import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
+
+from pip._internal.models.index import PyPI
 
 COMMAND = ("-m", "pip_audit", "--requirement=requirements.txt", "--format=json", "--progress-spinner=off")
 CLEAN, FOUND, UNASKED = 0, 1, 75
+PAGES = os.environ.get("AUDIT_PAGES", PyPI.pypi_url)
+SECONDS = 20
+
+
+def asked_again(package: dict[str, Any]) -> dict[str, Any]:
+    """Ask for the page of a project, which speaks of its latest version: a mirror may have none of each version."""
+    if "vulns" in package:
+        return package
+    try:
+        installed = version(package["name"])
+        with urlopen(f"{PAGES}/{package['name']}/json", timeout=SECONDS) as answer:  # noqa: S310
+            page = json.load(answer)
+    except (PackageNotFoundError, OSError, ValueError):
+        return package
+    if page["info"]["version"] != installed:
+        return package
+    known = [fault for fault in page["vulnerabilities"] if not fault["withdrawn"]]
+    vulns = [{"id": fault["id"], "fix_versions": fault["fixed_in"]} for fault in known]
+    return {"name": package["name"], "version": installed, "vulns": vulns}
 
 
 def judge(packages: list[dict[str, Any]]) -> int:
+    packages = [asked_again(package) for package in packages]
     unasked = [package["name"] for package in packages if "vulns" not in package]
     found = [package for package in packages if package.get("vulns")]
     for package in found:

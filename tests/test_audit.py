@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,37 @@ def test_packages_without_one_pass_and_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_database_that_is_away_is_not_taken_for_a_clean_one(tmp_path: Path) -> None:
-    status, said = audit(tmp_path, *NEITHER_NETWORK_NOR_PIP, f"--osv-url=http://127.0.0.1:{free_port()}/")
+    away = f"http://127.0.0.1:{free_port()}"
+    status, said = audit(tmp_path, *NEITHER_NETWORK_NOR_PIP, f"--osv-url={away}/", AUDIT_PAGES=away)
     assert status == 75
     assert said.startswith("NOT AUDITED")
+
+
+NOT_FOUND = {"name": "click", "skip_reason": "Dependency not found on PyPI and could not be audited: click (8.5.1)"}
+WITHDRAWN = {"id": "PYSEC-0000-2", "fixed_in": [], "withdrawn": "2026-01-01T00:00:00Z"}
+HOLDS = {"id": "PYSEC-0000-3", "fixed_in": ["99"], "withdrawn": None}
+
+
+@pytest.mark.parametrize(
+    ("newest", "faults", "status", "last"),
+    [
+        (version("click"), [], 0, "1 packages audited"),
+        (version("click"), [WITHDRAWN], 0, "1 packages audited"),
+        (version("click"), [WITHDRAWN, HOLDS], 1, f"click {version('click')}: PYSEC-0000-3, mended in 99"),
+        ("99", [], 75, "NOT AUDITED, the database of vulnerabilities said nothing of: click"),
+    ],
+)
+def test_a_mirror_is_asked_for_the_page_of_the_project(
+    tmp_path: Path, newest: str, faults: list[Any], status: int, last: str
+) -> None:
+    """It speaks of the newest version alone."""
+    page = tmp_path / "click"
+    page.mkdir()
+    (page / "json").write_text(json.dumps({"info": {"version": newest}, "vulnerabilities": faults}))
+    (tmp_path / "pip_audit.py").write_text(f"print({json.dumps({'dependencies': [NOT_FOUND]})!r})")
+    ended, said = audit(tmp_path, PYTHONPATH=str(tmp_path), AUDIT_PAGES=tmp_path.as_uri())
+    assert ended == status
+    assert last in said
 
 
 @pytest.mark.parametrize(("vulns", "status"), [([], 75), ([{"id": "PYSEC-0000-1", "fix_versions": []}], 1)])
@@ -74,13 +103,8 @@ def test_a_package_that_was_left_out_is_not_taken_for_a_clean_one(
     tmp_path: Path, vulns: list[Any], status: int
 ) -> None:
     """pip-audit ends well when an index has no page of vulnerabilities: this is what it prints then."""
-    report = {
-        "dependencies": [
-            {"name": "flask", "version": "3.1.3", "vulns": vulns},
-            {"name": "click", "skip_reason": "Dependency not found on PyPI and could not be audited: click (8.5.1)"},
-        ]
-    }
+    report = {"dependencies": [{"name": "flask", "version": "3.1.3", "vulns": vulns}, NOT_FOUND]}
     (tmp_path / "pip_audit.py").write_text(f"print({json.dumps(report)!r})")
-    ended, said = audit(tmp_path, PYTHONPATH=str(tmp_path))
+    ended, said = audit(tmp_path, PYTHONPATH=str(tmp_path), AUDIT_PAGES=(tmp_path / "none").as_uri())
     assert ended == status
     assert "NOT AUDITED, the database of vulnerabilities said nothing of: click" in said
