@@ -7,7 +7,7 @@ import type { paths } from "./schema.js";
 import { Transport, type TransportOptions } from "./transport.js";
 
 export { type ErrorCode, TaskApiError } from "./errors.js";
-export { type GetToken, keepToken } from "./transport.js";
+export { type GetToken, keepToken, userOf } from "./transport.js";
 
 type Collection = paths["/api/tasks"];
 type One = paths["/api/tasks/{id}"];

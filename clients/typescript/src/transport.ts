@@ -46,7 +46,7 @@ export class Transport {
     let [renewed, doubtful] = [false, false];
     for (let repeats = 0; ; ) {
       if (!token || !/^[!-~]+$/.test(token)) return new Response(JSON.stringify(NO_TOKEN), { status: 401 });
-      const answer = await this.#attempt(request, token).catch((error: unknown) => {
+      const answer = await unlessAborted(this.#attempt(request, token), signal).catch((error: unknown) => {
         if (error instanceof TypeError) return error; // fetch has one for whatever goes wrong on the way
         throw error;
       });
@@ -153,7 +153,7 @@ function isTokenRefused(answer: Response): boolean {
 }
 
 /** Returns the `sub` of a JWT, undefined for any other text. */
-function userOf(token: string): unknown {
+export function userOf(token: string): unknown {
   try {
     const claims = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
     return (JSON.parse(atob(claims)) as { sub?: unknown }).sub;

@@ -3,15 +3,17 @@ import { test } from "node:test";
 
 import { clientOf, proxy, seconds, someone, unavailable } from "./support.js";
 
-test("an abort ends a call at once, wherever it waits", async (t) => {
+test("an abort ends a call at once, wherever it waits", { timeout: 30_000 }, async (t) => {
   const between = await proxy(t);
   const user = someone();
   const options = { baseUrl: between.url };
   const never = new Promise<string>(() => undefined);
+  const endless = () => Promise.resolve(new Response(new ReadableStream())); // and it knows of no abort
   const waits = [
     { tasks: clientOf(user, options), fault: { delay: 5000 } },
     { tasks: clientOf(user, options), fault: unavailable("5") },
     { tasks: clientOf(user, { ...options, getToken: () => never }), fault: undefined },
+    { tasks: clientOf(user, { ...options, fetch: endless }), fault: undefined },
   ];
   for (const { tasks, fault } of waits) {
     if (fault) between.faults.push(fault);
