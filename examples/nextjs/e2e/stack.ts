@@ -18,6 +18,7 @@ export interface Stack {
 }
 
 interface Users {
+  newBrowser: (options?: BrowserContextOptions) => Promise<BrowserContext>;
   newUser: (name: string, options?: BrowserContextOptions) => Promise<Page>;
   secondDevice: (page: Page) => Promise<Page>;
 }
@@ -57,39 +58,42 @@ export const test = base.extend<Users, { stack: Stack }>({
     { scope: "worker", timeout: 120_000 },
   ],
 
-  /** Sign somebody up who is nobody else, and open their list. */
-  newUser: async ({ browser, stack }, use) => {
+  /** Open a browser, in whose pages nothing may go wrong unnoticed. */
+  newBrowser: async ({ browser, stack }, use) => {
     const contexts: BrowserContext[] = [];
     const errors: Error[] = [];
-    await use(async (name, options) => {
+    await use(async (options) => {
       const context = await browser.newContext({ baseURL: stack.origin, ...options });
       context.on("weberror", (error) => errors.push(error.error()));
       contexts.push(context);
-      await signUp(context, stack, name);
-      const page = await context.newPage();
-      await page.goto("/");
-      return page;
+      return context;
     });
     await Promise.all(contexts.map((context) => context.close()));
     expect(errors).toEqual([]);
   },
 
-  /** Open the list of the same user in another browser. */
-  secondDevice: async ({ browser, stack }, use) => {
-    const contexts: BrowserContext[] = [];
-    await use(async (page) => {
-      const storageState = await page.context().storageState();
-      const context = await browser.newContext({ baseURL: stack.origin, storageState });
-      contexts.push(context);
-      const other = await context.newPage();
-      await other.goto("/");
-      return other;
+  /** Sign somebody up who is nobody else, and open their list. */
+  newUser: async ({ newBrowser, stack }, use) => {
+    await use(async (name, options) => {
+      const context = await newBrowser(options);
+      await signUp(context, stack, name);
+      return listIn(context);
     });
-    await Promise.all(contexts.map((context) => context.close()));
+  },
+
+  /** Open the list of the same user in another browser. */
+  secondDevice: async ({ newBrowser }, use) => {
+    await use(async (page) => listIn(await newBrowser({ storageState: await page.context().storageState() })));
   },
 });
 
 export { expect };
+
+async function listIn(context: BrowserContext) {
+  const page = await context.newPage();
+  await page.goto("/");
+  return page;
+}
 
 export async function signUp(context: BrowserContext, stack: Stack, name: string) {
   const signedUp = await context.request.post("/api/auth/sign-up/email", {
