@@ -66,7 +66,12 @@ export function useChanges(onDone: (change: Change) => void) {
     mutationKey,
     scope: { id: "changes" },
     gcTime: Infinity, // a failure stays until the user has dealt with it
-    mutationFn: (change: Change) => perform(client, change),
+    mutationFn: async (change: Change) => {
+      const failed = queries.getMutationCache().findAll({ mutationKey, status: "error" });
+      // It would delete for good what one of them may have been to keep.
+      if (change.kind === "clearCompleted" && failed.length > 0) throw new Error("An earlier change was not saved.");
+      return perform(client, change);
+    },
     onMutate: async () => {
       const changes = queries.getMutationCache();
       for (const over of changes.findAll({ mutationKey, status: "success" })) changes.remove(over);

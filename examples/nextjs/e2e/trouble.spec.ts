@@ -207,6 +207,35 @@ test("what the API refuses is taken back, and said", async ({ newUser }) => {
   await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
 });
 
+test("the completed are not deleted when a change before that was not saved", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  for (const title of ["Buy milk", "Write the talk"]) await add(page, title);
+  await page.getByRole("button", { name: "Complete all" }).click();
+  await expect(page.getByText("Completed 2 tasks.")).toBeAttached();
+  let lose: () => void = () => undefined;
+  await page.route(ONE_TASK, async (route) => {
+    await new Promise<void>((resolve) => (lose = resolve));
+    await route.fulfill({ status: 500, json: {}, headers: { "Access-Control-Allow-Origin": "*" } });
+  });
+  const asked = page.waitForRequest(ONE_TASK);
+  await page.getByRole("checkbox", { name: "Buy milk" }).click();
+  await asked;
+  await page.getByRole("button", { name: "Clear completed" }).click();
+  await page.getByRole("button", { name: "Delete them" }).click();
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+  lose();
+  await expect(page.getByText("Could not reopen “Buy milk”.")).toBeVisible();
+  const refused = page.getByText("Could not delete the completed tasks. An earlier change was not saved.");
+  await expect(refused).toBeVisible();
+  await page.unroute(ONE_TASK);
+  await page.getByRole("button", { name: "Try again" }).first().click();
+  await expect(page.getByText("Reopened “Buy milk”.")).toBeAttached();
+  await page.getByRole("button", { name: "Try again" }).click();
+  await expect(page.getByText("Deleted 1 task.")).toBeAttached();
+  await page.reload();
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+});
+
 test("a list that is long in coming is said to be loading", async ({ newUser }) => {
   const page = await newUser("Alice");
   await add(page, "Buy milk");
