@@ -55,7 +55,7 @@ export function Failures({ failures, change, dismiss }: Props) {
               )}
               {mayBeRepeated(error) && <button onClick={() => settle([failure], variables)}>Try again</button>}
               {rescue && <button onClick={() => settle([failure], rescue)}>Add as a new task</button>}
-              <button onClick={() => settle([failure])}>Dismiss</button>
+              <button onClick={(click) => click.detail < 2 && settle([failure])}>Dismiss</button>
             </div>
           </div>
         );

@@ -1,7 +1,7 @@
 "use client";
 
 import type { Task } from "@todo-api/client";
-import { useRef } from "react";
+import { type MouseEvent, useRef } from "react";
 
 import { focusNeighbour } from "@/components/focus";
 import { Bin, Pencil } from "@/components/icons";
@@ -39,6 +39,13 @@ export function TaskRow({ task, leaves, edited, isGone, onEdit, onClose, change 
     change({ kind: "remove", task });
   }
 
+  /** The second click of a double click is not meant for the row that has come under the pointer by then. */
+  function onlyFirst(click: MouseEvent) {
+    if (click.detail < 2) return;
+    click.preventDefault();
+    click.stopPropagation();
+  }
+
   if (edited) {
     return (
       <li ref={row}>
@@ -48,7 +55,7 @@ export function TaskRow({ task, leaves, edited, isGone, onEdit, onClose, change 
   }
   return (
     <li ref={row} className={task.is_completed ? "task done" : "task"} aria-busy={isDraft(task)}>
-      <label>
+      <label onClickCapture={leaves ? onlyFirst : undefined}>
         <input type="checkbox" checked={task.is_completed} disabled={isDraft(task)} onChange={toggle} />
         <span className="title">{task.title}</span>
       </label>
@@ -62,7 +69,13 @@ export function TaskRow({ task, leaves, edited, isGone, onEdit, onClose, change 
         >
           <Pencil />
         </button>
-        <button className="icon remove" aria-label={`Delete ${task.title}`} disabled={isDraft(task)} onClick={remove}>
+        <button
+          className="icon remove"
+          aria-label={`Delete ${task.title}`}
+          disabled={isDraft(task)}
+          onClickCapture={onlyFirst}
+          onClick={remove}
+        >
           <Bin />
         </button>
       </div>

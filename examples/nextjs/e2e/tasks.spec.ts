@@ -39,6 +39,30 @@ test("hasty changes of one task all arrive, in their order", async ({ newUser })
   await expect(page.getByRole("checkbox", { name: "Buy oats" })).toBeChecked();
 });
 
+test("the second click of a double click does nothing to the row that comes under the pointer", async ({
+  newUser,
+  stack,
+}) => {
+  const page = await newUser("Alice");
+  await seed(page, stack, 6);
+  await page.reload();
+  await page.getByRole("button", { name: "Delete Task 6" }).dblclick();
+  await expect(titles(page)).toHaveText(["Task 5", "Task 4", "Task 3", "Task 2", "Task 1"]);
+  await page.getByRole("radio", { name: "Active" }).check();
+  await page.getByRole("checkbox", { name: "Task 5" }).dblclick();
+  await expect(titles(page)).toHaveText(["Task 4", "Task 3", "Task 2", "Task 1"]);
+  await page.getByText("Task 4").dblclick();
+  await expect(titles(page)).toHaveText(["Task 3", "Task 2", "Task 1"]);
+
+  await page.route("**/api/tasks/*", (route) => route.abort());
+  for (const title of ["Task 3", "Task 2"]) await page.getByRole("button", { name: `Delete ${title}` }).click();
+  await expect(page.getByRole("button", { name: "Dismiss" })).toHaveCount(2);
+  await page.getByRole("button", { name: "Dismiss" }).first().dblclick();
+  await expect(page.getByText("Could not delete “Task 3”.")).toHaveCount(0);
+  await expect(page.getByText("Could not delete “Task 2”.")).toBeVisible();
+  await expect(titles(page)).toHaveText(["Task 3", "Task 2", "Task 1"]);
+});
+
 test("tasks are filtered and searched, and the address remembers it", async ({ newUser }) => {
   const page = await newUser("Alice");
   await add(page, "Buy milk");
