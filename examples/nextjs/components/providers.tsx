@@ -76,12 +76,15 @@ interface Props {
 }
 
 export function Providers({ apiUrl, userId, view, firstPage, children }: Props) {
-  const [client] = useState(() => {
-    const getToken = keepToken(() => fetchToken(userId));
-    return new TaskClient({ baseUrl: apiUrl, getToken });
-  });
+  const [getToken] = useState(() => keepToken(() => fetchToken(userId)));
+  const [client] = useState(() => new TaskClient({ baseUrl: apiUrl, getToken }));
   const [queries] = useState(() => newQueries(view, firstPage));
-  useEffect(() => onSession(() => leave(queries)), [queries]);
+  useEffect(() => {
+    return onSession(() => {
+      getToken.forget(); // it would go on working
+      void queries.invalidateQueries(); // which learns who is signed in now
+    });
+  }, [getToken, queries]);
   return (
     <QueryClientProvider client={queries}>
       <Client value={client}>{children}</Client>

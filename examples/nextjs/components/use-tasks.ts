@@ -12,7 +12,7 @@ import {
 } from "@tanstack/react-query";
 import type { Page } from "@todo-api/client";
 
-import { SignedOut, useTaskClient } from "@/components/providers";
+import { useTaskClient } from "@/components/providers";
 import { applied, type Change, isDeleted, PATIENCE_MS, perform } from "@/lib/changes";
 import { belongs, EVERYTHING, queryOf, type View } from "@/lib/view";
 
@@ -93,8 +93,8 @@ export function useChanges(onDone: (change: Change) => void) {
   });
   const dismiss = (failure: Failure) => {
     queries.getMutationCache().remove(failure);
-    // Nothing else may keep the user on this page.
-    if (failure.state.error instanceof SignedOut) void queries.invalidateQueries({ queryKey });
+    // Nothing else may keep on this page who is signed out. After a change that is still on its way it is asked anyhow.
+    if (!queries.isMutating({ mutationKey })) void queries.invalidateQueries({ queryKey });
   };
   return { change: mutate, failures, dismiss };
 }

@@ -12,6 +12,8 @@ test("somebody signs up, out, and in again, and the tasks are still there", asyn
 
   await page.getByRole("button", { name: "Sign out" }).click();
   await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible();
+  await expect(page).toHaveURL(`${stack.origin}/sign-in`);
+  await expect(page.getByText("Your session has ended.")).toHaveCount(0); // who signs out knows
   await page.goto(stack.origin);
   await expect(page).toHaveURL(`${stack.origin}/sign-in`);
 
@@ -38,8 +40,10 @@ test("two users each see their own tasks only", async ({ newUser }) => {
     await expect(titles(page)).toHaveText([title]);
     await page.reload();
     await expect(titles(page)).toHaveText([title]);
+    const answered = page.waitForResponse(/api\/tasks\?.*q=H/);
     await page.getByLabel("Search").fill("H");
-    await expect(page).toHaveURL(/q=H/);
+    await answered;
+    await expect(page.getByRole("list", { name: "Tasks" })).toHaveAttribute("aria-busy", "false");
     await expect(titles(page)).toHaveText([title]);
     await page.getByLabel("Search").fill("");
   }
@@ -70,6 +74,22 @@ test("who signs out in one tab is signed out in all", async ({ newUser }) => {
   await other.getByRole("button", { name: "Sign out" }).click();
   await expect(page).toHaveURL(/sign-in/);
   await expect(page.getByText("Your session has ended.")).toBeVisible();
+});
+
+test("a tab with something unsent notices a sign-out in another, and leaves once that is dealt with", async ({
+  newUser,
+}) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  await page.route("**/api/tasks/*", (route) => route.abort());
+  await page.getByRole("checkbox", { name: "Buy milk" }).click();
+  await expect(page.getByText("Could not complete “Buy milk”.")).toBeVisible();
+  const other = await page.context().newPage();
+  await other.goto("/");
+  await other.getByRole("button", { name: "Sign out" }).click();
+  await expect(page.getByText("This list may be out of date. You are signed out.")).toBeVisible({ timeout: 3_000 });
+  await page.getByRole("button", { name: "Dismiss" }).click();
+  await expect(page.getByText("Your session has ended.")).toBeVisible({ timeout: 3_000 });
 });
 
 test("a session that ended elsewhere leads to the sign-in page", async ({ newUser, stack }) => {

@@ -2,15 +2,16 @@ import { createAuthClient } from "better-auth/react";
 
 export const { signIn, signOut, signUp } = createAuthClient();
 
-const CHANNEL = "session";
+// One for the whole page, so that it does not hear itself; made when first used, for the server loads this file, too.
+let opened: BroadcastChannel | undefined;
+const channel = () => (opened ??= new BroadcastChannel("session"));
 
 /** Tell the other tabs that somebody has signed in or out. */
 export function announceSession() {
-  new BroadcastChannel(CHANNEL).postMessage(null);
+  channel().postMessage(null);
 }
 
 export function onSession(listener: () => void) {
-  const channel = new BroadcastChannel(CHANNEL);
-  channel.onmessage = listener;
-  return () => channel.close();
+  channel().addEventListener("message", listener);
+  return () => channel().removeEventListener("message", listener);
 }
