@@ -7,7 +7,7 @@ import {
   QueryClient,
   QueryClientProvider,
 } from "@tanstack/react-query";
-import { keepToken, type Page, TaskClient } from "@todo-api/client";
+import { keepToken, type Page, TaskClient, userOf } from "@todo-api/client";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
 
 import { onSession } from "@/lib/auth-client";
@@ -23,18 +23,14 @@ export class SignedOut extends Error {}
 async function fetchToken(userId: string) {
   const answer = await fetch("/api/auth/token", { signal: AbortSignal.timeout(PATIENCE_MS) });
   if (answer.status === 401) throw new SignedOut("You are signed out.");
-  if (!answer.ok) throw new Error("The sign-in service does not answer.");
-  const { token } = (await answer.json()) as { token: string };
-  if (subjectOf(token) !== userId) throw new SignedOut("Somebody else has signed in.");
+  const body: unknown = answer.ok && (await answer.json().catch(() => undefined)); // a hotel's network has another page
+  const { token } = Object(body) as { token?: string };
+  if (!token) throw new Error("The sign-in service does not answer.");
+  if (userOf(token) !== userId) throw new SignedOut("Somebody else has signed in.");
   return token;
 }
 
-function subjectOf(token: string): unknown {
-  const claims = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
-  return (JSON.parse(atob(claims)) as { sub?: unknown }).sub;
-}
-
-/** Whether something that the user did is in this page alone: it waits, or failed. */
+/** Whether something that the user did is in this page alone: it is being typed, waits, or failed. */
 export function hasUnsent(queries: QueryClient) {
   const changes = queries.getMutationCache().getAll();
   return changes.some(({ state }) => state.status === "pending" || state.status === "error");

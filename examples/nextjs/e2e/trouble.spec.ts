@@ -283,6 +283,13 @@ test("a list, or a token, that never comes is said not to", async ({ newUser }) 
   }
 });
 
+test("another page in place of a token, such as a hotel's, is said in words", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await page.route("**/api/auth/token", (route) => route.fulfill({ contentType: "text/html", body: "<p>Welcome</p>" }));
+  await page.getByLabel("Search").fill("zebra");
+  await expect(page.getByText("Your tasks could not be loaded. The sign-in service does not answer.")).toBeVisible();
+});
+
 test("a list that was asked for before a change does not take it back", async ({ newUser }) => {
   const page = await newUser("Alice");
   for (const title of ["First", "Second", "Third"]) await add(page, title);
