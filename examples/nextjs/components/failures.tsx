@@ -4,6 +4,7 @@ import type { Task } from "@todo-api/client";
 import { useEffect, useRef } from "react";
 
 import { SignedOut } from "@/components/providers";
+import { isTyping } from "@/components/typing";
 import type { Failure } from "@/components/use-tasks";
 import { type Change, Conflict, failed, joined, mayBeRepeated, reason, rescued } from "@/lib/changes";
 
@@ -76,8 +77,7 @@ interface ConflictProps {
 function ConflictPanel({ change, theirs, onTakeTheirs, onKeepMine }: ConflictProps) {
   const panel = useRef<HTMLElement>(null);
   useEffect(() => {
-    const isTyping = document.activeElement?.matches("input:not([type=checkbox], [type=radio]), textarea");
-    if (!isTyping) panel.current?.focus();
+    if (!isTyping()) panel.current?.focus();
   }, []);
 
   return (

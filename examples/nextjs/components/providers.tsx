@@ -10,6 +10,7 @@ import {
 import { keepToken, type Page, TaskClient, userOf } from "@todo-api/client";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
 
+import { hasTyped } from "@/components/typing";
 import { onSession } from "@/lib/auth-client";
 import { isUnreachable, PATIENCE_MS } from "@/lib/changes";
 import type { View } from "@/lib/view";
@@ -33,7 +34,7 @@ async function fetchToken(userId: string) {
 /** Whether something that the user did is in this page alone: it is being typed, waits, or failed. */
 export function hasUnsent(queries: QueryClient) {
   const changes = queries.getMutationCache().getAll();
-  return changes.some(({ state }) => state.status === "pending" || state.status === "error");
+  return hasTyped() || changes.some(({ state }) => state.status === "pending" || state.status === "error");
 }
 
 /** The sign-in page sends on whoever has signed in since. What is unsent would be lost on the way. */

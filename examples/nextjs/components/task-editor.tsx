@@ -37,7 +37,7 @@ export function TaskEditor({ task, isGone, change, onClose }: Props) {
       className="stack editor"
       aria-label={`Edit ${task.title}`}
       onSubmit={submit}
-      onKeyDown={(event) => event.key === "Escape" && onClose()}
+      onKeyDown={(event) => event.key === "Escape" && !event.nativeEvent.isComposing && onClose()}
     >
       <p role="alert" className="problem">
         {isDeleted && "This task was deleted elsewhere. What you typed is still here."}

@@ -1,6 +1,6 @@
 "use client";
 
-import { onlineManager } from "@tanstack/react-query";
+import { onlineManager, useQueryClient } from "@tanstack/react-query";
 import type { Task } from "@todo-api/client";
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 
@@ -8,9 +8,11 @@ import { BulkActions } from "@/components/bulk-actions";
 import { Failures } from "@/components/failures";
 import { LIST, useFocusKept } from "@/components/focus";
 import { NewTask } from "@/components/new-task";
+import { hasUnsent } from "@/components/providers";
 import { Summary } from "@/components/summary";
 import { TaskRow } from "@/components/task-row";
 import { Toolbar } from "@/components/toolbar";
+import { isTyping } from "@/components/typing";
 import { useHydrated } from "@/components/use-hydrated";
 import { useChanges, useTasks } from "@/components/use-tasks";
 import { useVoice } from "@/components/voice";
@@ -28,7 +30,7 @@ export function Tasks({ firstView }: { firstView: View }) {
   const isWhole = isLoaded && !query.hasNextPage;
   const rows = withEdited(tasks, edited);
   useFocusKept();
-  useWarningBeforeLeaving(waiting > 0 || failures.length > 0);
+  useWarningBeforeLeaving();
 
   function look(next: View) {
     setView(next);
@@ -44,7 +46,7 @@ export function Tasks({ firstView }: { firstView: View }) {
     while (result.hasNextPage && !result.isError && result.data?.pages.length === before);
     if (result.hasNextPage) return;
     // The button is gone, and the focus must not be with it.
-    requestAnimationFrame(() => list.current?.children[shown]?.querySelector("input")?.focus());
+    requestAnimationFrame(() => isTyping() || list.current?.children[shown]?.querySelector("input")?.focus());
   }
 
   return (
@@ -121,12 +123,11 @@ function useIsOnline() {
   );
 }
 
-/** What waits to be sent, or could not be, is in this page's memory alone. */
-function useWarningBeforeLeaving(isNeeded: boolean) {
+function useWarningBeforeLeaving() {
+  const queries = useQueryClient();
   useEffect(() => {
-    if (!isNeeded) return;
-    const warn = (event: BeforeUnloadEvent) => event.preventDefault();
+    const warn = (event: BeforeUnloadEvent) => hasUnsent(queries) && event.preventDefault();
     window.addEventListener("beforeunload", warn);
     return () => window.removeEventListener("beforeunload", warn);
-  }, [isNeeded]);
+  }, [queries]);
 }

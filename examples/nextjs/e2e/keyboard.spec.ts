@@ -107,6 +107,31 @@ test("a conflict takes the keyboard from nobody who types, and gives it back", a
   }
 });
 
+test("what was loaded, or Escape in an input method, takes nothing from who types", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await seed(page, stack, 21);
+  await page.reload();
+  let answer: () => void = () => undefined;
+  await page.route(/cursor=/, async (route) => {
+    await new Promise<void>((resolve) => (answer = resolve));
+    await route.fallback();
+  });
+  const asked = page.waitForRequest(/cursor=/);
+  await page.getByRole("button", { name: "Load more" }).press("Enter");
+  await asked;
+  await page.getByLabel("What is to be done?").focus();
+  answer();
+  await expect(titles(page)).toHaveCount(21);
+  await page.waitForTimeout(100); // the frame in which the focus would move is over
+  await expect(page.getByLabel("What is to be done?")).toBeFocused();
+
+  await page.getByRole("button", { name: "Edit Task 21" }).click();
+  await page.getByLabel("Title").dispatchEvent("keydown", { key: "Escape", isComposing: true });
+  await expect(page.getByLabel("Title")).toBeVisible();
+  await page.getByLabel("Title").press("Escape");
+  await expect(page.getByLabel("Title")).toHaveCount(0);
+});
+
 test("a screen reader hears each message, the same twice too", async ({ newUser }) => {
   const page = await newUser("Alice");
   const heard = await listen(page);

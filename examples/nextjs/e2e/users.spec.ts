@@ -92,6 +92,35 @@ test("a tab with something unsent notices a sign-out in another, and leaves once
   await expect(page.getByText("Your session has ended.")).toBeVisible({ timeout: 3_000 });
 });
 
+test("what somebody is typing outlives a sign-out in another tab", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await add(page, "Buy milk");
+  const other = await page.context().newPage();
+  await other.goto("/");
+  await page.getByLabel("What is to be done?").fill("Write the");
+  await page.getByRole("button", { name: "Edit Buy milk" }).click();
+  await page.getByLabel("Title").fill("Buy oats");
+  await other.getByRole("button", { name: "Sign out" }).click();
+  await expect(page.getByText("This list may be out of date. You are signed out.")).toBeVisible();
+  await expect(page.getByLabel("Title")).toHaveValue("Buy oats");
+
+  const question = page.waitForEvent("dialog");
+  await page.evaluate(() => void setTimeout(() => window.location.reload()));
+  await (await question).dismiss(); // "Leave site?" No
+  let questions = 0;
+  page.on("dialog", (dialog) => {
+    questions += 1;
+    void dialog.dismiss();
+  });
+  await page.getByLabel("Title").press("Escape");
+  await page.waitForResponse("**/api/auth/token"); // the list asks again, and the page stays
+  await page.waitForTimeout(500);
+  await expect(page.getByLabel("What is to be done?")).toHaveValue("Write the");
+  await page.getByLabel("What is to be done?").fill("");
+  await expect(page.getByText("Your session has ended.")).toBeVisible();
+  expect(questions).toBe(0);
+});
+
 test("a session that ended elsewhere leads to the sign-in page", async ({ newUser, stack }) => {
   const page = await newUser("Alice");
   await add(page, "Hers");
