@@ -23,7 +23,7 @@ export function Tasks({ firstView }: { firstView: View }) {
   const [view, setView] = useState(firstView);
   const [edited, setEdited] = useState<Task[]>([]); // each as it was when its editor was opened
   const { say, voice } = useVoice();
-  const { query, tasks, total, isLoaded, waiting } = useTasks(view);
+  const { query, error, tasks, total, isLoaded, waiting } = useTasks(view);
   const { change, failures, dismiss } = useChanges((change) => say(done(change)));
   const isOnline = useIsOnline();
   const list = useRef<HTMLUListElement>(null);
@@ -56,11 +56,11 @@ export function Tasks({ firstView }: { firstView: View }) {
       <Failures failures={failures} change={change} dismiss={dismiss} />
       <section className="card" id={LIST} tabIndex={-1} aria-label="Your tasks">
         <Toolbar view={view} onLook={look} />
-        {query.isError && (
+        {error && (
           <div className={query.data ? "trouble mild" : "trouble"} role="alert">
             <p>
               {query.data ? "This list may be out of date. " : "Your tasks could not be loaded. "}
-              {reason(query.error)}
+              {reason(error)}
             </p>
             <button onClick={() => query.refetch()}>Try again</button>
           </div>
@@ -87,7 +87,7 @@ export function Tasks({ firstView }: { firstView: View }) {
           total={total}
           isWhole={isWhole}
           isOnline={isOnline}
-          isError={query.isError}
+          isError={error !== null}
         >
           {tasks.length === 0 && isWhole && view.q && (
             <button onClick={() => look({ ...view, q: "" })}>Clear the search</button>

@@ -11,6 +11,7 @@ import {
   useQueryClient,
 } from "@tanstack/react-query";
 import type { Page } from "@todo-api/client";
+import { useState } from "react";
 
 import { useTaskClient } from "@/components/providers";
 import { applied, type Change, isDeleted, PATIENCE_MS, perform } from "@/lib/changes";
@@ -24,13 +25,14 @@ const mutationKey = ["change"];
 /** The tasks of a view as the API has them, changed by whatever is still on its way there. */
 export function useTasks(view: View) {
   const client = useTaskClient();
+  const [lastError, setLastError] = useState<Error | null>(null);
   const query = useInfiniteQuery({
     queryKey: [...queryKey, view],
     queryFn: ({ pageParam, signal }) =>
       client.page({ ...queryOf(view), ...(pageParam && { cursor: pageParam }) }, { signal: inTime(signal) }),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last) => last.nextCursor,
-    placeholderData: keepPreviousData,
+    placeholderData: lastError ? undefined : keepPreviousData,
     refetchInterval: ({ state }) => state.status === "error" && 5_000,
   });
   const pending = useMutationState({
@@ -44,8 +46,11 @@ export function useTasks(view: View) {
   // Until a view has come, what the last one has of it.
   const tasks = query.isPlaceholderData ? changed(EVERYTHING).filter((task) => belongs(task, view)) : changed(view);
   const isLoaded = query.data !== undefined && !query.isPlaceholderData;
+  // While it is asked again after an error, the query has none: it stays until the view has come.
+  const error = query.error ?? (isLoaded ? null : lastError);
+  if (error !== lastError) setLastError(error);
   const total = isLoaded ? (pages[0]?.total ?? 0) + tasks.length - fetched.length : tasks.length;
-  return { query, tasks, total, isLoaded, waiting: pending.length };
+  return { query, error, tasks, total, isLoaded, waiting: pending.length };
 }
 
 const inTime = (signal: AbortSignal) => AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);

@@ -91,7 +91,15 @@ test("a page that is opened while the API is away comes at once, says so, and he
   await new Promise((resolve) => away.close(resolve));
 
   await page.reload();
-  await expect(page.getByText("Your tasks could not be loaded. The service cannot be reached.")).toBeVisible();
+  const problem = page.getByText("Your tasks could not be loaded. The service cannot be reached.");
+  await expect(problem).toBeVisible();
+  await page.route(TASKS, async (route) => {
+    await page.waitForTimeout(1_000);
+    await route.fallback();
+  });
+  await page.waitForRequest(TASKS); // by itself
+  await page.waitForTimeout(500);
+  expect(await problem.isVisible()).toBe(true); // while it is asked again, too
   await stack.startApi();
   await expect(titles(page)).toHaveText(["Buy milk"]);
   await expect(page.getByText("could not be loaded")).toHaveCount(0);
