@@ -17,7 +17,7 @@ import { useHydrated } from "@/components/use-hydrated";
 import { useChanges, useTasks } from "@/components/use-tasks";
 import { useVoice } from "@/components/voice";
 import { done, reason, withEdited } from "@/lib/changes";
-import { addressOf, type View } from "@/lib/view";
+import { addressOf, belongs, EVERYTHING, type View } from "@/lib/view";
 
 export function Tasks({ firstView }: { firstView: View }) {
   const [view, setView] = useState(firstView);
@@ -37,6 +37,11 @@ export function Tasks({ firstView }: { firstView: View }) {
     window.history.replaceState(null, "", addressOf(next));
   }
 
+  function add(task: Task) {
+    if (!belongs(task, view)) look(EVERYTHING); // or nothing would be seen of it
+    change({ kind: "create", task });
+  }
+
   async function loadMore() {
     const shown = rows.length;
     const before = query.data?.pages.length;
@@ -51,7 +56,7 @@ export function Tasks({ firstView }: { firstView: View }) {
 
   return (
     <fieldset role="presentation" className="page" disabled={!useHydrated()}>
-      <NewTask onAdd={(task) => change({ kind: "create", task })} />
+      <NewTask onAdd={add} />
       <div role="status">{!isOnline && <Offline waiting={waiting} />}</div>
       <Failures failures={failures} change={change} dismiss={dismiss} />
       <section className="card" id={LIST} tabIndex={-1} aria-label="Your tasks">

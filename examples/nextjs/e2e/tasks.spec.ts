@@ -63,6 +63,19 @@ test("the second click of a double click does nothing to the row that comes unde
   await expect(titles(page)).toHaveText(["Task 3", "Task 2", "Task 1"]);
 });
 
+test("a task that is added is seen, whatever was looked at", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await page.getByRole("radio", { name: "Completed" }).check();
+  await add(page, "Buy milk");
+  await page.getByLabel("Search").fill("zebra");
+  await expect(page.getByText("No task matches “zebra”.")).toBeVisible();
+  await add(page, "Write the talk");
+  await expect(titles(page)).toHaveText(["Write the talk", "Buy milk"]);
+  await expect(page).toHaveURL(`${stack.origin}/`);
+  await expect(page.getByLabel("Search")).toHaveValue("");
+  await expect(page.getByRole("radio", { name: "All" })).toBeChecked();
+});
+
 test("tasks are filtered and searched, and the address remembers it", async ({ newUser }) => {
   const page = await newUser("Alice");
   await add(page, "Buy milk");
