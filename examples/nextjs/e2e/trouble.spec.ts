@@ -244,6 +244,23 @@ test("the completed are not deleted when a change before that was not saved", as
   await expect(titles(page)).toHaveText(["Buy milk"]);
 });
 
+test("what the limit of tasks refuses can be added once there is room", async ({ newUser }) => {
+  const page = await newUser("Alice");
+  await page.route(TASKS, async (route) => {
+    if (route.request().method() !== "POST") return route.fallback();
+    const json = { detail: "There is no room.", error_code: "TASK_LIMIT_REACHED", status_code: 422 };
+    await route.fulfill({ status: 422, json, headers: { "Access-Control-Allow-Origin": "*" } });
+  });
+  await page.getByLabel("What is to be done?").fill("Buy milk");
+  await page.getByLabel("Details (optional)").fill("2 l");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByText("Could not add “Buy milk”. There is no room.")).toBeVisible();
+  await page.unroute(TASKS);
+  await page.getByRole("button", { name: "Try again" }).click();
+  await expect(page.getByText("Added “Buy milk”.")).toBeAttached();
+  await expect(row(page, "Buy milk")).toContainText("2 l");
+});
+
 test("a list that is long in coming is said to be loading", async ({ newUser }) => {
   const page = await newUser("Alice");
   await add(page, "Buy milk");

@@ -138,12 +138,13 @@ export const isUnreachable = (error: unknown) => error instanceof TypeError || i
 
 /** Whether the same once more may succeed. */
 export function mayBeRepeated(error: unknown): boolean {
-  return !["TASK_NOT_FOUND", "VALIDATION_ERROR", "TASK_LIMIT_REACHED"].includes(codeOf(error) ?? "");
+  return !["TASK_NOT_FOUND", "VALIDATION_ERROR"].includes(codeOf(error) ?? "");
 }
 
 /** What was written into a task that was deleted meanwhile, as a task of its own. */
 export function rescued(change: Change, error: unknown): Change | undefined {
-  if (!isDeleted(error) || change.kind !== "update" || change.changes.is_completed !== undefined) return undefined;
+  if (!isDeleted(error) || change.kind !== "update") return undefined;
+  if (!("title" in change.changes) && !("description" in change.changes)) return undefined;
   const { title, description } = { ...change.task, ...change.changes };
   return { kind: "create", task: draft(title, description ?? "") };
 }
