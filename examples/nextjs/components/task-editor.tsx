@@ -25,7 +25,7 @@ export function TaskEditor({ task, isGone, change, onClose }: Props) {
     const wanted = draft(title, description);
     const changes = {
       ...(wanted.title !== task.title && { title: wanted.title }),
-      ...(wanted.description !== task.description && { description: wanted.description }),
+      ...(description !== (task.description ?? "") && { description: wanted.description }),
     };
     if (isDeleted) change({ kind: "create", task: wanted });
     else if (Object.keys(changes).length > 0) change({ kind: "update", task, changes });

@@ -39,6 +39,21 @@ test("hasty changes of one task all arrive, in their order", async ({ newUser })
   await expect(page.getByRole("checkbox", { name: "Buy oats" })).toBeChecked();
 });
 
+test("a new title leaves the details as they were", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const { token } = await (await page.request.get("/api/auth/token")).json();
+  const headers = { Authorization: `Bearer ${token}` };
+  const data = { title: "Buy milk", description: "  2 l\n" };
+  await expect(await page.request.post(`${stack.apiUrl}/api/tasks`, { data, headers })).toBeOK();
+  await page.reload();
+  await page.getByRole("button", { name: "Edit Buy milk" }).click();
+  await page.getByLabel("Title").fill("Buy oats");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByText("Saved “Buy oats”.")).toBeAttached();
+  const [task] = await (await page.request.get(`${stack.apiUrl}/api/tasks`, { headers })).json();
+  expect(task).toMatchObject({ title: "Buy oats", description: data.description });
+});
+
 test("the second click of a double click does nothing to the row that comes under the pointer", async ({
   newUser,
   stack,
