@@ -74,26 +74,26 @@ export function joined(first: Change, second: Change): Change {
 
 /** Do it, and return it with what the API made of it. */
 export async function perform(tasks: TaskClient, change: Change): Promise<Change> {
-  const how = { signal: AbortSignal.timeout(PATIENCE_MS) }; // others wait for it
+  const patience = { signal: AbortSignal.timeout(PATIENCE_MS) }; // others wait for it
   switch (change.kind) {
     case "create": {
       const { id, title, description } = change.task;
-      return { ...change, task: await tasks.create({ title, description }, { ...how, idempotencyKey: id }) };
+      return { ...change, task: await tasks.create({ title, description }, { ...patience, idempotencyKey: id }) };
     }
     case "update": {
       const { task, changes } = change;
       const update = (how: WriteOptions) => tasks.update(task.id, changes, how);
-      return { ...change, seen: task, task: await unlessInConflict(tasks, task, changes, how, update) };
+      return { ...change, seen: task, task: await unlessInConflict(tasks, task, changes, patience, update) };
     }
     case "remove":
-      await unlessInConflict(tasks, change.task, {}, how, (how) => tasks.remove(change.task.id, how)).catch(
+      await unlessInConflict(tasks, change.task, {}, patience, (how) => tasks.remove(change.task.id, how)).catch(
         unlessDeleted,
       );
       return change;
     case "markAll":
-      return { ...change, count: await tasks.markAll(change.completed, how) };
+      return { ...change, count: await tasks.markAll(change.completed, patience) };
     case "clearCompleted":
-      return { ...change, count: await tasks.clearCompleted(how) };
+      return { ...change, count: await tasks.clearCompleted(patience) };
   }
 }
 
