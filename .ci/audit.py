@@ -10,6 +10,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from ssl import get_default_verify_paths
 from typing import Any
 from urllib.request import urlopen
 
@@ -55,7 +56,10 @@ def judge(packages: list[dict[str, Any]]) -> int:
 
 def main() -> int:
     project = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, *COMMAND, *sys.argv[1:]], cwd=project, capture_output=True, check=False)
+    system = get_default_verify_paths()  # which pip trusts, too: a company's proxy may sign for the index
+    env = {"REQUESTS_CA_BUNDLE": system.cafile or system.capath or "", **os.environ}
+    command = [sys.executable, *COMMAND, *sys.argv[1:]]
+    done = subprocess.run(command, cwd=project, env=env, capture_output=True, check=False)
     try:
         return judge(json.loads(done.stdout)["dependencies"])
     except ValueError:

@@ -98,6 +98,18 @@ def test_a_mirror_is_asked_for_the_page_of_the_project(
     assert last in said
 
 
+def test_who_the_system_trusts_is_trusted(tmp_path: Path) -> None:
+    fault = {"version": "1", "vulns": [{"id": "PYSEC-0000-1", "fix_versions": []}]}
+    standin = (
+        f"import os; print(json.dumps({{'dependencies': [{{'name': os.environ['REQUESTS_CA_BUNDLE'], **{fault}}}]}}))"
+    )
+    (tmp_path / "pip_audit.py").write_text(f"import json; {standin}")
+    trusted = tmp_path / "authorities.pem"
+    trusted.touch()
+    _, said = audit(tmp_path, PYTHONPATH=str(tmp_path), SSL_CERT_FILE=str(trusted))
+    assert said.startswith(f"{trusted} 1: PYSEC-0000-1")
+
+
 @pytest.mark.parametrize(("vulns", "status"), [([], 75), ([{"id": "PYSEC-0000-1", "fix_versions": []}], 1)])
 def test_a_package_that_was_left_out_is_not_taken_for_a_clean_one(
     tmp_path: Path, vulns: list[Any], status: int
