@@ -76,7 +76,8 @@ def seconds_ahead(stack: Stack) -> float:
 def test_a_clock_that_is_set_back_fails_no_read_and_no_creation_and_wears_out_no_connection(
     service: Start, clock: Clock
 ) -> None:
-    with service(**clock.environment) as stack, under_load(stack, "Clock set back by an hour, twice") as load:
+    fault = "Clock set back by an hour, twice; all connections terminated each time"
+    with service(**clock.environment) as stack, under_load(stack, fault) as load:
         with load.fault():
             for hours in range(3):
                 clock.set(f"-{hours}h")
