@@ -6,9 +6,10 @@ pip-audit itself says of those that nothing was found.
 
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from http.client import HTTPException
 from pathlib import Path
 from ssl import get_default_verify_paths
 from typing import Any
@@ -20,23 +21,24 @@ COMMAND = ("-m", "pip_audit", "--requirement=requirements.txt", "--format=json",
 CLEAN, FOUND, UNASKED = 0, 1, 75
 PAGES = os.environ.get("AUDIT_PAGES", PyPI.pypi_url)
 SECONDS = 20
+NO_PAGE = re.compile(r"^Dependency not found on PyPI .* \((\S+)\)$")  # pip-audit's words, with the version
 
 
 def asked_again(package: dict[str, Any]) -> dict[str, Any]:
     """Ask for the page of a project, which speaks of its latest version: a mirror may have none of each version."""
-    if "vulns" in package:
+    skipped = NO_PAGE.search(package.get("skip_reason", ""))
+    if not skipped:
         return package
     try:
-        installed = version(package["name"])
         with urlopen(f"{PAGES}/{package['name']}/json", timeout=SECONDS) as answer:  # noqa: S310
             page = json.load(answer)
-    except (PackageNotFoundError, OSError, ValueError):
+        if page["info"]["version"] != skipped[1]:
+            return package
+        known = [fault for fault in page["vulnerabilities"] if not fault["withdrawn"]]
+        vulns = [{"id": fault["id"], "fix_versions": fault["fixed_in"]} for fault in known]
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):  # no page, or none as PyPI has them
         return package
-    if page["info"]["version"] != installed:
-        return package
-    known = [fault for fault in page["vulnerabilities"] if not fault["withdrawn"]]
-    vulns = [{"id": fault["id"], "fix_versions": fault["fixed_in"]} for fault in known]
-    return {"name": package["name"], "version": installed, "vulns": vulns}
+    return {"name": package["name"], "version": skipped[1], "vulns": vulns}
 
 
 def judge(packages: list[dict[str, Any]]) -> int:
@@ -56,8 +58,10 @@ def judge(packages: list[dict[str, Any]]) -> int:
 
 def main() -> int:
     project = Path(__file__).parent.parent
-    system = get_default_verify_paths()  # which pip trusts, too: a company's proxy may sign for the index
-    env = {"REQUESTS_CA_BUNDLE": system.cafile or system.capath or "", **os.environ}
+    env = {**os.environ}
+    system = get_default_verify_paths().cafile
+    if system and "CURL_CA_BUNDLE" not in env:  # newer pip trusts it, too: a company's proxy may sign for the index
+        env.setdefault("REQUESTS_CA_BUNDLE", system)
     command = [sys.executable, *COMMAND, *sys.argv[1:]]
     done = subprocess.run(command, cwd=project, env=env, capture_output=True, check=False)
     try:

@@ -17,7 +17,7 @@ from tests.tokens import SECRET
 
 STATS = Path("mutants/mutmut-stats.json")
 MOST = 100  # tests tried first for a mutant: to find them by name takes as long as to run them
-SURVIVED, UNTESTED = 0, 33  # mutmut's
+KILLED = (1, -24)  # tests fail, or mutmut's limit of time (SIGXCPU)
 AGAIN = ("-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider")
 AGAIN_SECONDS = 300
 # Whose tests have other names than theirs.
@@ -85,14 +85,14 @@ def verdicts() -> dict[str, int | None]:
     return found
 
 
-def survives_again(mutant: str) -> bool:
-    """Try all tests of its module in a process of its own, and in those it starts.
+def is_killed(files: tuple[str, ...], mutant: str = "") -> bool:
+    """Try all these tests in a process of their own, and in those it starts.
 
     In mutmut's own processes modules have been imported, and what is made once for all tests was made whole.
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *AGAIN, *tests_of(mutant)],
+            [sys.executable, "-m", "pytest", *AGAIN, *files],
             cwd="mutants",
             env={**os.environ, "MUTANT_UNDER_TEST": mutant},
             capture_output=True,
@@ -100,15 +100,19 @@ def survives_again(mutant: str) -> bool:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+        return True
+    return done.returncode == 1
 
 
 def report() -> None:
     exits = verdicts()
-    again = [mutant for mutant, code in exits.items() if code in (SURVIVED, UNTESTED)]
+    again = [mutant for mutant, code in exits.items() if code not in KILLED]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        survivors = [mutant for mutant, lives in zip(again, pool.map(survives_again, again), strict=True) if lives]
+        for files in {tests_of(mutant) for mutant in again}:
+            if is_killed(files):
+                sys.exit(f"these fail without a mutant: {' '.join(files)}")
+        killed_again = pool.map(lambda mutant: is_killed(tests_of(mutant), mutant), again)
+        survivors = [mutant for mutant, killed in zip(again, killed_again, strict=True) if not killed]
     for mutant in survivors:
         subprocess.run([sys.executable, "-m", "mutmut", "show", mutant], check=True)
     killed = len(exits) - len(survivors)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +78,16 @@ HOLDS = {"id": "PYSEC-0000-3", "fixed_in": ["99"], "withdrawn": None}
 @pytest.mark.parametrize(
     ("newest", "faults", "status", "last"),
     [
-        (version("click"), [], 0, "1 packages audited"),
-        (version("click"), [WITHDRAWN], 0, "1 packages audited"),
-        (version("click"), [WITHDRAWN, HOLDS], 1, f"click {version('click')}: PYSEC-0000-3, mended in 99"),
+        ("8.5.1", [], 0, "1 packages audited"),
+        ("8.5.1", [WITHDRAWN], 0, "1 packages audited"),
+        ("8.5.1", [WITHDRAWN, HOLDS], 1, "click 8.5.1: PYSEC-0000-3, mended in 99"),
         ("99", [], 75, "NOT AUDITED, the database of vulnerabilities said nothing of: click"),
+        ("8.5.1", None, 75, "NOT AUDITED, the database of vulnerabilities said nothing of: click"),
+        ("8.5.1", [{}], 75, "NOT AUDITED, the database of vulnerabilities said nothing of: click"),
     ],
 )
 def test_a_mirror_is_asked_for_the_page_of_the_project(
-    tmp_path: Path, newest: str, faults: list[Any], status: int, last: str
+    tmp_path: Path, newest: str, faults: list[Any] | None, status: int, last: str
 ) -> None:
     """It speaks of the newest version alone."""
     page = tmp_path / "click"
@@ -108,6 +109,12 @@ def test_who_the_system_trusts_is_trusted(tmp_path: Path) -> None:
     trusted.touch()
     _, said = audit(tmp_path, PYTHONPATH=str(tmp_path), SSL_CERT_FILE=str(trusted))
     assert said.startswith(f"{trusted} 1: PYSEC-0000-1")
+
+
+def test_a_package_that_was_skipped_for_another_reason_is_not_asked_about(tmp_path: Path) -> None:
+    skipped = {"name": "click", "skip_reason": "could not deduce package version from URL requirement"}
+    (tmp_path / "pip_audit.py").write_text(f"print({json.dumps({'dependencies': [skipped]})!r})")
+    assert audit(tmp_path, PYTHONPATH=str(tmp_path), AUDIT_PAGES=tmp_path.as_uri())[0] == 75
 
 
 @pytest.mark.parametrize(("vulns", "status"), [([], 75), ([{"id": "PYSEC-0000-1", "fix_versions": []}], 1)])

@@ -79,6 +79,7 @@ def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
     body = assert_error(said, 503, "NOT_READY")
     assert said.headers["Retry-After"]
     assert "revision" not in str(body)
+    assert told not in str(body)
     why = f"the database is at revision {told}, the code needs a later one: flask db upgrade"
     assert_logged(capfd.readouterr().err, why)
 

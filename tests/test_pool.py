@@ -1,5 +1,6 @@
 """The pool of connections, used without the proxies that SQLAlchemy puts around them."""
 
+import time
 from typing import Any
 
 import pytest
@@ -7,8 +8,11 @@ import sqlalchemy
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp, assert_error
+from tests.databases import rows_of
 from tests.threads import at_once
 from todo_api.database import Database
+
+OURS = "FROM pg_stat_activity WHERE application_name = 'todo_api' AND datname = current_database()"
 
 
 @pytest.fixture
@@ -70,6 +74,24 @@ def test_no_more_connections_than_allowed_are_made_and_each_request_gets_its_tur
     assert statuses == [200] * 80
     assert max(made) <= 2
     assert pool_of(app).checkedout() == 0
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_clock_that_is_set_back_after_a_loss_wears_out_no_connection(
+    app: Flask, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backends() -> list[int]:
+        return rows_of(database_url, f"SELECT pid {OURS}")
+
+    alice, true_time = Caller(app.test_client(), "alice"), time.time
+    for ahead in (0, -3600):
+        monkeypatch.setattr(time, "time", lambda ahead=ahead: true_time() + ahead)
+        alice.get("/api/tasks")
+        rows_of(database_url, f"SELECT pg_terminate_backend(pid) {OURS}")
+        assert alice.get("/api/tasks").status_code == 200
+    [before] = backends()
+    assert alice.get("/api/tasks").status_code == 200
+    assert backends() == [before]
 
 
 def test_an_old_connection_is_replaced(make_app: MakeApp) -> None:

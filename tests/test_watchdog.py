@@ -4,7 +4,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -68,6 +70,12 @@ def test_while_a_database_hangs_one_request_waits_for_it_and_all_others_fail_at_
     dispose(app)
 
 
+def terminates(cursor: Any) -> bool:
+    """End the statements that wait for a lock; tell whether there was one."""
+    cursor.execute(f"{TERMINATE} WHERE wait_event_type = 'Lock' AND datname = current_database()")
+    return bool(cursor.fetchall())
+
+
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_connection_that_is_lost_late_is_no_sign_of_a_database_that_hangs(
     make_app: MakeApp, database_url: str, monkeypatch: pytest.MonkeyPatch
@@ -79,8 +87,8 @@ def test_a_connection_that_is_lost_late_is_no_sign_of_a_database_that_hangs(
     with ThreadPoolExecutor(1) as thread, closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
         cursor.execute("SELECT id FROM tasks FOR UPDATE")
         deleted = thread.submit(alice.delete, f"/api/tasks/{task['id']}")
-        time.sleep(0.5)
-        cursor.execute(f"{TERMINATE} WHERE wait_event_type = 'Lock' AND datname = current_database()")
+        time.sleep(0.2)  # more than the patience
+        wait_until(partial(terminates, cursor))
         assert_error(deleted.result(), 503, "DATABASE_UNAVAILABLE")
     with app.extensions["ownership"].database._looking:  # as if another request looked whether it is back
         assert alice.get("/api/tasks").status_code == 200
