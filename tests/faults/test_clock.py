@@ -30,13 +30,13 @@ pytestmark = pytest.mark.skipif(not PACKAGE, reason="pip install libfaketime")
 class Clock(NamedTuple):
     """The time of day of all programs that are started with `environment`."""
 
-    library: Path
+    preloaded: Path
     offset: Path
 
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "LD_PRELOAD": str(self.library),
+            "LD_PRELOAD": str(self.preloaded),
             "FAKETIME_TIMESTAMP_FILE": str(self.offset),
             "FAKETIME_CACHE_DURATION": str(CACHED_SECONDS),
             "DONT_FAKE_MONOTONIC": "1",  # it goes on when the time of day is set
@@ -57,7 +57,7 @@ def clock() -> Iterator[Clock]:
         folder.chmod(0o755)  # PostgreSQL is somebody else when root tests
         clock = Clock(folder / LIBRARY.name, folder / "offset")
         assert PACKAGE
-        shutil.copy(Path(str(PACKAGE.origin)).parent / LIBRARY, clock.library)
+        shutil.copy(Path(str(PACKAGE.origin)).parent / LIBRARY, clock.preloaded)
         clock.offset.write_text("+0")
         yield clock
 
