@@ -12,8 +12,6 @@ from tests.databases import rows_of
 from tests.threads import at_once
 from todo_api.database import Database
 
-OURS = "FROM pg_stat_activity WHERE application_name = 'todo_api' AND datname = current_database()"
-
 
 @pytest.fixture
 def app(make_app: MakeApp) -> Flask:
@@ -80,23 +78,24 @@ def test_no_more_connections_than_allowed_are_made_and_each_request_gets_its_tur
 def test_a_clock_that_is_set_back_after_a_loss_wears_out_no_connection(
     app: Flask, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def backends() -> list[int]:
-        return rows_of(database_url, f"SELECT pid {OURS}")
+    def backend() -> int:
+        """Return the process that serves the one connection of this application."""
+        [process] = database_of(app).run("SELECT pg_backend_pid()", {}, repeatable=True)
+        return int(process)
 
-    def lose(idle_seconds: float) -> None:
+    def lose(idle_seconds: float, lost: int) -> None:
         """Let a statement meet the loss, or a look at a connection that has idled."""
         monkeypatch.setattr("todo_api.database.IDLE_SECONDS", idle_seconds)
-        rows_of(database_url, f"SELECT pg_terminate_backend(pid) {OURS}")
+        rows_of(database_url, "SELECT pg_terminate_backend(:it, 5000)", it=lost)
         assert alice.get("/api/tasks").status_code == 200
 
     alice, true_time = Caller(app.test_client(), "alice"), time.time
-    alice.get("/api/tasks")
-    lose(60)
+    lose(60, backend())
     monkeypatch.setattr(time, "time", lambda: true_time() - 3600)
-    lose(0)
-    [before] = backends()
+    lose(0, backend())
+    before = backend()
     assert alice.get("/api/tasks").status_code == 200
-    assert backends() == [before]
+    assert backend() == before
 
 
 def test_an_old_connection_is_replaced(make_app: MakeApp) -> None:
