@@ -30,7 +30,7 @@ TESTS = {
     "extensions": ("models", "lists"),
     "logs": ("logs", "gunicorn"),
     "models": ("models", "migrations"),
-    "observability": ("errors", "logs", "cors"),
+    "observability": ("observability", "errors", "logs", "cors"),
     "operations": ("openapi", "docs"),
     "ownership": ("tasks", "lists", "retries", "conditional", "isolation", "properties"),
     "paging": ("lists",),

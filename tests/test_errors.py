@@ -3,21 +3,16 @@
 import io
 import re
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NoReturn
-from unittest.mock import Mock
 
 import pytest
 from flask import Flask
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 from werkzeug.exceptions import Gone, HTTPException, ImATeapot, Locked
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error, dispose, environ_for
 from tests.databases import engine_of
-from tests.threads import at_once
-from todo_api import create_app, database, ownership
-from todo_api.database import DatabaseUnavailable
+from todo_api import create_app, ownership
 from todo_api.extensions import db
 
 TOO_LARGE = b" " * (64 * 1024 + 1)
@@ -177,114 +172,3 @@ def test_a_statement_that_runs_out_of_time_is_unavailable_and_did_nothing(make_a
         assert_unavailable(alice.put(f"/api/tasks/{task['id']}", json={"title": "Late"}))
         assert time.monotonic() - started < 5  # the default is 10
     assert alice.get("/api/tasks").json == [task]
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_connections_that_were_closed_while_they_idled_cost_no_client_an_error(
-    make_app: MakeApp, migrated_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "IDLE_SECONDS", 0)
-    url = migrated_database("closed")  # its own: other tests keep connections
-    alice = Caller(make_app(DATABASE_URL=url).test_client(), "alice")
-    path = f"/api/tasks/{alice.create('Kept')['id']}"
-    for method, more, status in (("GET", {}, 200), ("PUT", {"json": {"title": "New"}}, 200), ("DELETE", {}, 204)):
-        close_connections(url)
-        assert alice(method, path, **more).status_code == status
-    close_connections(url)
-    assert alice.create("Another")["title"] == "Another"
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_standby_is_unavailable_for_writes(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = make_app()
-    alice = Caller(app.test_client(), "alice")
-    task = alice.create("Kept")
-    with app.app_context():
-        engine = db.engines["autocommit"]
-    with engine.connect() as connection:  # the one that the next request gets
-        connection.exec_driver_sql("SET default_transaction_read_only = on")
-    for standby_seconds in (60, 0):  # where there is nothing but standbys a write costs no connection
-        monkeypatch.setattr(database, "STANDBY_SECONDS", standby_seconds)
-        assert_unavailable(alice.delete(f"/api/tasks/{task['id']}"))
-        assert alice.get("/api/tasks").json == [task]
-    assert alice.delete(f"/api/tasks/{task['id']}").status_code == 204, "a new connection finds who took over"
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_text_is_utf8_whatever_the_database_url_says(make_app: MakeApp, database_url: str) -> None:
-    url = make_url(database_url).update_query_dict({"client_encoding": "latin1"}).render_as_string(False)
-    alice = Caller(make_app(DATABASE_URL=url).test_client(), "alice")
-    task = alice.create("naïve 🎉")
-    assert task["title"] == "naïve 🎉"
-    assert alice.get("/api/tasks").json == [task]
-
-
-def close_connections(database_url: str) -> None:
-    """Let the database close all connections but this one, as a restart or a pooler does."""
-    with engine_of(database_url, isolation_level="AUTOCOMMIT") as engine, engine.connect() as connection:
-        others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
-        connection.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))
-        while connection.execute(text(f"SELECT 1 {others}")).first():
-            pass
-
-
-@pytest.mark.parametrize("sent", ["a", "A-z_0.9", "x" * 128])
-def test_a_clients_request_id_is_sent_back(nobody: Caller, sent: str) -> None:
-    assert nobody.get("/health/live", headers={"X-Request-ID": sent}).headers["X-Request-ID"] == sent
-
-
-@pytest.mark.parametrize("sent", ["", " ", "x" * 129, "a b", "a\tb", "é", "a,b", "<script>", "a/b", "%0a"])
-def test_a_request_id_of_another_form_is_replaced(nobody: Caller, sent: str) -> None:
-    ids = [nobody.get("/health/live", headers={"X-Request-ID": sent}).headers["X-Request-ID"] for _ in range(2)]
-    assert sent not in ids
-    assert len(set(ids)) == 2
-    assert all(re.fullmatch("[A-Za-z0-9._-]{1,128}", made) for made in ids)
-
-
-def test_a_request_id_that_ends_in_a_newline_is_replaced(nobody: Caller) -> None:
-    """A server may hand over what a test client refuses to send."""
-    response = nobody.get("/health/live", environ_base={"HTTP_X_REQUEST_ID": "forged\n"})
-    assert "forged" not in response.headers["X-Request-ID"]
-
-
-def test_every_answer_has_the_common_headers(
-    alice: Caller, bob: Caller, nobody: Caller, app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task, kept = alice.create(), alice.create()
-    answers = [
-        alice.get("/api/tasks"),
-        alice.delete(f"/api/tasks/{task['id']}"),
-        alice.get(MISSING),
-        nobody.get("/api/tasks"),
-        nobody.get("/nowhere"),
-        nobody.get("/health/live"),
-        alice.put("/api/tasks"),
-        alice.post("/api/tasks", data=TOO_LARGE),
-        alice.post("/api/tasks", data=b"{}"),
-        alice.post("/api/tasks", json={}),
-        bob.get(f"/api/tasks/{kept['id']}"),
-    ]
-    for failure in (RuntimeError("a crash"), DatabaseUnavailable(Exception("a full pool"))):
-        monkeypatch.setattr(ownership.OwnedTasks, "list", Mock(side_effect=failure))
-        answers.append(alice.get("/api/tasks"))
-    statuses = [answer.status_code for answer in answers]
-    assert statuses == [200, 204, 404, 401, 404, 200, 405, 413, 415, 400, 403, 500, 503]
-    for answer in answers:
-        assert answer.headers["Cache-Control"] == "private, no-cache"
-        assert answer.headers["Vary"] == "Authorization, Origin"
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert len(answer.headers.getlist("X-Request-ID")) == 1
-
-
-def test_requests_at_the_same_time_keep_their_own_ids(app: Flask) -> None:
-    wrong: list[str] = []
-
-    def ask(name: str) -> None:
-        caller = Caller(app.test_client(), name)
-        for number in range(20):
-            sent = f"{name}-{number}"
-            if caller.get("/nowhere", headers={"X-Request-ID": sent}).headers["X-Request-ID"] != sent:
-                wrong.append(sent)
-
-    at_once([partial(ask, f"user{number}") for number in range(8)])
-    assert wrong == []

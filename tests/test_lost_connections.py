@@ -19,6 +19,7 @@ from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
 from tests.databases import engine_of, rows_of
 from tests.wires import Cutter, Socket
 from todo_api import create_app, database
+from todo_api.extensions import db
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -125,10 +126,10 @@ def test_one_request_outlives_the_end_of_all_connections(
     """However many there are, none of them looking idle."""
     alice.create()
     own: database.Database = app.extensions["ownership"].database
-    slow = "SELECT pg_backend_pid() FROM pg_sleep(0.5)"  # so that they all are under way at once
-    with ThreadPoolExecutor(5) as threads:
-        made = {process for [process] in threads.map(lambda _: own.run(slow, {}, repeatable=True), range(5))}
-    assert len(made) == 5
+    entries = [own._take(time.monotonic()) for _ in range(5)]
+    made = {entry.dbapi_connection.get_backend_pid() for entry in entries}
+    for entry in entries:
+        own._give_back(entry)
     monkeypatch.setattr(database, "IDLE_SECONDS", 60)
     for process in made:
         assert rows_of(database_url, "SELECT pg_terminate_backend(:it, 5000)", it=process) == [True]
@@ -413,3 +414,18 @@ def test_what_the_database_rolled_back_is_run_again_and_not_for_ever(
     refuse(sqlstate, database.REPEATS)
     assert send(alice, task).status_code == status
     assert rows() != stored
+
+
+def test_a_standby_is_unavailable_for_writes(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    alice = Caller(app.test_client(), "alice")
+    task = alice.create("Kept")
+    with app.app_context():
+        engine = db.engines["autocommit"]
+    with engine.connect() as connection:  # the one that the next request gets
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+    for standby_seconds in (60, 0):  # where there is nothing but standbys a write costs no connection
+        monkeypatch.setattr(database, "STANDBY_SECONDS", standby_seconds)
+        assert_error(alice.delete(task_at(task)), 503, "DATABASE_UNAVAILABLE")
+        assert alice.get("/api/tasks").json == [task]
+    assert alice.delete(task_at(task)).status_code == 204, "a new connection finds who took over"

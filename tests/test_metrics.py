@@ -20,7 +20,7 @@ from tests.issuers import Key, KeyServer
 from tests.programs import Server, in_production, serving
 from tests.threads import wait_until
 from tests.tokens import SECRET, token
-from todo_api import metrics, reports
+from todo_api import __version__, metrics
 
 METRICS_TOKEN = "a-token-for-the-metrics-of-the-tests"
 Samples = dict[tuple[str, ...], float]
@@ -141,7 +141,7 @@ def test_the_time_of_the_last_good_fetch_of_keys_is_shown(make_app: MakeApp) -> 
 
 def test_the_build_is_told(development: Flask) -> None:
     [labels] = [labels for name, *labels in figures(development) if name == "todo_api_build_info"]
-    assert labels == [".".join(map(str, sys.version_info[:3])), "0.1.0"]
+    assert labels == [".".join(map(str, sys.version_info[:3])), __version__]
 
 
 def test_outside_development_there_is_no_such_route_without_a_token_of_its_own(make_app: MakeApp) -> None:
@@ -196,8 +196,6 @@ def server(settings: dict[str, str]) -> Iterator[Server]:
 
 
 def scraped(server: Server) -> Samples:
-    """The figures, once each process has had the time to report."""
-    time.sleep(3 * reports.PAUSE_SECONDS)
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
         connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
         response = connection.getresponse()
@@ -205,25 +203,31 @@ def scraped(server: Server) -> Samples:
         return samples(response.read().decode())
 
 
+LISTS = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
+
+
+def wait_for_lists(server: Server, number: int) -> None:
+    """Return when the processes, which report now and then, have told of so many."""
+    wait_until(lambda: scraped(server).get(LISTS) == number)
+
+
 def test_whichever_process_is_asked_tells_the_sum_of_all(server: Server) -> None:
     """Each request comes over a connection of its own, so that the processes share them."""
     for _ in range(60):
         server.request("GET", "/api/tasks")
-    count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
-    assert [scraped(server)[count] for _ in range(6)] == [60] * 6
+    wait_for_lists(server, 60)
+    assert [scraped(server)[LISTS] for _ in range(6)] == [60] * 6
 
 
 def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_it(server: Server) -> None:
     for _ in range(20):
         server.request("GET", "/api/tasks")
-    count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
-    assert scraped(server)[count] == 20  # what a killed worker has not reported yet is lost
+    wait_for_lists(server, 20)  # what a killed worker has not reported yet is lost
     os.kill(server.workers[0], signal.SIGKILL)
     wait_until(lambda: len(server.workers) == 3)
     server.request("GET", "/api/tasks")
-    found = scraped(server)
-    assert found[count] == 21
-    assert found["todo_api_database_connections_in_use",] == 0
+    wait_for_lists(server, 21)
+    assert scraped(server)["todo_api_database_connections_in_use",] == 0
 
 
 def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(settings: dict[str, str]) -> None:
@@ -233,8 +237,7 @@ def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(se
             server.request("GET", "/api/tasks")
             [kept] = folder.glob("todo-api-metrics-*")
             assert list(kept.glob("*.db"))
-            count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
-            assert scraped(server)[count] == 1
+            wait_for_lists(server, 1)
         assert list(folder.glob("todo-api-metrics-*")) == []
 
 
@@ -244,5 +247,4 @@ def test_a_reload_keeps_the_counts(server: Server) -> None:
     server.program.wait_for("Hang up: Master")
     wait_until(lambda: len(server.workers) == 4)
     server.request("GET", "/api/tasks")
-    count = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
-    assert scraped(server)[count] == 2
+    wait_for_lists(server, 2)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from flask import Flask
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.databases import rows_of
@@ -100,6 +100,15 @@ def test_a_clock_that_is_set_back_after_a_loss_wears_out_no_connection(
     before = backend()
     assert alice.get("/api/tasks").status_code == 200
     assert backend() == before
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_text_is_utf8_whatever_the_database_url_says(make_app: MakeApp, database_url: str) -> None:
+    url = make_url(database_url).update_query_dict({"client_encoding": "latin1"}).render_as_string(False)
+    alice = Caller(make_app(DATABASE_URL=url).test_client(), "alice")
+    task = alice.create("naïve 🎉")
+    assert task["title"] == "naïve 🎉"
+    assert alice.get("/api/tasks").json == [task]
 
 
 def test_an_old_connection_is_replaced(make_app: MakeApp) -> None:

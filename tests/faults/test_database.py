@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from tests.faults.conftest import Start
 from tests.load import FREE_OF_ERRORS, Load, Stack, query, under_load
 from tests.postgres import Private, unprivileged
+from tests.threads import wait_until
 from todo_api.database import PATIENCE_SECONDS
 
 SMALL_MIB = 64  # of a disk that fills up
@@ -79,11 +80,14 @@ def crash(stack: Stack) -> None:
     os.kill(backend, signal.SIGKILL)
     with pytest.raises(psycopg2.OperationalError):
         stack.query("SELECT pg_sleep(60)")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with suppress(psycopg2.OperationalError):
-            stack.query("SELECT 1")
-            return
+
+    def has_recovered() -> bool:
+        try:
+            return bool(stack.query("SELECT 1"))
+        except psycopg2.OperationalError:
+            return False
+
+    wait_until(has_recovered)
 
 
 def test_a_hung_database_is_unavailable_until_it_goes_on(service: Start) -> None:
