@@ -23,7 +23,7 @@ AGAIN_SECONDS = 300
 # Whose tests have other names than theirs.
 TESTS = {
     "__init__": ("config", "errors"),
-    "auth": ("auth", "attacks", "token_memory", "keys"),
+    "auth": ("auth", "attacks", "token_memory", "keys", "config"),
     "database": ("lost_connections", "pool", "watchdog", "errors", "health"),
     "docs": ("docs", "openapi"),
     "errors": ("errors", "bodies"),

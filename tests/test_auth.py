@@ -241,25 +241,3 @@ def test_nothing_but_the_header_carries_a_token(app: Flask) -> None:
         client.post("/api/tasks", json={"access_token": token()}),
     ):
         assert_refused(response, "TOKEN_MISSING")
-
-
-@pytest.mark.parametrize(
-    ("settings", "unchecked"),
-    [
-        ({}, "JWT_ISSUER and JWT_AUDIENCE"),
-        ({"JWT_ISSUER": "https://app.example.com"}, "JWT_AUDIENCE"),
-        ({"JWT_AUDIENCE": "https://api.example.com"}, "JWT_ISSUER"),
-        ({"JWT_ISSUER": "https://app.example.com", "JWT_AUDIENCE": "https://api.example.com"}, None),
-        ({"ENVIRONMENT": "development"}, None),
-        ({"TODO_API_CHECKED_BY": "1"}, None),
-    ],
-)
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_an_operator_is_warned_once_of_claims_that_are_not_checked(
-    make_app: MakeApp, capfd: pytest.CaptureFixture[str], settings: dict[str, str], unchecked: str | None
-) -> None:
-    make_app(**settings)
-    warnings = [line for line in capfd.readouterr().err.splitlines() if "WARNING" in line]
-    assert [json.loads(line)["message"] for line in warnings] == (
-        [f"{unchecked} not set: tokens of any issuer or audience are taken"] if unchecked else []
-    )
