@@ -1,4 +1,4 @@
-# Thin on purpose: README.md lists the same in plain commands.
+# Thin on purpose: README.md has run and test in plain commands too.
 PORT ?= 8000
 VENV ?= .venv
 # worksteal: a module stays with one of them, which starts its servers once, and both end together.

@@ -21,6 +21,7 @@ import psycopg2
 
 from tests.postgres import Private, children
 from tests.programs import Server
+from tests.threads import wait_until
 from tests.tokens import token
 from todo_api import reports
 
@@ -227,10 +228,12 @@ class Stack:
 
     def wait(self) -> None:
         """Wait until each worker serves with all its threads."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(threads := self.threads()) != WORKERS or min(threads) <= THREADS:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+
+        def serve() -> bool:
+            threads = self.threads()
+            return len(threads) == WORKERS and min(threads) > THREADS
+
+        wait_until(serve)
 
     def descriptors(self) -> int:
         """Count the workers' descriptors without those of the connections to the database."""
@@ -339,10 +342,7 @@ def settled(count: Callable[[], int]) -> int:
 
 
 def assert_nothing_leaks(stack: Stack, descriptors: int) -> None:
-    deadline = time.monotonic() + 15
-    while stack.descriptors() > descriptors and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert stack.descriptors() <= descriptors
+    wait_until(lambda: stack.descriptors() <= descriptors)
     assert max(stack.threads()) <= THREADS + 3, "of a worker: those that serve, its first, the watchdog and the gauges"
     connections = stack.connections()
     assert set(connections) == {"idle"}

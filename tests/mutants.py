@@ -51,6 +51,7 @@ def prepare(server: str, folder: Path) -> None:
     """Set the environment of all runs of the tests: one server, and databases to copy, which halves their time."""
     template = make_url(server).set(database="todo_mutants").render_as_string(hide_password=False)
     with engine_of(server, isolation_level="AUTOCOMMIT") as engine, engine.connect() as connection:
+        connection.exec_driver_sql("DROP DATABASE IF EXISTS todo_mutants WITH (FORCE)")
         connection.exec_driver_sql("CREATE DATABASE todo_mutants")
     for url in (template, f"sqlite:///{folder / 'todo.db'}"):
         settings = {"ENVIRONMENT": "development", "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET}

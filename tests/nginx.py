@@ -17,7 +17,8 @@ from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any, NamedTuple
 
-from tests.programs import GUNICORN, ROOT, Program, environment, in_production, run, running
+from tests.programs import GUNICORN, ROOT, Program, environment, free_port, in_production, run, running
+from tests.threads import wait_until
 from tests.tokens import indiscreet
 
 DEPLOY = ROOT / "deploy"
@@ -96,12 +97,6 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str, body: An
     return Answer(response.status, response.headers, response.read())
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def install(folder: Path, port: int, *changes: Change, origins: str = ORIGINS) -> Path:
     """Lay the files of `deploy/` out as an operator does, with a test's paths and port; return the main file."""
     settings = folder / "settings.env"
@@ -133,18 +128,14 @@ def nginx(folder: Path, *changes: Change, origins: str = ORIGINS) -> Iterator[Ng
     tested = run(str(PROGRAM), "-t", "-q", "-c", str(main), cwd=folder, env=environment())
     assert (tested.returncode, tested.stderr) == (0, "")
     with running(str(PROGRAM), "-c", str(main), "-g", "daemon off;", cwd=folder, env=environment()):
-        wait_until_listening(port)
+        wait_until(lambda: is_listening(port))
         yield Nginx(folder, port)
     assert indiscreet((folder / "todo-api.log").read_text(encoding="utf-8")) == []
 
 
-def wait_until_listening(port: int) -> None:
-    for _ in range(500):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        threading.Event().wait(0.02)
-    raise AssertionError("nginx does not listen")
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

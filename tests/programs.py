@@ -26,6 +26,12 @@ LEFT_OUT = shutil.ignore_patterns(
 )
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def copy_project(target: Path) -> Path:
     """Copy the project as a fresh clone has it, with the times of its files."""
     shutil.copytree(ROOT, target, ignore=LEFT_OUT, dirs_exist_ok=True)

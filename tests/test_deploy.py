@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from compose_spec import PyOptions
 
-from tests.nginx import DEPLOY, free_port
-from tests.programs import ROOT, copy_project, environment, in_production, run, running
+from tests.nginx import DEPLOY
+from tests.programs import ROOT, copy_project, environment, free_port, in_production, run, running
 from todo_api.config import MAY_COME_FROM_A_FILE
 
 needs_systemd = pytest.mark.skipif(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import postgres
-from tests.programs import ROOT, Program, copy_project, environment, run, running
+from tests.programs import ROOT, Program, copy_project, environment, free_port, run, running
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="install make to run these tests")
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="install curl to run these tests")
@@ -30,9 +30,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @contextmanager

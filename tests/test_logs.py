@@ -143,7 +143,7 @@ def test_an_attempt_on_a_foreign_task_stands_out_concealed_or_not(
 
 
 def test_an_unexpected_error_is_one_line_with_its_traceback(
-    production: Flask, alice: Caller, log: Log, monkeypatch: pytest.MonkeyPatch
+    alice: Caller, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("the cause\nof it all")

@@ -277,9 +277,7 @@ def test_a_request_outlives_as_many_cuts_as_it_may_and_then_fails(
     assert [row.title for row in rows()] == ["Kept"] + ["New"] * (failed + (name != "get"))
 
 
-def test_a_connection_that_was_cut_while_it_idled_costs_no_request_anything(
-    cutter: Cutter, alice: Caller, rows: Callable[[], list[Any]]
-) -> None:
+def test_a_connection_that_was_cut_while_it_idled_costs_no_request_anything(cutter: Cutter, alice: Caller) -> None:
     for status, send in [*READS.values(), *[(201, send) for _, send in CREATIONS.values()], *WRITES.values()]:
         forget(cutter.there.render_as_string(hide_password=False), but="")
         task = alice.create("Kept")
@@ -331,7 +329,7 @@ def seconds_to_fail(send: Callable[..., TestResponse], *about: Any) -> float:
 
 @pytest.mark.usefixtures("patience")
 def test_while_the_database_is_away_the_first_requests_wait_and_later_ones_fail_at_once(
-    cutter: Cutter, app: Any, alice: Caller
+    cutter: Cutter, alice: Caller
 ) -> None:
     task = alice.create("Kept")
     several = Barrier(3)

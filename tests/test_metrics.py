@@ -30,7 +30,7 @@ Samples = dict[tuple[str, ...], float]
 def _nothing_is_counted_yet() -> None:
     metrics.REQUESTS.clear()
     metrics.timer.cache_clear()
-    metrics.REFUSALS.clear()
+    metrics.REFUSED_TOKENS.clear()
 
 
 def samples(page: str) -> Samples:

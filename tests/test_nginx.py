@@ -27,13 +27,12 @@ from tests.nginx import (
     Nginx,
     StandIn,
     ask,
-    free_port,
     gunicorn,
     in_use,
     nginx,
     stand_in,
 )
-from tests.programs import environment, in_production, run
+from tests.programs import environment, free_port, in_production, run
 from tests.tokens import token
 from todo_api.errors import ERRORS
 

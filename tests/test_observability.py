@@ -34,7 +34,7 @@ def test_a_request_id_that_ends_in_a_newline_is_replaced(nobody: Caller) -> None
 
 
 def test_every_answer_has_the_common_headers(
-    alice: Caller, bob: Caller, nobody: Caller, app: Flask, monkeypatch: pytest.MonkeyPatch
+    alice: Caller, bob: Caller, nobody: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, kept = alice.create(), alice.create()
     answers = [

@@ -66,12 +66,12 @@ def ask(app: Flask, text: str, request_id: str = "asked-1") -> int:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_counted_yet() -> None:
-    metrics.REFUSALS.clear()
+    metrics.REFUSED_TOKENS.clear()
 
 
 def refusals() -> dict[str, float]:
     """How many tokens were refused, by reason."""
-    samples = [sample for family in metrics.REFUSALS.collect() for sample in family.samples]
+    samples = [sample for family in metrics.REFUSED_TOKENS.collect() for sample in family.samples]
     return {sample.labels["reason"]: sample.value for sample in samples if sample.name.endswith("_total")}
 
 

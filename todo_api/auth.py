@@ -209,7 +209,7 @@ def key_for(header: dict[str, Any], _claims: dict[str, Any]) -> PyJWK:
 def refusal(code: str, reason: str, token: str | None = None) -> ApiError:
     """Count a refusal, log it without the token, and return the error for the client."""
     sources = trust()
-    metrics.REFUSALS.labels(reason).inc()
+    metrics.REFUSED_TOKENS.labels(reason).inc()
     routine = reason in ("expired", "missing")
     now = time.monotonic()
     if routine or now - sources.logged_at.get(reason, 0.0) >= QUIET_SECONDS:

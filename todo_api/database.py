@@ -25,7 +25,7 @@ IDLE_SECONDS = 0.1  # from here on a connection may have been closed as idle
 ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock: nothing was done
 # The statement is not there, or there already (behind a pooler after all), or its table has changed since.
 NOT_PREPARED = ("26000", "42P05", "0A000")
-READ_ONLY = "25006"  # a failover left us with a standby
+STANDBY = "25006"  # a failover left us with a standby
 STANDBY_SECONDS = 1.0  # where all are read-only, a connection serves that long at least
 
 CONNECTED = "connected"  # by time.monotonic(): the pool's own note is of a clock that may be set back
@@ -184,7 +184,7 @@ class Database:
 
     def _may_another_write(self, entry: PoolEntry, error: Exception) -> bool:
         """Tell whether a connection came to a standby so long ago that another may find who took over."""
-        is_standby = getattr(error, "pgcode", None) == READ_ONLY
+        is_standby = getattr(error, "pgcode", None) == STANDBY
         return is_standby and bool(time.monotonic() - entry.info[CONNECTED] > STANDBY_SECONDS)
 
     def _give_back(self, entry: PoolEntry) -> None:
@@ -229,6 +229,4 @@ class Database:
         if isinstance(error, self._driver.IntegrityError):
             return ConstraintViolated(error)
         away = lost or isinstance(error, self._driver.OperationalError | self._driver.InterfaceError)
-        return (
-            DatabaseUnavailable(error) if away or getattr(error, "pgcode", None) == READ_ONLY else DatabaseError(error)
-        )
+        return DatabaseUnavailable(error) if away or getattr(error, "pgcode", None) == STANDBY else DatabaseError(error)

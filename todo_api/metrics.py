@@ -27,7 +27,7 @@ REQUESTS = Histogram(
     buckets=BUCKETS,
     registry=OWN,
 )
-REFUSALS = Counter("todo_api_token_refusals", "Tokens that were refused, by reason.", ["reason"], registry=OWN)
+REFUSED_TOKENS = Counter("todo_api_token_refusals", "Tokens that were refused, by reason.", ["reason"], registry=OWN)
 FOREIGN_TASKS = Counter(
     "todo_api_foreign_task_attempts", "Requests for a task of another user; none was let through.", registry=OWN
 )

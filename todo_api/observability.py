@@ -14,7 +14,7 @@ from todo_api.reports import Reporter, Trace
 
 CLIENT_ID = re.compile("[A-Za-z0-9._-]{1,128}")
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-HEADERS = {
+COMMON = {
     "Vary": "Authorization, Origin",
     "X-Content-Type-Options": "nosniff",
 }
@@ -38,7 +38,7 @@ def finish(response: Response) -> Response:
     headers, trace, rule = response.headers, g.trace, request.url_rule
     headers["X-Request-ID"] = request_id()
     headers.setdefault("Cache-Control", "private, no-cache")
-    headers.extend(HEADERS)
+    headers.extend(COMMON)
     trace.seconds = time.perf_counter() - trace.began
     trace.ended = time.time()
     trace.method = request.method if request.method in METHODS else "OTHER"

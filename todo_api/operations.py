@@ -8,7 +8,7 @@ from marshmallow import Schema
 from todo_api.cors import READABLE
 from todo_api.errors import ERRORS
 from todo_api.observability import CLIENT_ID
-from todo_api.ownership import UUID
+from todo_api.ownership import TASK_ID
 from todo_api.schemas import LIST, TITLE_MAX, WHICH, Limit, Text
 from todo_api.tasks import IDEMPOTENCY_KEY
 
@@ -159,7 +159,7 @@ HEADER_PARAMETERS: dict[str, tuple[str, dict[str, Any], str]] = {
 PATH_PARAMETERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "id": (
         "The task's `id`, in either case; another form is 404 `TASK_NOT_FOUND`.",
-        {"type": "string", "format": "uuid", "pattern": f"^{UUID.pattern}$"},
+        {"type": "string", "format": "uuid", "pattern": f"^{TASK_ID.pattern}$"},
         TASK["id"],
     )
 }

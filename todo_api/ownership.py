@@ -22,7 +22,7 @@ from todo_api.models import RFC3339, new_task_id
 from todo_api.observability import add_database_time, note_foreign_task
 from todo_api.paging import EVERYTHING, Position, Query
 
-UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+TASK_ID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 FOREIGN_KEY_VIOLATION = "23503"
 UNIQUE_VIOLATION = "23505"
 TASKS_IN_A_PIECE = 1000
@@ -241,7 +241,7 @@ class OwnedTasks:
 
     def _own(self, statement: str, task_id: str, if_match: Tags | None = None, **values: Any) -> str:
         """Run a statement on the user's task; when it finds none, tell an old version, a missing and a foreign task."""
-        if not UUID.fullmatch(task_id):
+        if not TASK_ID.fullmatch(task_id):
             raise TaskNotFound
         values["id"] = task_id.lower()
         condition = ""

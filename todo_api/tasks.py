@@ -35,7 +35,7 @@ from todo_api.schemas import (
     parse_query,
 )
 
-REFUSALS: dict[type[Exception], str] = {
+CODES: dict[type[Exception], str] = {
     TaskNotFound: "TASK_NOT_FOUND",
     TaskForbidden: "TASK_FORBIDDEN",
     TaskLimitReached: "TASK_LIMIT_REACHED",
@@ -188,10 +188,10 @@ def invalid_cursor(_: InvalidCursor) -> Response:
 
 
 def refused(error: Exception) -> Response:
-    return error_response(REFUSALS[type(error)])
+    return error_response(CODES[type(error)])
 
 
 def init_app(app: Flask) -> None:
-    for kind in REFUSALS:
+    for kind in CODES:
         app.register_error_handler(kind, refused)
     app.register_blueprint(blueprint)

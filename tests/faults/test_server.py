@@ -13,6 +13,7 @@ from uuid import uuid4
 from tests.faults.conftest import Start
 from tests.load import Load, Stack, under_load
 from tests.programs import GUNICORN, ROOT, Server, running
+from tests.threads import wait_until
 from tests.tokens import token
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -22,10 +23,7 @@ MANY, FEWER = 9_900, 2_000  # idle connections; two workers take 10,000 in all
 
 
 def wait_for_other_workers(stack: Stack, than: set[int]) -> None:
-    deadline = time.monotonic() + 40
-    while than & set(stack.workers()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not than & set(stack.workers()), 40)
     stack.wait()
 
 
