@@ -79,6 +79,19 @@ def test_a_preflight_needs_no_token_and_tells_what_may_be_sent(nobody: Caller, p
     assert answer.data == b""
 
 
+def test_a_preflight_of_a_path_that_is_none_lets_nothing_be_sent(nobody: Caller) -> None:
+    answer = nobody("OPTIONS", "/nowhere", headers={"Origin": PAGE, "Access-Control-Request-Method": "PATCH"})
+    assert answer.status_code == 404
+    assert "Access-Control-Allow-Methods" not in answer.headers
+
+
+@pytest.mark.parametrize(("method", "asked"), [("GET", {"Access-Control-Request-Method": "GET"}), ("OPTIONS", {})])
+def test_what_is_no_preflight_is_not_answered_as_one(nobody: Caller, method: str, asked: dict[str, str]) -> None:
+    answer = nobody(method, "/health/live", headers={"Origin": PAGE, **asked})
+    assert answer.headers[EXPOSE]
+    assert "Access-Control-Max-Age" not in answer.headers
+
+
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:3000", PAGE])
 def test_by_default_a_developers_own_front_end_may_call_in_development_only(make_app: MakeApp, origin: str) -> None:
     app = make_app()

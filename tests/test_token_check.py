@@ -78,10 +78,21 @@ def test_each_failed_check_is_named_and_the_verdict_is_the_services_own(app: Fla
     assert served.status_code == (401 if wrong else 200)
 
 
-def test_what_is_expected_and_what_was_found_is_told(app: Flask) -> None:
-    text = KEY.token(iss="https://evil.example", aud=["a", "b"], exp=17)
+@pytest.mark.parametrize("seconds", [{"exp": -5}, {"nbf": 5}, {"iat": 5}], ids=str)
+def test_clocks_may_differ_by_a_little(app: Flask, seconds: dict[str, Any]) -> None:
+    claims = CLAIMS | {name: now() + value for name, value in seconds.items()}
+    text = KEY.token(**claims)
+    assert app.test_cli_runner().invoke(args=["token-check", text]).exit_code == 0
+
+
+def told_of(app: Flask, text: str) -> dict[str, str]:
+    """The lines of the checks by their names."""
     lines = app.test_cli_runner().invoke(args=["token-check", text]).stdout.splitlines()
-    told = {line.split()[1]: line for line in lines[:-1]}
+    return {line.split()[1]: line for line in lines[:-1]}
+
+
+def test_what_is_expected_and_what_was_found_is_told(app: Flask) -> None:
+    told = told_of(app, KEY.token(iss="https://evil.example", aud=["a", "b"], exp=17))
     assert f"expected '{ISSUER}'; found 'https://evil.example'" in told["iss:"]
     assert f"expected '{AUDIENCE}'; found ['a', 'b']" in told["aud:"]
     assert "expected more than " in told["exp:"]
@@ -103,20 +114,33 @@ def test_what_is_not_configured_is_not_expected(
 ) -> None:
     settings = {"BETTER_AUTH_SECRET": "", configured: endpoint.url} if configured else {}
     app = create_app(environ_for(databases["sqlite"], JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE, **settings), tmp_path)
-    lines = app.test_cli_runner().invoke(args=["token-check", token(**CLAIMS)]).stdout.splitlines()
+    told = told_of(app, token(**CLAIMS))
     dispose(app)
-    told = {line.split()[1]: line for line in lines[:-1]}
     assert told["alg:"].endswith(f"expected {alg}; found 'HS256'")
     assert told["kid:"].endswith("expected anything; found nothing")
 
 
+def test_where_no_issuer_or_audience_is_set_any_will_do(databases: dict[str, str], tmp_path: Path) -> None:
+    app = create_app(environ_for(databases["sqlite"]), tmp_path)
+    told = told_of(app, token(sub="a" * 300, headers={"typ": "AT+JWT"}))
+    dispose(app)
+    assert told["iss:"].endswith("expected anything; found nothing")
+    assert told["aud:"].endswith("expected anything; found nothing")
+    assert told["typ:"].endswith("; found 'AT+JWT'")
+    assert told["sub:"].endswith(f"; found '{'a' * 199}"), "a long value is cut"
+
+
+def test_a_token_of_the_secret_is_judged_without_the_key_set(app: Flask, endpoint: KeyServer) -> None:
+    app.extensions["trust"].keys.refresh()
+    assert told_of(app, token(**CLAIMS))["kid:"].endswith("expected anything; found nothing")
+    assert endpoint.asked == ["/jwks"]
+
+
 def test_each_key_of_the_set_is_named(app: Flask, endpoint: KeyServer) -> None:
     endpoint.serve(KEY.jwk, Key("ES256", "two").jwk)
-    lines = (
-        app.test_cli_runner().invoke(args=["token-check", KEY.token({"kid": "three"}, **CLAIMS)]).stdout.splitlines()
-    )
-    [kid] = [line for line in lines if " kid:" in line]
-    assert kid.endswith("expected 'one' or 'two'; found 'three'")
+    told = told_of(app, KEY.token({"kid": "three"}, **CLAIMS))
+    assert told["kid:"].endswith("expected 'one' or 'two'; found 'three'")
+    assert told["signature:"].endswith("expected good; found no key to verify it with")
 
 
 def test_what_is_no_token_is_told_in_a_line(app: Flask) -> None:
