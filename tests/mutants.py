@@ -110,16 +110,18 @@ def is_killed(files: tuple[str, ...], mutant: str = "") -> bool:
 def report() -> None:
     exits = verdicts()
     again = [mutant for mutant, code in exits.items() if code not in KILLED]
+    survivors = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for files in {tests_of(mutant) for mutant in again}:
             if is_killed(files):
                 sys.exit(f"these fail without a mutant: {' '.join(files)}")
         killed_again = pool.map(lambda mutant: is_killed(tests_of(mutant), mutant), again)
-        survivors = [mutant for mutant, killed in zip(again, killed_again, strict=True) if not killed]
-    for mutant in survivors:
-        subprocess.run([sys.executable, "-m", "mutmut", "show", mutant], check=True)
-    killed = len(exits) - len(survivors)
-    print(f"{killed} of {len(exits)} killed, {killed / len(exits):.1%}; {len(survivors)} survive")
+        for mutant, noticed in zip(again, killed_again, strict=True):
+            if not noticed:
+                survivors += 1
+                subprocess.run([sys.executable, "-m", "mutmut", "show", mutant], check=True)
+    killed = len(exits) - survivors
+    print(f"{killed} of {len(exits)} killed, {killed / len(exits):.1%}; {survivors} survive")
 
 
 def main() -> None:
