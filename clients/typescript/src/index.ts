@@ -137,7 +137,7 @@ function accepted<T>({ data, error, response }: { data?: T; error?: unknown; res
 const condition = (ifMatch: string | undefined) => ifMatch !== undefined && { header: { "If-Match": `"${ifMatch}"` } };
 
 /** Whether a task is as these changes, one at least, would have made it. */
-function isDone({ title, description, is_completed }: TaskChanges, task: Task): boolean {
-  const sent = Object.entries({ title: title?.trim(), description, is_completed }).filter(([, to]) => to !== undefined);
+function isDone({ id, user_id, created_at, updated_at, title, ...rest }: TaskChanges, task: Task): boolean {
+  const sent = Object.entries({ title: title?.trim(), ...rest }).filter(([, to]) => to !== undefined);
   return sent.length > 0 && sent.every(([name, to]) => task[name as keyof Task] === to);
 }

@@ -17,6 +17,17 @@ test("a conditional update whose answer is lost is a success, done once", async 
   assert.deepEqual(await tasks.get(before.id), after);
 });
 
+test("a conditional update of any one field whose answer is lost is known as done", async (t) => {
+  const between = await proxy(t);
+  const tasks = clientOf(someone(), { baseUrl: between.url });
+  for (const changes of [{ title: "New" }, { description: "New" }, { is_completed: true }]) {
+    const before = await tasks.create({ title: "Old" });
+    between.faults.push({ lose: "answer" });
+    const after = await tasks.update(before.id, changes, { ifMatch: before.updated_at });
+    assert.deepEqual(after, { ...before, ...changes, updated_at: after.updated_at });
+  }
+});
+
 test("a conditional update that another's change got ahead of is refused, repeated or not", async (t) => {
   const between = await proxy(t);
   const user = someone();

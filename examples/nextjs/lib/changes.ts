@@ -108,7 +108,7 @@ async function unlessInConflict<T>(
   how: WriteOptions,
   write: (how: WriteOptions) => Promise<T>,
 ) {
-  const all = { title: seen.title, description: seen.description, is_completed: seen.is_completed };
+  const { id, user_id, created_at, updated_at, ...all } = seen;
   const wanted = Object.entries(Object.keys(changes).length > 0 ? changes : all) as [keyof typeof all, unknown][];
   for (let version = seen.updated_at; ;) {
     try {
