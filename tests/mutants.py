@@ -112,8 +112,9 @@ def report() -> None:
     again = [mutant for mutant, code in exits.items() if code not in KILLED]
     survivors = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for files in {tests_of(mutant) for mutant in again}:
-            if is_killed(files):
+        sets = list({tests_of(mutant) for mutant in again})
+        for files, failed in zip(sets, pool.map(is_killed, sets), strict=True):
+            if failed:
                 sys.exit(f"these fail without a mutant: {' '.join(files)}")
         killed_again = pool.map(lambda mutant: is_killed(tests_of(mutant), mutant), again)
         for mutant, noticed in zip(again, killed_again, strict=True):
