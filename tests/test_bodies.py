@@ -50,11 +50,42 @@ def test_a_body_that_is_no_json_object_is_refused(alice: Caller, body: bytes) ->
     assert alice.get("/api/tasks").json == [task]
 
 
-@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_a_number_that_json_does_not_have_is_named(alice: Caller, constant: str) -> None:
-    said = alice.post("/api/tasks", data=f'{{"title": {constant}}}', content_type="application/json")
-    assert said.json
-    assert said.json["detail"] == f"The body is not JSON: {constant} is not a JSON value."
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"title": NaN}', "The body is not JSON: NaN is not a JSON value."),
+        (b'{"title": -Infinity}', "The body is not JSON: -Infinity is not a JSON value."),
+        (b'{"title": "x"', "The body is not JSON: Expecting ',' delimiter at character 13."),
+        (b'{"title": "x", "title": "x"}', "The body names a field twice in one object."),
+        (b'{"title": "\xff"}', "The body is not UTF-8."),
+        (b"[" * 10_000, "The body is nested too deeply."),
+        (b'{"title": ' + b"9" * 5_000 + b"}", "The body holds a number with too many digits."),
+        (b"[]", "The body must be a JSON object."),
+    ],
+)
+def test_a_developer_is_told_what_is_wrong_with_the_json(alice: Caller, body: bytes, detail: str) -> None:
+    refused = alice.post("/api/tasks", data=body, content_type="application/json")
+    assert assert_error(refused, 400, "MALFORMED_JSON")["detail"] == detail
+
+
+class Broken(io.BytesIO):
+    """A server whose own error for a broken chunk is none that Werkzeug knows."""
+
+    def readinto(self, _: Any) -> int:
+        raise EOFError("broken chunk")
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "detail"),
+    [(io.BytesIO, "15", "The body is shorter than its Content-Length."), (Broken, "", "The body cannot be read.")],
+)
+def test_a_body_that_breaks_off_is_not_taken_for_a_whole_one(
+    alice: Caller, kind: type[io.BytesIO], length: str, detail: str
+) -> None:
+    sent = {"CONTENT_LENGTH": length, "wsgi.input": kind(b'{"title": "x"}'), "wsgi.input_terminated": True}
+    refused = alice.post("/api/tasks", content_type="application/json", environ_overrides=sent)
+    assert assert_error(refused, 400, "BAD_REQUEST")["detail"] == detail
+    assert alice.get("/api/tasks").json == []
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -143,12 +143,15 @@ def assert_unavailable(response: Any) -> None:
     assert int(response.headers["Retry-After"]) >= 1
 
 
-def test_a_database_that_cannot_be_reached_is_unavailable(tmp_path: Any) -> None:
+def test_a_database_that_cannot_be_reached_is_unavailable_and_the_log_says_why(
+    tmp_path: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     app = create_app(environ_for("postgresql://todo:password@127.0.0.1:1/todo"), tmp_path)
     alice = Caller(app.test_client(), "alice")
     for response in (alice.get("/api/tasks"), alice.post("/api/tasks", json={"title": "x"}), alice.delete(MISSING)):
         assert_unavailable(response)
         assert "127.0.0.1" not in response.text
+    assert re.search('"message":"database unavailable: .*refused', capfd.readouterr().err)
     assert alice.get("/health/live").status_code == 200
 
 

@@ -196,6 +196,17 @@ def test_nobody_waits_longer_for_keys_than_the_patience(key_set: KeySet, endpoin
     assert len(endpoint.asked) == 1
 
 
+def test_a_fetch_that_hangs_where_no_limit_reaches_it_holds_nobody_longer(
+    key_set: KeySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the system looks for the address of a name."""
+    found = threading.Event()
+    monkeypatch.setattr(keys, "download", lambda _: found.wait(30))
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    assert not found.is_set()
+    found.set()
+
+
 def test_an_endpoint_that_recovers_is_used_again(key_set: KeySet, endpoint: KeyServer) -> None:
     endpoint.behaviour = FAILURES["500"]
     assert outcome(key_set, "one") == "KeysUnavailableError"
