@@ -5,6 +5,7 @@ import fcntl
 import json
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -12,7 +13,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ from urllib.parse import unquote
 
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from tests.programs import Program, environment, running
@@ -77,13 +82,32 @@ def better_auth(**settings: Any) -> Iterator[BetterAuth]:
         yield BetterAuth(program)
 
 
+def certify(folder: Path) -> None:
+    """Write a certificate for this machine that signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    here = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = (
+        made.add_extension(here, critical=False)
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+    )
+    (folder / "fullchain.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    (folder / "privkey.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
 Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 class KeyServer:
     """A JWKS endpoint on loopback that does as it is told, and counts."""
 
-    def __init__(self, *keys: dict[str, Any]) -> None:
+    def __init__(self, *keys: dict[str, Any], certificate: Path | None = None) -> None:
         self.behaviour: Behaviour
         self.serve(*keys)
         self.asked: list[str] = []
@@ -102,7 +126,12 @@ class KeyServer:
                 """A client that went away is part of the tests."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/jwks"
+        if certificate:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate / "fullchain.pem", certificate / "privkey.pem")
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.origin = f"http{'s' if certificate else ''}://127.0.0.1:{self.server.server_address[1]}"
+        self.url = f"{self.origin}/jwks"
         threading.Thread(target=self.server.serve_forever, args=[0.05], daemon=True).start()
 
     def serve(self, *keys: dict[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Caller, assert_error, dispose, environ_for
-from tests.issuers import Behaviour, Key, KeyServer, answer, hang, reset, trickle
+from tests.issuers import Behaviour, Key, KeyServer, answer, certify, hang, reset, trickle
 from tests.threads import at_once, wait_until
 from todo_api import create_app, keys
 from todo_api.keys import KeySet, KeysUnavailableError, UnknownKeyError
@@ -261,6 +263,80 @@ def test_a_client_is_told_to_come_back_when_keys_cannot_be_had(
     time.sleep(cooldown)
     assert ask(app, ONE).status_code == 200
     assert_error(ask(app, OTHER), 401, "TOKEN_INVALID")
+
+
+def test_over_tls_keys_come_from_a_host_whose_certificate_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certify(tmp_path)
+    with closing(KeyServer(ONE.jwk, certificate=tmp_path)) as server:
+        key_set = KeySet(server.url, logging.getLogger("tests.keys"))
+        assert not key_set.refresh()
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "fullchain.pem"))
+        assert key_set.refresh()
+
+
+def test_an_address_without_a_path_is_asked_for_its_root(endpoint: KeyServer) -> None:
+    keys.download(endpoint.origin)
+    assert endpoint.asked == ["/"]
+
+
+@pytest.mark.parametrize("behaviour", [hang, trickle])
+def test_no_fetch_takes_longer_than_the_patience(endpoint: KeyServer, behaviour: Behaviour) -> None:
+    endpoint.behaviour = behaviour
+    assert_given_up(endpoint.url)
+
+
+def test_no_connection_is_waited_for_longer_than_the_patience() -> None:
+    with socket.socket() as busy, ExitStack() as stack:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        for _ in range(2):  # as many as wait to be accepted; the system answers no other
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(busy.getsockname())
+        assert_given_up(f"http://127.0.0.1:{busy.getsockname()[1]}/jwks")
+
+
+def assert_given_up(url: str) -> None:
+    """A thread that fetches for ever would leave the service without new keys."""
+    given_up = threading.Event()
+
+    def fetch() -> None:
+        with suppress(OSError, HTTPException, ValueError):
+            keys.download(url)
+        given_up.set()
+
+    threading.Thread(target=fetch, daemon=True).start()
+    assert given_up.wait(PATIENCE + 10)
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, True), (1, False)])
+def test_a_key_set_has_at_most_256_kib(key_set: KeySet, endpoint: KeyServer, more: int, status: bool) -> None:
+    body = json.dumps({"keys": [ONE.jwk]}).encode().rjust(256 * 1024 + more)
+    endpoint.behaviour = answer(200, body)
+    assert key_set.refresh() is status
+
+
+def test_a_key_for_signatures_may_say_so(key_set: KeySet, endpoint: KeyServer) -> None:
+    endpoint.serve(ONE.jwk | {"use": "sig"})
+    assert outcome(key_set, "one") == "EdDSA"
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        ("50 MB", "ValueError: 'larger than 262144 bytes'"),
+        ("unusable", "ValueError: 'no key that can be used'"),
+        ("404", "ValueError: 'status 404'"),
+    ],
+)
+def test_an_operator_is_told_why_there_are_no_keys(
+    key_set: KeySet, endpoint: KeyServer, caplog: pytest.LogCaptureFixture, failure: str, told: str
+) -> None:
+    endpoint.behaviour = FAILURES[failure]
+    key_set.refresh()
+    assert f"keys not fetched from {endpoint.url}: {told}" in caplog.text
 
 
 def test_the_outcome_of_each_fetch_is_logged(key_set: KeySet, endpoint: KeyServer, caplog: Any) -> None:

@@ -1,16 +1,22 @@
 """What every answer has beside its body: a request id and the common headers."""
 
+import json
+import logging
 import re
+import sys
+import time
 from functools import partial
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from flask import Flask
+from flask import Flask, g
 
-from tests.conftest import MISSING, Caller
+from tests.conftest import MISSING, Caller, MakeApp, environ_for
+from tests.programs import ROOT, environment, run
 from tests.test_errors import TOO_LARGE
 from tests.threads import at_once
-from todo_api import ownership
+from todo_api import observability, ownership
 from todo_api.database import DatabaseUnavailable
 
 
@@ -31,6 +37,46 @@ def test_a_request_id_that_ends_in_a_newline_is_replaced(nobody: Caller) -> None
     """A server may hand over what a test client refuses to send."""
     response = nobody.get("/health/live", environ_base={"HTTP_X_REQUEST_ID": "forged\n"})
     assert "forged" not in response.headers["X-Request-ID"]
+
+
+def test_a_request_without_an_id_gets_one_of_its_own(nobody: Caller) -> None:
+    assert len({nobody.get("/health/live").headers["X-Request-ID"] for _ in range(3)}) == 3
+
+
+def test_the_time_of_all_statements_is_the_databases(make_app: MakeApp) -> None:
+    app = make_app(ENVIRONMENT="development")
+    with app.test_request_context():
+        observability.begin()
+        for seconds in (5, 7):
+            observability.add_database_time(time.perf_counter() - seconds)
+        assert g.trace.database == pytest.approx(12, abs=1)
+
+
+def test_in_development_a_browser_is_told_where_the_time_went(make_app: MakeApp) -> None:
+    alice = Caller(make_app(ENVIRONMENT="development").test_client(), "alice")
+    began = time.perf_counter()
+    timing = alice.get("/api/tasks").headers["Server-Timing"]
+    most = (time.perf_counter() - began) * 1000
+    figures = re.fullmatch(r"auth;dur=(\d+\.\d\d), db;dur=(\d+\.\d\d), total;dur=(\d+\.\d\d)", timing)
+    assert figures, timing
+    auth, database, total = map(float, figures.groups())
+    assert 0 < auth + database <= total <= most + 0.01
+
+
+def test_a_line_is_written_once_and_a_librarys_as_ours(tmp_path: Path) -> None:
+    """In a process of its own: here the root of all loggers is that of the tests."""
+    program = (
+        "import logging; from todo_api import create_app; app = create_app();"
+        "app.logger.warning('ours'); logging.getLogger('some.library').warning('theirs')"
+    )
+    settings = environ_for("postgresql://nobody@127.0.0.1:1/none", JWT_ISSUER="i", JWT_AUDIENCE="a")
+    ended = run(sys.executable, "-c", program, cwd=ROOT, env=environment(**settings))
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [(line["logger"], line["message"]) for line in lines] == [("todo_api", "ours"), ("some.library", "theirs")]
+
+
+def test_the_development_servers_lines_of_requests_are_kept_back(app: Flask) -> None:
+    assert observability.is_not_of_a_request in logging.getLogger("werkzeug").filters
 
 
 def test_every_answer_has_the_common_headers(

@@ -69,6 +69,11 @@ def test_every_operation_has_a_name_of_its_own_and_a_summary(document: Any) -> N
         assert operation["summary"][-1].isalpha()
 
 
+def test_every_operation_has_the_tag_of_its_kind(document: Any) -> None:
+    for route, operation in operations(document):
+        assert operation["tags"] == ["tasks" if " /api/" in route else "service"]
+
+
 def test_every_operation_but_the_public_ones_needs_a_token(document: Any) -> None:
     for route, operation in operations(document):
         if " /api/" in route:
