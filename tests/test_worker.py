@@ -179,6 +179,7 @@ def test_a_slow_client_holds_up_no_other(server: Server) -> None:
 
 def test_a_connection_too_many_waits_for_another_to_end(start: Start) -> None:
     server = start("--worker-connections", "3")
+    workers = server.workers
     with ExitStack() as stack:
         clients = [stack.enter_context(connected(server)) for _ in range(3)]
         time.sleep(0.5)
@@ -190,6 +191,7 @@ def test_a_connection_too_many_waits_for_another_to_end(start: Start) -> None:
             clients[0].close()
             late.settimeout(20)
             assert ALIVE in answers(late)
+    assert server.workers == workers
 
 
 def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:

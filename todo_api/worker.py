@@ -57,8 +57,6 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         Worker.init_process(self)
 
     def run(self) -> None:
-        for listener in self.sockets:
-            listener.setblocking(False)
         for number in range(self.cfg.threads):
             threading.Thread(target=self._serve, name=f"serve-{number}", daemon=True).start()
         while self.alive and self.is_parent_alive():
