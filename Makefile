@@ -46,7 +46,7 @@ bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against t
 bench-growth: $(VENV)/bench/requirements.txt ## Measure a request as the table grows to 2 million tasks, with the plans (OUT=)
 	@$(BIN)/python -m bench.growth $(if $(OUT),--out "$(OUT)")
 
-mutants: $(VENV)/tests/mutants.txt ## Break todo_api in some 4,200 small ways; list what no test notices (an hour)
+mutants: $(VENV)/tests/mutants.txt ## Break todo_api in some 4,200 small ways; list what no test notices (hours)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.mutants
 
 lint: $(VENV)/requirements-dev.txt ## Check style and types
