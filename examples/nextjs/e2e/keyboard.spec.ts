@@ -1,6 +1,6 @@
 import type { Page } from "@playwright/test";
 
-import { add, expect, seed, test, titles } from "./stack";
+import { add, expect, gate, seed, test, titles } from "./stack";
 
 test("a keyboard is enough, and never loses its place", async ({ newUser }) => {
   const page = await newUser("Alice");
@@ -89,9 +89,9 @@ test("a conflict takes the keyboard from nobody who types, and gives it back", a
     await other.getByLabel("Title").fill(title);
     await other.getByRole("button", { name: "Save" }).click();
     await expect(other.getByText(`Saved “${title}”.`)).toBeAttached();
-    let answer: () => void = () => undefined;
+    const answer = gate();
     await page.route("**/api/tasks/*", async (route) => {
-      await new Promise<void>((resolve) => (answer = resolve));
+      await answer.held;
       await route.fallback();
     });
     const asked = page.waitForRequest("**/api/tasks/*");
@@ -99,7 +99,7 @@ test("a conflict takes the keyboard from nobody who types, and gives it back", a
     await asked;
     await page.getByLabel("What is to be done?").focus();
     await page.unroute("**/api/tasks/*");
-    answer();
+    answer.give();
     await expect(page.getByText(`“${title}” was changed elsewhere`)).toBeVisible();
     await expect(page.getByLabel("What is to be done?")).toBeFocused();
     await page.getByRole("button", { name: choice }).press("Enter");
@@ -111,16 +111,16 @@ test("what was loaded, or Escape in an input method, takes nothing from who type
   const page = await newUser("Alice");
   await seed(page, stack, 21);
   await page.reload();
-  let answer: () => void = () => undefined;
+  const answer = gate();
   await page.route(/cursor=/, async (route) => {
-    await new Promise<void>((resolve) => (answer = resolve));
+    await answer.held;
     await route.fallback();
   });
   const asked = page.waitForRequest(/cursor=/);
   await page.getByRole("button", { name: "Load more" }).press("Enter");
   await asked;
   await page.getByLabel("What is to be done?").focus();
-  answer();
+  answer.give();
   await expect(titles(page)).toHaveCount(21);
   await page.waitForTimeout(100); // the frame in which the focus would move is over
   await expect(page.getByLabel("What is to be done?")).toBeFocused();

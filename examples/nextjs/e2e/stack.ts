@@ -115,6 +115,13 @@ export const row = (page: Page, title: string) => page.getByRole("listitem").fil
 
 export const titles = (page: Page) => page.getByRole("list", { name: "Tasks" }).locator(".title");
 
+/** An answer that a test holds back until it gives it, whether it has been asked for by then or not. */
+export function gate() {
+  let give: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => (give = resolve));
+  return { held, give };
+}
+
 /** Make tasks, without the front end: "Task 1" to "Task n". */
 export async function seed(page: Page, stack: Stack, count: number) {
   const { token } = await (await page.request.get("/api/auth/token")).json();

@@ -1,4 +1,4 @@
-import { add, expect, row, seed, test, titles } from "./stack";
+import { add, expect, gate, row, seed, test, titles } from "./stack";
 
 test("a task is added, edited, completed, reopened and deleted", async ({ newUser }) => {
   const page = await newUser("Alice");
@@ -192,9 +192,9 @@ test("a list is not called empty while there is more of it", async ({ newUser, s
   await page.reload();
   await expect(titles(page)).toHaveCount(20);
 
-  let answer: () => void = () => undefined;
+  const answer = gate();
   await page.route("**/api/tasks*", async (route) => {
-    if (route.request().method() === "DELETE") await new Promise<void>((resolve) => (answer = resolve));
+    if (route.request().method() === "DELETE") await answer.held;
     await route.fallback();
   });
   const asked = page.waitForRequest((request) => request.method() === "DELETE");
@@ -204,6 +204,6 @@ test("a list is not called empty while there is more of it", async ({ newUser, s
   await expect(page.getByText("Loading your tasks")).toBeAttached();
   await expect(page.getByText("Nothing to do yet")).toHaveCount(0);
   await expect(page.getByRole("region", { name: "Your tasks" })).toBeFocused();
-  answer();
+  answer.give();
   await expect(titles(page)).toHaveText(["Task 1"]);
 });

@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 
 import Database from "libsql";
 
-import { add, expect, impatient, row, signUp, test, titles } from "./stack";
+import { add, expect, gate, impatient, row, signUp, test, titles } from "./stack";
 
 const TASKS = "**/api/tasks*";
 const ONE_TASK = "**/api/tasks/*";
@@ -191,9 +191,9 @@ test("a creation whose answers are lost makes one task, however often it is trie
 test("what the API refuses is taken back, and said", async ({ newUser }) => {
   const page = await newUser("Alice");
   await add(page, "Buy milk");
-  let answer: () => void = () => undefined;
+  const answer = gate();
   await page.route(ONE_TASK, async (route) => {
-    await new Promise<void>((resolve) => (answer = resolve));
+    await answer.held;
     const body = { detail: "Something went wrong.", error_code: "INTERNAL_ERROR", status_code: 500 };
     await route.fulfill({ status: 500, json: body, headers: { "Access-Control-Allow-Origin": "*" } });
   });
@@ -202,7 +202,7 @@ test("what the API refuses is taken back, and said", async ({ newUser }) => {
   await checkbox.click();
   await asked;
   await expect(checkbox).toBeChecked(); // before the API has said anything
-  answer();
+  answer.give();
   await expect(page.getByRole("alert").getByText("Could not complete “Buy milk”. Something went wrong.")).toBeVisible();
   await expect(checkbox).not.toBeChecked();
 
@@ -220,9 +220,9 @@ test("the completed are not deleted when a change before that was not saved", as
   for (const title of ["Buy milk", "Write the talk"]) await add(page, title);
   await page.getByRole("button", { name: "Complete all" }).click();
   await expect(page.getByText("Completed 2 tasks.")).toBeAttached();
-  let lose: () => void = () => undefined;
+  const answer = gate();
   await page.route(ONE_TASK, async (route) => {
-    await new Promise<void>((resolve) => (lose = resolve));
+    await answer.held;
     await route.fulfill({ status: 500, json: {}, headers: { "Access-Control-Allow-Origin": "*" } });
   });
   const asked = page.waitForRequest(ONE_TASK);
@@ -231,7 +231,7 @@ test("the completed are not deleted when a change before that was not saved", as
   await page.getByRole("button", { name: "Clear completed" }).click();
   await page.getByRole("button", { name: "Delete them" }).click();
   await expect(titles(page)).toHaveText(["Buy milk"]);
-  lose();
+  answer.give();
   await expect(page.getByText("Could not reopen “Buy milk”.")).toBeVisible();
   const refused = page.getByText("Could not delete the completed tasks. An earlier change was not saved.");
   await expect(refused).toBeVisible();
@@ -264,14 +264,14 @@ test("what the limit of tasks refuses can be added once there is room", async ({
 test("a list that is long in coming is said to be loading", async ({ newUser }) => {
   const page = await newUser("Alice");
   await add(page, "Buy milk");
-  let answer: () => void = () => undefined;
+  const answer = gate();
   await page.route(TASKS, async (route) => {
-    await new Promise<void>((resolve) => (answer = resolve));
+    await answer.held;
     await route.continue();
   });
   await page.getByLabel("Search").fill("zebra");
   await expect(page.getByText("Loading your tasks")).toBeAttached();
-  answer();
+  answer.give();
   await expect(page.getByText("No task matches “zebra”.")).toBeVisible();
 });
 
