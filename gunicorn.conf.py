@@ -83,4 +83,4 @@ def child_exit(_server: Any, worker: Any) -> None:
     """Take the gauges of a worker that has ended out of the sums; its counters stay."""
     from prometheus_client.multiprocess import mark_process_dead
 
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # prometheus_client has no types here

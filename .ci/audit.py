@@ -30,7 +30,7 @@ def asked_again(package: dict[str, Any]) -> dict[str, Any]:
     if not skipped:
         return package
     try:
-        with urlopen(f"{PAGES}/{package['name']}/json", timeout=SECONDS) as answer:  # noqa: S310 no client words it
+        with urlopen(f"{PAGES}/{package['name']}/json", timeout=SECONDS) as answer:  # noqa: S310 an address of pip's or the operator's
             page = json.load(answer)
         if page["info"]["version"] != skipped[1]:
             return package

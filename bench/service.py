@@ -20,7 +20,7 @@ from tests import postgres
 from tests.programs import GUNICORN, ROOT, Program, Server, environment, run, running
 from todo_api import config
 
-SECRET = "BETTER_AUTH_SECRET"  # noqa: S105 the name of it
+SECRET = "BETTER_AUTH_SECRET"  # noqa: S105 a variable's name, no secret
 ISSUER = (SECRET, f"{SECRET}_FILE", "BETTER_AUTH_URL", "JWT_ALGORITHM", "JWT_ISSUER", "JWT_AUDIENCE")
 TASKS = "/api/tasks"
 TOKEN_SECONDS = 1800  # longer than any run

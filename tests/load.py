@@ -233,7 +233,7 @@ class Stack:
             threads = self.threads()
             return len(threads) == WORKERS and min(threads) > THREADS
 
-        wait_until(serve)
+        wait_until(serve, PATIENCE_SECONDS)
 
     def descriptors(self) -> int:
         """Count the workers' descriptors without those of the connections to the database."""
@@ -342,7 +342,7 @@ def settled(count: Callable[[], int]) -> int:
 
 
 def assert_nothing_leaks(stack: Stack, descriptors: int) -> None:
-    wait_until(lambda: stack.descriptors() <= descriptors)
+    wait_until(lambda: stack.descriptors() <= descriptors, 15)
     assert max(stack.threads()) <= THREADS + 3, "of a worker: those that serve, its first, the watchdog and the gauges"
     connections = stack.connections()
     assert set(connections) == {"idle"}

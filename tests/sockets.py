@@ -41,7 +41,7 @@ def statuses(received: bytes) -> list[int]:
     """Return the status of each answer in these bytes; those that are no answer raise."""
     stream, found = _Stream(received), []
     while stream.tell() < len(received):
-        response = http.client.HTTPResponse(stream)  # type: ignore[arg-type]
+        response = http.client.HTTPResponse(stream)  # type: ignore[arg-type]  # of a socket it calls makefile alone
         response.begin()
         response.read()
         found.append(response.status)

@@ -239,7 +239,7 @@ def test_the_look_at_any_ones_task_returns_no_column_and_is_taken_in_one_place()
 
 def test_the_helper_cannot_be_made_without_a_user(app: Flask) -> None:
     with app.app_context(), pytest.raises(TypeError, match="user_id"):
-        ownership.OwnedTasks()  # type: ignore[call-arg]
+        ownership.OwnedTasks()  # type: ignore[call-arg]  # what the types forbid is tried
 
 
 def test_every_view_under_api_lets_in_the_users_of_good_tokens_only(app: Flask) -> None:

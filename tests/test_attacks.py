@@ -246,7 +246,7 @@ ATTACKS = {
     for name, attack in table.items()
 }  # fmt: skip
 BY_THE_SECRET = {f"by the secret: {name}": by_the_secret(attack) for name, attack in (TIMES | CLAIMED).items()}
-TRIED = {"key set": ATTACKS, "both": ATTACKS | BY_THE_SECRET, "secret": CONFUSED | SHAPES | BY_THE_SECRET}
+TRIED = {"key set": ATTACKS, "both": ATTACKS | BY_THE_SECRET, "secret": ATTACKS | BY_THE_SECRET}
 
 
 def test_the_table_is_long() -> None:

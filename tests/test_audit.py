@@ -17,15 +17,21 @@ FAULT = {"id": "PYSEC-0000-1", "summary": "A fault", "affected": [{"package": {"
 NEITHER_NETWORK_NOR_PIP = ("--no-deps", "--disable-pip", "--vulnerability-service=osv")
 
 
-class Database(BaseHTTPRequestHandler):
+class Database(ThreadingHTTPServer):
     """Stands in for a database of vulnerabilities that knows one, of Flask."""
+
+    faulty: tuple[str, ...] = ()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Database
 
     def log_message(self, *_: Any) -> None:
         pass
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        found = {"vulns": [FAULT]} if asked["package"]["name"] in self.server.faulty else {}  # type: ignore[attr-defined]
+        found = {"vulns": [FAULT]} if asked["package"]["name"] in self.server.faulty else {}
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(found).encode())
@@ -33,8 +39,8 @@ class Database(BaseHTTPRequestHandler):
 
 @contextmanager
 def database(*faulty: str) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Database) as server:
-        server.faulty = faulty  # type: ignore[attr-defined]
+    with Database(("127.0.0.1", 0), Handler) as server:
+        server.faulty = faulty
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield f"--osv-url=http://127.0.0.1:{server.server_address[1]}/"

@@ -54,6 +54,7 @@ def test_a_body_that_is_no_json_object_is_refused(alice: Caller, body: bytes) ->
     ("body", "detail"),
     [
         (b'{"title": NaN}', "The body is not JSON: NaN is not a JSON value."),
+        (b'{"title": Infinity}', "The body is not JSON: Infinity is not a JSON value."),
         (b'{"title": -Infinity}', "The body is not JSON: -Infinity is not a JSON value."),
         (b'{"title": "x"', "The body is not JSON: Expecting ',' delimiter at character 13."),
         (b'{"title": "x", "title": "x"}', "The body names a field twice in one object."),

@@ -564,6 +564,7 @@ def test_a_deployed_service_says_once_which_claims_it_does_not_check(
         [("WARNING", f"{missing} not set: tokens of any issuer or audience are taken")] if told else []
     )
     assert said.out == ""
+    assert SECRET not in said.err
 
 
 # what the shell holds, what flask's command adds from `.env`, whether the latter counts

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import pytest
 from flask import Flask
 from sqlalchemy import text
+from sqlalchemy.pool import QueuePool
 from werkzeug.exceptions import Gone, HTTPException, ImATeapot, Locked
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error, dispose, environ_for
@@ -81,7 +82,9 @@ def test_health_needs_no_token_and_touches_no_database(nobody: Caller, app: Flas
     response = nobody.get("/health/live")
     assert (response.status_code, response.json) == (200, {"status": "ok"})
     with app.app_context():
-        assert db.engines["autocommit"].pool.checkedin() == 0  # type: ignore[attr-defined]
+        pool = db.engines["autocommit"].pool
+    assert isinstance(pool, QueuePool)
+    assert pool.checkedin() == 0
 
 
 def test_a_crash_says_nothing_of_its_cause_and_the_log_does(

@@ -200,6 +200,17 @@ READ_CLOSELY = (
 TIRING = ("a" * 7000, " " * 3500 + "a", "," * 7000, '"' * 7000, '"a",' * 1700, 'W/"' * 2300, ". " * 3500, "a;" * 3500)
 
 
+def quick_status(port: int, sent: bytes) -> int:
+    """Return the status of a request that takes less than half a second, in one of three tries: others may be busy."""
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        [status] = statuses(exchange(port, sent))
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) < 0.5
+    return status
+
+
 @pytest.mark.parametrize("name", READ_CLOSELY)
 def test_no_header_is_slow_to_read(service: Service, name: str) -> None:
     port = service.ports["gunicorn"]
@@ -207,17 +218,11 @@ def test_no_header_is_slow_to_read(service: Service, name: str) -> None:
         head = f"GET /api/tasks/{'0' * 8} HTTP/1.1\r\nHost: x\r\n" if name == "Authorization" else ""
         signed = request("alice", "PUT", MISSING, b"{}", LAST)
         sent = f"{head or signed.decode().partition('Content-Type')[0]}{name}: {value}\r\n{LAST.decode()}\r\n"
-        began = time.monotonic()
-        [status] = statuses(exchange(port, sent.encode()))
-        assert time.monotonic() - began < 5
-        assert 400 <= status < 500
+        assert 400 <= quick_status(port, sent.encode()) < 500
 
 
 @pytest.mark.parametrize("parameter", ["q", "cursor", "sort", "limit", "unknown"])
 def test_no_parameter_is_slow_to_read(service: Service, parameter: str) -> None:
     for value in ("%25" * 1100, "a" * 3500, "+" * 3500, "9" * 3500, f"{parameter}=&" * 300, "%F0%9F" * 500):
-        began = time.monotonic()
-        path = f"/api/tasks?{parameter}={value}"
-        received = exchange(service.ports["gunicorn"], request("alice", "GET", path, more=LAST))
-        assert time.monotonic() - began < 5
-        assert statuses(received)[0] in (200, 400)
+        sent = request("alice", "GET", f"/api/tasks?{parameter}={value}", more=LAST)
+        assert quick_status(service.ports["gunicorn"], sent) in (200, 400)

@@ -168,7 +168,7 @@ def test_from_a_cold_start_a_failing_endpoint_makes_keys_unavailable(
     endpoint.behaviour = failure
     began = time.monotonic()
     assert outcome(key_set, "one") == "KeysUnavailableError"
-    assert time.monotonic() - began < PATIENCE + 5
+    assert time.monotonic() - began < PATIENCE + 0.5
     assert outcome(key_set, "one") == "KeysUnavailableError"
     assert endpoint.asked == ["/jwks"]
 
@@ -194,7 +194,7 @@ def test_nobody_waits_longer_for_keys_than_the_patience(key_set: KeySet, endpoin
     endpoint.behaviour = hang
     results, waits = outcomes(8, key_set, "one")
     assert results == {"KeysUnavailableError"}
-    assert max(waits) < PATIENCE + 5
+    assert max(waits) < PATIENCE + 0.3
     assert len(endpoint.asked) == 1
 
 

@@ -427,3 +427,26 @@ def test_a_standby_is_unavailable_for_writes(make_app: MakeApp, monkeypatch: pyt
         assert_error(alice.delete(task_at(task)), 503, "DATABASE_UNAVAILABLE")
         assert alice.get("/api/tasks").json == [task]
     assert alice.delete(task_at(task)).status_code == 204, "a new connection finds who took over"
+
+
+def test_connections_that_were_closed_while_they_idled_cost_no_client_an_error(
+    make_app: MakeApp, migrated_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0)
+    url = migrated_database("closed")  # its own: other tests keep connections
+    alice = Caller(make_app(DATABASE_URL=url).test_client(), "alice")
+    path = f"/api/tasks/{alice.create('Kept')['id']}"
+    for method, more, status in (("GET", {}, 200), ("PUT", {"json": {"title": "New"}}, 200), ("DELETE", {}, 204)):
+        close_connections(url)
+        assert alice(method, path, **more).status_code == status
+    close_connections(url)
+    assert alice.create("Another")["title"] == "Another"
+
+
+def close_connections(database_url: str) -> None:
+    """Let the database close all connections but this one, as a restart or a pooler does."""
+    with engine_of(database_url, isolation_level="AUTOCOMMIT") as engine, engine.connect() as connection:
+        others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        connection.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))
+        while connection.execute(text(f"SELECT 1 {others}")).first():
+            pass

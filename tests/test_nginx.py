@@ -555,12 +555,24 @@ def test_what_is_no_origin_makes_no_configuration(tmp_path: Path, origins: str) 
     "text",
     [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
         "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        "Content-Length: 5\r\nContent-Length: 5\r\n\r\n12345",
+        "Content-Length: +5\r\n\r\n12345",
+        "Content-Length: 5, 5\r\n\r\n12345",
+        "Content-Length: -1\r\n\r\n",
+        "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n12345\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n-5\r\n12345\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\n1234567\r\n0\r\n\r\n",
         "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n1\r\n0\r\n\r\n",
+        "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     ],
 )
 def test_ambiguous_framing_is_refused_and_the_connection_closed(tmp_path: Path, text: str) -> None:
-    """What follows is never taken for a request of its own; test_smuggling.py has more of it."""
+    """What follows is never taken for a request of its own."""
     smuggled = "GET /api/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     with before_a_stand_in(tmp_path) as (proxy, server):
         answer = proxy.raw(f"POST /api/tasks HTTP/1.1\r\nHost: x\r\n{text}{smuggled}")

@@ -67,12 +67,15 @@ def test_a_line_is_written_once_and_a_librarys_as_ours(tmp_path: Path) -> None:
     """In a process of its own: here the root of all loggers is that of the tests."""
     program = (
         "import logging; from todo_api import create_app; app = create_app();"
-        "app.logger.warning('ours'); logging.getLogger('some.library').warning('theirs')"
+        "app.logger.warning('ours'); logging.getLogger('another.package').warning('theirs')"
     )
     settings = environ_for("postgresql://nobody@127.0.0.1:1/none", JWT_ISSUER="i", JWT_AUDIENCE="a")
     ended = run(sys.executable, "-c", program, cwd=ROOT, env=environment(**settings))
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
-    assert [(line["logger"], line["message"]) for line in lines] == [("todo_api", "ours"), ("some.library", "theirs")]
+    assert [(line["logger"], line["message"]) for line in lines] == [
+        ("todo_api", "ours"),
+        ("another.package", "theirs"),
+    ]
 
 
 def test_the_development_servers_lines_of_requests_are_kept_back(app: Flask) -> None:

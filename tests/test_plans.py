@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_page_comes_from_an_index_in_order(filled: Flask, caller: Caller, sort
     cursor = response.headers.get("X-Next-Cursor")
     assert bool(cursor) == ("q=no" not in filters)
     for page in (path, f"{path}&cursor={cursor}")[: 2 if cursor else 1]:
-        [statement] = ran(filled, lambda page=page: caller.get(page))  # type: ignore[misc]
+        [statement] = ran(filled, partial(caller.get, page))
         nodes, _ = explained(filled, statement)
         kinds = {node["Node Type"] for node in nodes}
         assert not kinds & {"Seq Scan", "Parallel Seq Scan"}, kinds
@@ -114,7 +115,7 @@ def test_page_2000_reads_as_much_as_page_1(filled: Flask, caller: Caller, sort: 
             break
     reads = []
     for start in ("", f"&cursor={cursor}"):
-        [statement] = ran(filled, lambda start=start: caller.get(f"/api/tasks?sort={sort}&limit=50{start}"))  # type: ignore[misc]
+        [statement] = ran(filled, partial(caller.get, f"/api/tasks?sort={sort}&limit=50{start}"))
         reads.append(explained(filled, statement, ", ANALYZE, BUFFERS")[1])
     assert 0 < reads[1] <= 2 * reads[0]
 

@@ -73,7 +73,7 @@ def metrics() -> Response:
     registry = OWN
     if is_multiprocess():
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus_client has no types here
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

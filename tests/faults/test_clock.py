@@ -22,9 +22,10 @@ LIBRARY = Path("vendor", "libfaketime", "src", "libfaketime.so.1")
 CACHED_SECONDS = 1  # until each program has looked at the clock again
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'todo_api'"
 
-if machine() != "x86_64":
-    pytest.skip("libfaketime has a library for x86-64 alone", allow_module_level=True)
-pytestmark = pytest.mark.skipif(not PACKAGE, reason="pip install libfaketime")
+pytestmark = [
+    pytest.mark.skipif(machine() != "x86_64", reason="run this on x86-64: libfaketime has no library for another"),
+    pytest.mark.skipif(not PACKAGE, reason="pip install libfaketime"),
+]
 
 
 class Clock(NamedTuple):
