@@ -72,7 +72,7 @@ class Database:
 
     def in_use(self) -> int:
         """Return the number of connections that statements are running on."""
-        return int(self._engine.pool.checkedout())  # type: ignore[attr-defined]
+        return int(self._engine.pool.checkedout())  # type: ignore[attr-defined]  # typed by its base class
 
     def waiting(self) -> int:
         """Return the number of threads that wait for a connection."""

@@ -60,7 +60,7 @@ class WithoutRequests(logging.Filter):
         return True
 
 
-class ServerLogger(Logger):  # type: ignore[misc]
+class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's logger with lines in the service's format. Leans on gunicorn as it was in 27.0.1."""
 
     def setup(self, cfg: Any) -> None:

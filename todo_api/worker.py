@@ -31,7 +31,7 @@ FULL_SECONDS = 0.05  # between two looks whether a client has left
 ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT  # of the waiting threads one gets the connection
 
 
-class PollingWorker(ThreadWorker):  # type: ignore[misc]
+class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Serves with `threads` threads, each of which polls; the main thread keeps time and lets clients in.
 
     Leans on gunicorn as it was in 27.0.1.
