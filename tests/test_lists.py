@@ -299,13 +299,27 @@ def test_all_bad_parameters_are_named_at_once(alice: Caller) -> None:
     refused(alice.get("/api/tasks?limit=0&sort=x&colour=red&q=ok"), "limit", "sort", "colour")
 
 
+def test_a_developer_is_told_what_each_parameter_may_be(alice: Caller) -> None:
+    query = {"is_completed": "1", "q": "x" * 201, "sort": "id", "limit": "0", "include_total": "1", "colour": "red"}
+    assert assert_error(alice.get("/api/tasks", query_string=query), 400, "VALIDATION_ERROR")["errors"] == {
+        "is_completed": ["Must be true or false."],
+        "q": ["Must have 0 to 200 characters."],
+        "sort": ["Must be created_at or -created_at or updated_at or -updated_at or title or -title."],
+        "limit": ["Must be a whole number from 1 to 1000."],
+        "include_total": ["Must be true or false."],
+        "colour": ["Unknown parameter."],
+    }
+
+
 @pytest.mark.parametrize("name", ["limit", "q", "is_completed", "colour"])
 def test_a_repeated_parameter_is_refused_by_name(alice: Caller, name: str) -> None:
     refused(alice.get(f"/api/tasks?{name}=true&{name}=true"), name)
 
 
 def test_all_repeated_parameters_are_named_at_once(alice: Caller) -> None:
-    refused(alice.get("/api/tasks?limit=1&sort=title&limit=1&q=a&sort=title"), "limit", "sort")
+    repeated = alice.get("/api/tasks?limit=1&sort=title&limit=1&q=a&sort=title")
+    errors = assert_error(repeated, 400, "VALIDATION_ERROR")["errors"]
+    assert errors == {"limit": ["Must not be repeated."], "sort": ["Must not be repeated."]}
 
 
 @pytest.mark.parametrize("query", ["q=%FF", "q=%C3", "q=a%ED%A0%80", "q=\udcff"])

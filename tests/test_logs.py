@@ -79,6 +79,7 @@ def test_in_production_each_request_has_one_json_line(alice: Caller, log: Log) -
     task = alice.create()
     alice.get(f"/api/tasks/{task['id']}", headers={"X-Request-ID": "my-request-1"})
     _, line = log.lines
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
     assert timedelta(milliseconds=-1) <= datetime.fromisoformat(line.pop("time")) - began < timedelta(seconds=30)
     assert 0 < line.pop("database_ms") < line.pop("duration_ms") < 30_000
     assert re.fullmatch("[0-9a-f]{16}", line.pop("user"))

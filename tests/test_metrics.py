@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error
+from tests.databases import engine_of
 from tests.issuers import Key, KeyServer
 from tests.programs import Server, in_production, serving
 from tests.threads import wait_until
@@ -228,6 +229,21 @@ def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_i
     server.request("GET", "/api/tasks")
     wait_for_lists(server, 21)
     assert scraped(server)["todo_api_database_connections_in_use",] == 0
+
+
+def test_whichever_process_is_asked_tells_how_many_connections_all_hold(
+    server: Server, settings: dict[str, str]
+) -> None:
+    """Both requests hold one while the table is locked."""
+    callers = [threading.Thread(target=server.request, args=["GET", "/api/tasks"]) for _ in range(2)]
+    with engine_of(settings["DATABASE_URL"]) as engine, engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE tasks")
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: scraped(server)["todo_api_database_connections_in_use",] == 2)
+    for caller in callers:
+        caller.join()
+    wait_until(lambda: scraped(server)["todo_api_database_connections_in_use",] == 0)
 
 
 def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(settings: dict[str, str]) -> None:

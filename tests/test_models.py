@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from tests.conftest import Caller
 from todo_api.extensions import db
-from todo_api.models import Task, User, new_task_id
+from todo_api.models import Task, Timestamp, User, new_task_id
 
 INDIA = timezone(timedelta(hours=5, minutes=30))
 UUID7 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -68,6 +68,14 @@ def test_times_come_back_in_utc_whatever_zone_they_were_given_in(app: Flask) -> 
         assert read == given
         assert read.utcoffset() == timedelta(0)
         assert read.isoformat() == "2026-02-07T19:30:00.123456+00:00"
+
+
+def test_a_database_with_a_type_for_times_is_given_times() -> None:
+    given = datetime(2026, 2, 8, 1, 0, 0, 123456, tzinfo=INDIA)
+    postgresql, sqlite = (make_url(f"{name}://").get_dialect()() for name in ("postgresql", "sqlite"))
+    assert Timestamp().process_bind_param(given, postgresql) is given
+    assert Timestamp().process_bind_param(given, sqlite) == "2026-02-07T19:30:00.123456Z"
+    assert Timestamp().process_bind_param(None, sqlite) is None
 
 
 def test_what_is_not_given_has_a_default(app: Flask) -> None:

@@ -129,11 +129,16 @@ def test_the_memory_keeps_digests_and_no_token(app: Flask) -> None:
 def test_the_memory_is_bounded_and_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "REMEMBERED_TOKENS", 3)
     memory = Memory()
-    for number in range(5):
-        memory.keep(bytes([number]), f"user {number}", 60)
-    memory.keep(bytes([2]), "user 2", 60)
-    memory.keep(bytes([5]), "user 5", 60)
-    assert [memory.user(bytes([number])) for number in range(6)] == [None, None, "user 2", None, "user 4", "user 5"]
+
+    def keep(*numbers: int) -> list[int]:
+        """Keep these in turn; return all that are in the memory then."""
+        for number in numbers:
+            memory.keep(bytes([number]), f"user {number}", 60)
+        return [number for number in range(10) if memory.user(bytes([number])) == f"user {number}"]
+
+    assert keep(0, 1, 2, 3, 4) == [2, 3, 4]
+    assert keep(3, 2) == [2, 3, 4]
+    assert keep(5) == [2, 3, 5]
 
 
 def test_threads_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
