@@ -177,6 +177,49 @@ def test_a_log_that_cannot_be_written_costs_no_client_an_answer(production: Flas
     assert alice.post("/api/tasks", json={"title": "Kept"}).status_code == 201
 
 
+class Pieces(io.StringIO):
+    """Keeps what each write was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.written.append(text)
+        return len(text)
+
+
+def written_of(*traces: reports.Trace, as_json: bool = True) -> list[str]:
+    """What is written at a time of these requests."""
+    pieces, logger = Pieces(), logging.getLogger("tests.reports")
+    logger.setLevel(logging.INFO)
+    reports.Reporter(logging.StreamHandler(pieces), logger, "key", as_json)._write(traces)
+    return pieces.written
+
+
+ASKED = reports.Trace(
+    ended=1_770_629_400.125, seconds=1.5, database=0.25, request_id="r-1", method="GET", route="other", status=200
+)
+
+
+def test_a_lines_times_are_in_milliseconds() -> None:
+    line = json.loads(written_of(ASKED)[0])
+    assert (line["time"], line["duration_ms"], line["database_ms"]) == ("2026-02-09T09:30:00.125Z", 1500, 250)
+    assert written_of(ASKED, as_json=False) == [
+        "2026-02-09T09:30:00.125Z INFO [r-1] GET other 200 1500.0 ms, database 250.0 ms\n"
+    ]
+
+
+def test_lines_are_written_whole_in_pieces_that_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    [line] = written_of(ASKED)
+    pieces = written_of(*[ASKED] * 50)
+    assert len(pieces) > 1
+    assert max(map(len, pieces)) <= 4096
+    assert "".join(pieces) == line * 50
+    monkeypatch.setattr(reports, "PIECE_BYTES", 2 * len(line))
+    assert written_of(*[ASKED] * 5) == [line * 2, line * 2, line]
+
+
 def report_and_wait(reporter: reports.Reporter) -> threading.Event:
     """Start the thread that reports; after its first round it waits for what is returned."""
     began, go_on = threading.Event(), threading.Event()

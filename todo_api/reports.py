@@ -112,9 +112,10 @@ class Reporter:
         )
 
     def _text(self, trace: Trace) -> str:
+        outcome = f"{trace.status} {trace.error_code}" if trace.error_code else trace.status
         return (
             f"{timestamp(trace.ended)} {logging.getLevelName(trace.level)} [{trace.request_id}] {trace.method} "
-            f"{trace.route} {trace.status} {trace.error_code or ''} {trace.seconds * 1000:.1f} ms, "
+            f"{trace.route} {outcome} {trace.seconds * 1000:.1f} ms, "
             f"database {trace.database * 1000:.1f} ms\n"
         )
 
