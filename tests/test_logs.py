@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler
 
 from tests.conftest import MISSING, Caller, MakeApp, dispose, environ_for
-from tests.programs import environment, in_production, serving
+from tests.programs import ROOT, environment, in_production, run, serving
 from tests.threads import wait_until
 from tests.tokens import SECRET, token
 from todo_api import create_app, reports
@@ -260,6 +261,14 @@ def test_the_thread_that_reports_goes_on_whatever_happens(production: Flask, ali
     wait_until(lambda: len(calls) >= 3 and len(log.lines) == 2)
     assert {line["message"] for line in log.lines if "message" in line} == {"requests could not be reported"}
     assert [line["status"] for line in log.lines if "status" in line] == [200]
+
+
+def test_a_program_ends_though_a_thread_reports() -> None:
+    program = (
+        "import logging; from todo_api.reports import Reporter;"
+        "Reporter(logging.StreamHandler(), logging.getLogger(), '', True).keep_reporting(print)"
+    )
+    assert run(sys.executable, "-c", program, cwd=ROOT, env=environment(), seconds=20).returncode == 0
 
 
 def test_what_cannot_be_written_is_bounded(production: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A database that hangs: it takes connections and statements, and answers nothing."""
 
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 
 from tests import wires
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
+from tests.programs import ROOT, environment, run
 from tests.threads import wait_until
 from tests.wires import Cutter, Freezer
 from todo_api import create_app
@@ -139,3 +141,9 @@ def test_the_watchdog_outlives_a_connection_that_the_driver_closed_first(databas
     other = psycopg2.connect(database_url)
     with watchdog.over(other), closing(other), other.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
         cursor.execute("SELECT pg_sleep(5)")
+
+
+def test_a_program_ends_though_it_is_watched() -> None:
+    """As `flask user-delete` does; a thread that went on would hold it for ever."""
+    program = "from todo_api.watchdog import Watchdog; Watchdog(60).over(None).__enter__()"
+    assert run(sys.executable, "-c", program, cwd=ROOT, env=environment(), seconds=20).returncode == 0
