@@ -293,7 +293,9 @@ def test_in_development_the_line_is_for_reading(make_app: MakeApp) -> None:
     app = make_app(ENVIRONMENT="development")
     log = listen(app)
     Caller(app.test_client(), "alice").get(MISSING, headers={"X-Request-ID": "read-1"})
-    [line] = log.getvalue().splitlines()
+    app.logger.warning("Look here")
+    line, warning = log.getvalue().splitlines()
+    assert re.fullmatch(r"\S+Z WARNING \[-\] todo_api: Look here", warning)
     assert re.fullmatch(
         r"\S+Z INFO \[read-1\] GET /api/tasks/\{id\} 404 TASK_NOT_FOUND [\d.]+ ms, database [\d.]+ ms", line
     )

@@ -181,6 +181,13 @@ def test_a_refusal_is_counted_and_logged_with_its_reason_and_without_the_token(
     assert not [text[at : at + 20] for at in range(len(text) - 19) if text[at : at + 20] in line]
 
 
+def test_a_missing_token_is_no_reason_to_warn(app: Flask, log: io.StringIO) -> None:
+    app.test_client().get("/api/tasks")
+    line, _ = log.getvalue().splitlines()
+    assert "token refused: missing" in line
+    assert "INFO" in line
+
+
 def test_issuer_and_audience_are_reasons_of_their_own(make_app: Any) -> None:
     app = make_app(JWT_ISSUER="https://app.example.com", JWT_AUDIENCE="api")
     ask(app, token(iss="https://evil.example", aud="api"))

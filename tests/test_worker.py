@@ -264,6 +264,7 @@ def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path)
     )
     with serving_another("unwatched:app", "unwatched.Worker", tmp_path) as server:
         with connected(server) as first, connected(server), connected(server) as third:
+            server.program.wait_for("Error accepting a client")
             server.program.wait_for("No space left on device")
             for client in (third, first):
                 client.sendall(LIVE)
