@@ -14,6 +14,7 @@ from werkzeug.exceptions import Gone, HTTPException, ImATeapot, Locked
 from tests.conftest import MISSING, Caller, MakeApp, assert_error, dispose, environ_for
 from tests.databases import engine_of
 from todo_api import create_app, ownership
+from todo_api.database import ConstraintViolated, DatabaseError, DatabaseUnavailable
 from todo_api.extensions import db
 
 TOO_LARGE = b" " * (64 * 1024 + 1)
@@ -165,7 +166,19 @@ def test_a_pool_without_a_free_connection_is_unavailable(make_app: MakeApp) -> N
         engine = db.engines["autocommit"]
     with engine.connect():
         assert_unavailable(alice.get("/api/tasks"))
+        with pytest.raises(DatabaseUnavailable, match="QueuePool limit"):
+            app.extensions["ownership"].database.run("SELECT 1", {}, repeatable=True)
     assert alice.get("/api/tasks").status_code == 200
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_the_database_refuses_is_told_in_a_line_without_a_value_of_a_row(app: Flask) -> None:
+    with pytest.raises(ConstraintViolated) as violated:
+        app.extensions["ownership"].database.run(
+            "INSERT INTO users (id, created_at) VALUES ('', now())", {}, repeatable=False
+        )
+    assert str(violated.value) == '23514: new row for relation "users" violates check constraint "ck_users_id_length"'
+    assert str(DatabaseError(OSError("no\n  route"))) == "OSError: no route"
 
 
 def test_a_statement_that_runs_out_of_time_is_unavailable_and_did_nothing(make_app: MakeApp, database_url: str) -> None:

@@ -457,6 +457,13 @@ def test_an_unchanged_list_is_not_sent_again(alice: Caller, tasks: list[Task], p
         assert alice.get(path, headers={"If-None-Match": form.format(tag)}).status_code == 200
 
 
+def test_an_unchanged_second_page_is_not_sent_again(alice: Caller, tasks: list[Task]) -> None:
+    cursor = alice.get("/api/tasks?limit=2").headers["X-Next-Cursor"]
+    path = f"/api/tasks?limit=2&cursor={cursor}"
+    second = alice.get(path)
+    assert alice.get(path, headers={"If-None-Match": second.headers["ETag"]}).status_code == 304
+
+
 @pytest.mark.parametrize("header", ["", '""', '"x"', "x", "{bare}", '"{bare}', "{bare}*", "w/{tag}"])
 def test_another_tag_gets_the_list(alice: Caller, tasks: list[Task], header: str) -> None:
     tag = tag_of(alice)

@@ -362,13 +362,28 @@ def test_a_database_that_is_back_in_time_costs_waiting_requests_no_error(cutter:
 
 
 @pytest.mark.usefixtures("patience")
-def test_each_absence_is_met_with_the_same_patience(cutter: Cutter, alice: Caller) -> None:
+def test_each_absence_is_met_with_the_same_patience_and_takes_no_place_in_the_pool(
+    cutter: Cutter, make_app: MakeApp
+) -> None:
+    app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0", DB_POOL_TIMEOUT="1")
+    alice = Caller(app.test_client(), "alice")
     alice.create("Kept")
     for _ in range(2):
         cutter.close()
         assert seconds_to_fail(alice.get, "/api/tasks") > PATIENCE
         cutter.listen()
         assert alice.get("/api/tasks").status_code == 200
+
+
+@pytest.mark.usefixtures("patience")
+def test_the_request_that_looks_whether_it_is_back_outlives_a_cut_as_others_do(
+    cutter: Cutter, app: Flask, alice: Caller
+) -> None:
+    task = alice.create("Kept")
+    app.extensions["ownership"].database._away_since = time.monotonic() - 2 * PATIENCE
+    cutter.plan.append("after")
+    assert alice.get(task_at(task)).json == task
+    assert not cutter.plan
 
 
 # What the database raises inside the transaction of a statement; all is undone.

@@ -18,6 +18,7 @@ from tests.programs import ROOT, environment, run
 from tests.threads import wait_until
 from tests.wires import Cutter, Freezer
 from todo_api import create_app
+from todo_api.database import DatabaseUnavailable
 from todo_api.watchdog import Watchdog
 
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -57,11 +58,15 @@ def test_while_a_database_hangs_one_request_waits_for_it_and_all_others_fail_at_
     app = create_app(environ_for(f"{freezer.url}&connect_timeout=5", DB_STATEMENT_TIMEOUT="1"), tmp_path)
     alice = Caller(app.test_client(), "alice")
     task = alice.create("Kept")
+    database = app.extensions["ownership"].database
     freezer.flowing.clear()
     assert_error(alice.delete(f"/api/tasks/{task['id']}"), 503, "DATABASE_UNAVAILABLE")
     with ThreadPoolExecutor(1) as thread:
         looking = thread.submit(Caller(app.test_client(), "alice").get, "/api/tasks")
-        wait_until(app.extensions["ownership"].database.waiting)
+        wait_until(database.waiting)
+        told = "^TimeoutError: it is away, and another request looks whether it is back$"
+        with pytest.raises(DatabaseUnavailable, match=told):
+            database.run("SELECT 1", {}, repeatable=True)
         for _ in range(10):
             assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
         assert_error(alice.get("/health/ready"), 503, "NOT_READY")
