@@ -36,7 +36,7 @@ class JSONFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """A line for a developer's eyes, with the time as JSON lines have it."""
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (the name is of logging)
         return timestamp(record.created)
 
 
