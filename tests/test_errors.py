@@ -173,10 +173,13 @@ def test_a_pool_without_a_free_connection_is_unavailable(make_app: MakeApp) -> N
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_what_the_database_refuses_is_told_in_a_line_without_a_value_of_a_row(app: Flask) -> None:
+    run = app.extensions["ownership"].database.run
+    with pytest.raises(DatabaseError) as unknown:
+        run("SELECT 1 FROM nowhere", {}, repeatable=True)
+    assert type(unknown.value) is DatabaseError  # no outage
+    assert str(unknown.value) == '42P01: relation "nowhere" does not exist'
     with pytest.raises(ConstraintViolated) as violated:
-        app.extensions["ownership"].database.run(
-            "INSERT INTO users (id, created_at) VALUES ('', now())", {}, repeatable=False
-        )
+        run("INSERT INTO users (id, created_at) VALUES ('', now())", {}, repeatable=False)
     assert str(violated.value) == '23514: new row for relation "users" violates check constraint "ck_users_id_length"'
     assert str(DatabaseError(OSError("no\n  route"))) == "OSError: no route"
 

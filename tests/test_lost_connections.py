@@ -277,6 +277,19 @@ def test_a_request_outlives_as_many_cuts_as_it_may_and_then_fails(
     assert [row.title for row in rows()] == ["Kept"] + ["New"] * (failed + (name != "get"))
 
 
+def test_a_connection_that_idled_as_long_as_real_ones_do_is_asked_for(
+    cutter: Cutter, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0.1)
+    task = alice.create("Kept")
+    status, put = WRITES["put"]
+    put(alice, task)  # what is prepared first would be repeated
+    time.sleep(0.2)
+    cutter.close()
+    cutter.listen()
+    assert put(alice, task).status_code == status
+
+
 def test_a_connection_that_was_cut_while_it_idled_costs_no_request_anything(cutter: Cutter, alice: Caller) -> None:
     for status, send in [*READS.values(), *[(201, send) for _, send in CREATIONS.values()], *WRITES.values()]:
         forget(cutter.there.render_as_string(hide_password=False), but="")
