@@ -442,6 +442,15 @@ def test_what_the_database_rolled_back_is_run_again_and_not_for_ever(
     assert rows() != stored
 
 
+def test_an_error_that_the_driver_knows_no_class_for_is_no_lost_connection(
+    refuse: Callable[[str, int], None], alice: Caller
+) -> None:
+    task = alice.create("Kept")
+    refuse("ZZ000", 1)
+    assert_error(alice.put(task_at(task), json={"title": "Put"}), 500, "INTERNAL_ERROR")
+    assert alice.get(task_at(task)).json == task
+
+
 def test_a_standby_is_unavailable_for_writes(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app()
     alice = Caller(app.test_client(), "alice")
