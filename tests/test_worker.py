@@ -221,6 +221,24 @@ def test_clients_that_do_not_hang_up_hold_no_thread(server: Server) -> None:
             assert ALIVE in answers(other)
 
 
+def test_a_client_that_goes_on_sending_is_hung_up_on_in_a_while(server: Server) -> None:
+    """At once, it could lose the answer."""
+    with connected(server) as client:
+        client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert ALIVE in answers(client)
+
+        def hung_up() -> bool:
+            try:
+                client.sendall(b"more")
+            except OSError:
+                return True
+            return False
+
+        began = time.monotonic()
+        wait_until(hung_up)
+        assert time.monotonic() - began > 1
+
+
 @contextmanager
 def serving_another(app: str, worker: str, folder: Path) -> Iterator[Server]:
     """Serve another application, whose module is in that folder, with one worker of two threads."""
