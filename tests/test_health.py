@@ -1,8 +1,10 @@
 """What a supervisor is told: the process lives, and it can answer requests."""
 
 import re
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -162,3 +164,21 @@ def test_while_one_request_asks_another_gets_the_last_answer(app: Flask, monkeyp
     database._until = 0.0
     with database._lock:
         assert status(app) == 200
+
+
+def test_while_the_first_question_is_under_way_nothing_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.1)
+    asked, answered = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        asked.set()
+        answered.wait(10)
+
+    answer = health.Answer(ask, 60)
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(answer.is_good)
+        asked.wait(10)
+        assert not answer.is_good()
+        answered.set()
+        assert first.result()
+    assert answer.is_good()

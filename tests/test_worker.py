@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import gunicorn
 import pytest
@@ -237,6 +239,39 @@ def test_a_client_that_goes_on_sending_is_hung_up_on_in_a_while(server: Server) 
         began = time.monotonic()
         wait_until(hung_up)
         assert time.monotonic() - began > 1
+
+
+@pytest.fixture
+def polling() -> Any:
+    """The class of the worker, which only systems with epoll can load."""
+    from todo_api.worker import PollingWorker
+
+    return PollingWorker
+
+
+class TakenMeanwhile(dict[int, object]):
+    """Idle connections, the first of which another thread takes as soon as they are listed."""
+
+    def items(self) -> Any:
+        listed = list(super().items())
+        self.pop(listed[0][0])
+        return listed
+
+
+def test_of_connections_that_idled_too_long_each_is_closed_unless_a_thread_has_taken_it(polling: Any) -> None:
+    connections = [Mock(timeout=0), Mock(timeout=0), Mock(timeout=time.monotonic() + 60)]
+    worker = Mock(keepalived_conns=TakenMeanwhile(enumerate(connections)))
+    polling._tick(worker)
+    worker._close.assert_called_once_with(connections[1])
+    assert worker.keepalived_conns == {2: connections[2]}
+
+
+def test_a_connection_that_is_closed_is_forgotten(polling: Any) -> None:
+    connection = Mock()
+    worker = Mock(parting={connection}, connections={connection})
+    polling._close(worker, connection)
+    connection.close.assert_called_once_with()
+    assert not worker.parting | worker.connections
 
 
 @contextmanager
