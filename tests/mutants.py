@@ -1,7 +1,7 @@
 """Break `todo_api` in thousands of small ways, and list each that no test notices: mutmut, as setup.cfg says.
 
 What was killed is kept in `mutants/`, for runs that come later or after an end in the middle; they try what survived,
-and what has changed in `todo_api`. For a figure begin without that folder.
+what has changed in `todo_api`, and all of `conditional`. For a figure begin without that folder.
 """
 
 import json
@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
@@ -22,7 +23,8 @@ from tests.tokens import SECRET
 
 STATS = Path("mutants/mutmut-stats.json")
 MOST = 100  # tests tried first for a mutant: to find them by name takes as long as to run them
-KILLED = (1, -24)  # tests fail, or mutmut's limit of time (SIGXCPU)
+FAILED, TOO_LONG = 1, -24  # what pytest exits with, and mutmut's own code for tests that do not end (SIGXCPU)
+KILLED = (FAILED, TOO_LONG)
 AGAIN = ("-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-m", "not slow and not faults and not e2e")
 AGAIN_SECONDS = 300
 # Whose tests have other names than theirs.
@@ -86,8 +88,8 @@ def narrow() -> None:
     STATS.write_text(json.dumps(stats))
 
 
-def is_killed(files: tuple[str, ...], mutant: str = "") -> bool:
-    """Try all these tests in a process of their own, and in those it starts.
+def outcome(files: tuple[str, ...], mutant: str = "") -> int:
+    """Try all these tests in a process of their own, and in those it starts; return its exit code, or TOO_LONG.
 
     In mutmut's own processes modules have been imported, and what is made once for all tests was made whole.
     """
@@ -101,34 +103,51 @@ def is_killed(files: tuple[str, ...], mutant: str = "") -> bool:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return True
-    return done.returncode == 1
+        return TOO_LONG
+    return done.returncode
+
+
+def try_again(pool: ThreadPoolExecutor, alive: dict[str, Path]) -> Iterator[tuple[str, int]]:
+    """Yield these mutants, each with its outcome, after the tests have passed without one."""
+    sets = list({tests_of(mutant) for mutant in alive})
+    for files, code in zip(sets, pool.map(outcome, sets), strict=True):
+        if code != 0:
+            sys.exit(f"these fail without a mutant: {' '.join(files)}")
+    yield from zip(alive, pool.map(lambda mutant: outcome(tests_of(mutant), mutant), alive), strict=True)
+
+
+def keep(file: Path, mutant: str, code: int) -> None:
+    """Note in mutmut's file what killed a mutant, whole or not at all."""
+    noted = json.loads(file.read_text())
+    noted["exit_code_by_key"][mutant] = code
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(noted))
+    new.replace(file)
 
 
 def report() -> None:
-    """Try again what survived, note in mutmut's files what does not, and show what does."""
-    exits = {file: json.loads(file.read_text()) for file in sorted(Path("mutants/todo_api").glob("*.meta"))}
-    codes = {file: noted["exit_code_by_key"] for file, noted in exits.items()}
-    again = [(file, mutant) for file in codes for mutant, code in codes[file].items() if code not in KILLED]
-    survivors = 0
+    """Try again what survived, keep what does not, and show what does."""
+    exits = {
+        mutant: (file, code)
+        for file in sorted(Path("mutants/todo_api").glob("*.meta"))
+        for mutant, code in json.loads(file.read_text())["exit_code_by_key"].items()
+    }
+    alive = {mutant: file for mutant, (file, code) in exits.items() if code not in KILLED}
     # mutmut makes files of links, which its programs do not outlive: the tests install them again.
     shutil.rmtree("mutants/clients/typescript/node_modules", ignore_errors=True)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sets = list({tests_of(mutant) for _, mutant in again})
-        for files, failed in zip(sets, pool.map(is_killed, sets), strict=True):
-            if failed:
-                sys.exit(f"these fail without a mutant: {' '.join(files)}")
-        killed_again = pool.map(lambda mutant: is_killed(tests_of(mutant), mutant), [mutant for _, mutant in again])
-        for (file, mutant), noticed in zip(again, killed_again, strict=True):
-            if noticed:
-                codes[file][mutant] = KILLED[0]
-                file.write_text(json.dumps(exits[file]))
+    survivors = 0
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for mutant, code in try_again(pool, alive):
+            if code in KILLED:
+                keep(alive[mutant], mutant, code)
             else:
                 survivors += 1
                 subprocess.run([sys.executable, "-m", "mutmut", "show", mutant], check=True)
-    number = sum(map(len, codes.values()))
-    killed = number - survivors
-    print(f"{killed} of {number} killed, {killed / number:.1%}; {survivors} survive")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    killed = len(exits) - survivors
+    print(f"{killed} of {len(exits)} killed, {killed / len(exits):.1%}; {survivors} survive")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Requests that meet: real threads, each with a client of its own, on one application."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,6 @@ from werkzeug.test import TestResponse
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.databases import rows_of
 from tests.threads import at_once
-from todo_api.ownership import CREATE_USER, OwnedTasks
 
 ROUNDS = 25
 WRITERS = 50
@@ -102,24 +101,6 @@ def test_no_simultaneous_creation_gets_in_once_the_limit_is_reached(make_app: Ma
         assert_error(answer, 422, "TASK_LIMIT_REACHED")
     assert rows_of(database_url, "SELECT count(*) FROM tasks") == [2]
     bob.create()  # the limit is each user's own
-
-
-@pytest.mark.parametrize("limit", ["0", "1"])
-def test_a_first_task_is_stored_though_another_request_makes_the_user_meanwhile(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, limit: str
-) -> None:
-    genuine = OwnedTasks._insert
-
-    def insert(tasks: OwnedTasks, task: Mapping[str, Any]) -> list[str]:
-        inserted = genuine(tasks, task)
-        if not inserted:
-            tasks._run(CREATE_USER)
-        return inserted
-
-    monkeypatch.setattr(OwnedTasks, "_insert", insert)
-    alice = Caller(make_app(MAX_TASKS_PER_USER=limit).test_client(), "alice")
-    created = alice.create()
-    assert alice.get("/api/tasks").json == [created]
 
 
 @pytest.mark.parametrize(

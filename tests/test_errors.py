@@ -177,10 +177,11 @@ def test_what_the_database_refuses_is_told_in_a_line_without_a_value_of_a_row(ap
     with pytest.raises(DatabaseError) as unknown:
         run("SELECT 1 FROM nowhere", {}, repeatable=True)
     assert type(unknown.value) is DatabaseError  # no outage
-    assert str(unknown.value) == '42P01: relation "nowhere" does not exist'
+    assert re.fullmatch("42P01: .*nowhere.*", str(unknown.value))
     with pytest.raises(ConstraintViolated) as violated:
-        run("INSERT INTO users (id, created_at) VALUES ('', now())", {}, repeatable=False)
-    assert str(violated.value) == '23514: new row for relation "users" violates check constraint "ck_users_id_length"'
+        run("INSERT INTO users (id, created_at) VALUES (repeat('private', 99), now())", {}, repeatable=False)
+    assert re.fullmatch("23514: .*ck_users_id_length.*", str(violated.value))
+    assert "private" not in str(violated.value)
     assert str(DatabaseError(OSError("no\n  route"))) == "OSError: no route"
 
 

@@ -191,7 +191,7 @@ class Pieces(io.StringIO):
 
 
 def written_of(*traces: reports.Trace, as_json: bool = True) -> list[str]:
-    """What is written at a time of these requests."""
+    """Return the text of each write for these requests."""
     pieces, logger = Pieces(), logging.getLogger("tests.reports")
     logger.setLevel(logging.INFO)
     reports.Reporter(logging.StreamHandler(pieces), logger, "key", as_json)._write(traces)
@@ -266,7 +266,7 @@ def test_the_thread_that_reports_goes_on_whatever_happens(production: Flask, ali
 def test_a_program_ends_though_a_thread_reports() -> None:
     program = (
         "import logging; from todo_api.reports import Reporter;"
-        "Reporter(logging.StreamHandler(), logging.getLogger(), '', True).keep_reporting(print)"
+        "Reporter(logging.StreamHandler(), logging.getLogger(), '', True).keep_reporting(int)"
     )
     assert run(sys.executable, "-c", program, cwd=ROOT, env=environment(), seconds=20).returncode == 0
 

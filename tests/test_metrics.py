@@ -231,19 +231,21 @@ def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_i
     assert scraped(server)["todo_api_database_connections_in_use",] == 0
 
 
-def test_whichever_process_is_asked_tells_how_many_connections_all_hold(
+def test_whichever_process_is_asked_tells_of_the_connections_that_are_held(
     server: Server, settings: dict[str, str]
 ) -> None:
-    """Both requests hold one while the table is locked."""
+    """Two requests hold one each while the table is locked."""
+    held = ("todo_api_database_connections_in_use",)
     callers = [threading.Thread(target=server.request, args=["GET", "/api/tasks"]) for _ in range(2)]
     with engine_of(settings["DATABASE_URL"]) as engine, engine.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE tasks")
         for caller in callers:
             caller.start()
-        wait_until(lambda: scraped(server)["todo_api_database_connections_in_use",] == 2)
+        wait_until(lambda: scraped(server)[held] == 2)
+        assert [scraped(server)[held] for _ in range(6)] == [2] * 6
     for caller in callers:
         caller.join()
-    wait_until(lambda: scraped(server)["todo_api_database_connections_in_use",] == 0)
+    wait_until(lambda: scraped(server)[held] == 0)
 
 
 def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(settings: dict[str, str]) -> None:

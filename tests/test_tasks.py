@@ -3,6 +3,7 @@
 import json
 import re
 import uuid
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy import select, text
 from tests.conftest import MISSING, NOWHERE, Caller, MakeApp, assert_error
 from todo_api.extensions import db
 from todo_api.models import User
-from todo_api.ownership import OwnedTasks
+from todo_api.ownership import CREATE_USER, OwnedTasks
 
 FAMILY = "👩‍👩‍👧‍👦"  # 7 code points, drawn as one
 E_ACUTE = "e\u0301"  # 2 code points
@@ -48,6 +49,26 @@ def test_in_the_shell_a_title_is_enough(app: Flask) -> None:
     with app.app_context():
         made = json.loads(OwnedTasks("alice").create("Buy milk").task)
     assert (made["title"], made["description"], made["is_completed"]) == ("Buy milk", None, False)
+
+
+@pytest.mark.parametrize("limit", ["0", "1"])
+def test_a_first_task_is_stored_though_another_request_makes_the_user_meanwhile(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    genuine = OwnedTasks._insert
+
+    tries: list[list[str]] = []
+
+    def insert(tasks: OwnedTasks, task: Mapping[str, Any]) -> list[str]:
+        assert len(tries) < 3
+        tries.append(genuine(tasks, task))
+        tasks._run(CREATE_USER)
+        return tries[-1]
+
+    monkeypatch.setattr(OwnedTasks, "_insert", insert)
+    alice = Caller(make_app(MAX_TASKS_PER_USER=limit).test_client(), "alice")
+    created = alice.create()
+    assert alice.get("/api/tasks").json == [created]
 
 
 def test_a_user_without_tasks_has_an_empty_list(alice: Caller) -> None:
