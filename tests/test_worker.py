@@ -182,7 +182,6 @@ def test_a_slow_client_holds_up_no_other(server: Server) -> None:
 
 def test_a_connection_too_many_waits_for_another_to_end(start: Start) -> None:
     server = start("--worker-connections", "3")
-    workers = server.workers
     with ExitStack() as stack:
         clients = [stack.enter_context(connected(server)) for _ in range(3)]
         time.sleep(0.5)
@@ -194,7 +193,7 @@ def test_a_connection_too_many_waits_for_another_to_end(start: Start) -> None:
             clients[0].close()
             late.settimeout(20)
             assert ALIVE in answers(late)
-    assert server.workers == workers
+    assert len(server.workers) == 1
 
 
 def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
@@ -334,8 +333,8 @@ def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path)
 
 def test_clients_that_leave_in_the_middle_leave_nothing_behind(start: Start) -> None:
     server = start()
-    worker = worker_of(server)
     server.request("GET", "/health/live")
+    worker = worker_of(server)
     before = descriptors(worker)
     for sent in (b"", LIVE[:10], LIVE, b"POST /api/tasks HTTP/1.1\r\nContent-Length: 10\r\n\r\n{"):
         for _ in range(10):
