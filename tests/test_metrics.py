@@ -259,6 +259,20 @@ def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(se
         assert list(folder.glob("todo-api-metrics-*")) == []
 
 
+def test_a_worker_that_was_killed_before_it_filled_its_file_costs_the_others_nothing(
+    server: Server, settings: dict[str, str]
+) -> None:
+    server.request("GET", "/api/tasks")
+    wait_for_lists(server, 1)
+    [kept] = Path(settings["TMPDIR"]).glob("todo-api-metrics-*")
+    (kept / "histogram_4194305.db").touch()  # no process has this number
+    assert scraped(server)[LISTS] == 1
+
+
+def test_a_file_that_has_gone_meanwhile_is_none_to_add_up(tmp_path: Path) -> None:
+    assert not metrics.is_filled(tmp_path / "gauge_livesum_1.db")
+
+
 def test_a_reload_keeps_the_counts(server: Server) -> None:
     server.request("GET", "/api/tasks")
     server.program.process.send_signal(signal.SIGHUP)
