@@ -97,7 +97,7 @@ class AllProcesses(Collector):
 
     def collect(self) -> Iterable[Metric]:
         files = [str(file) for file in Path(os.environ[FOLDER]).glob("*.db") if is_filled(file)]
-        found: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # it has no types
+        found: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # prometheus_client has no types here
         return found
 
 
