@@ -35,7 +35,7 @@ test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real b
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m e2e
 
 test-client: $(VENV)/requirements-dev.txt ## Compare, compile and run the TypeScript client against the service (30 seconds)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "client or not client" tests/test_typescript_client.py
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "client or not client" tests/openapi/test_typescript_client.py
 
 test-example: ## Drive the Next.js example in a real browser (4 minutes; needs Node.js and chromium)
 	@PATH="$(abspath $(BIN)):$$PATH" $(MAKE) --no-print-directory -C examples/nextjs test VENV="$(abspath $(VENV))"

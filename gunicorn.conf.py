@@ -41,9 +41,9 @@ if os.environ.get(CHECKED) != str(os.getpid()):
 # gevent 3511); more threads gained nothing. Threads that poll for themselves save 80 us of CPU a request, of 490.
 workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
 threads = int(os.environ.get("WEB_THREADS") or 4)
-worker_class = "todo_api.worker.PollingWorker" if hasattr(select, "epoll") else "gthread"
+worker_class = "todo_api.serving.worker.PollingWorker" if hasattr(select, "epoll") else "gthread"
 worker_connections = 5000  # of each worker; an idle one costs some 10 KiB
-logger_class = "todo_api.logs.ServerLogger"
+logger_class = "todo_api.log_format.ServerLogger"
 keepalive = 75  # as long as nginx keeps its own connections; the proxy closes first
 graceful_timeout = 30
 # No header of a proxy is believed, whoever sends it. So there is no need to look who sent it: 6 us a request.
@@ -68,7 +68,7 @@ def when_ready(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Let each worker write its log and figures from a thread."""
-    from todo_api.metrics import set_gauges
+    from todo_api.telemetry.metrics import set_gauges
 
     worker.wsgi.extensions["reporter"].keep_reporting(partial(set_gauges, worker.wsgi))
 

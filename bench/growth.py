@@ -23,7 +23,7 @@ from sqlalchemy import Connection, NullPool, create_engine, make_url
 from bench import report, service
 from bench.report import Row
 from bench.service import TASKS
-from tests.programs import ROOT
+from tests.support.programs import ROOT
 from todo_api import create_app
 from todo_api.extensions import db
 from todo_api.models import new_task_id

@@ -17,7 +17,7 @@ from typing import Any
 from bench import report, service
 from bench.report import Row
 from bench.service import TASKS
-from tests.programs import ROOT
+from tests.support.programs import ROOT
 
 EVERYDAY = {"list": 6, "get": 4, "toggle": 4, "create": 4, "delete": 2}  # how often
 RAMP_SECONDS = 10  # in which the users appear; not counted

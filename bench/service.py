@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import jwt
 
-from tests import postgres
-from tests.programs import GUNICORN, ROOT, Program, Server, environment, run, running
+from tests.support import postgres
+from tests.support.programs import GUNICORN, ROOT, Program, Server, environment, run, running
 from todo_api import config
 
 SECRET = "BETTER_AUTH_SECRET"  # noqa: S105 a variable's name, no secret

@@ -20,14 +20,15 @@ from flask_migrate import upgrade
 from sqlalchemy import create_engine, make_url, text
 from werkzeug.test import TestResponse
 
-from tests import postgres
-from tests.databases import engine_of
-from tests.described import Answers, client_of
-from tests.tokens import SECRET, indiscreet, token
-from todo_api import create_app, keys
-from todo_api.auth import Memory
+from tests.support import postgres
+from tests.support.databases import engine_of
+from tests.support.described import Answers, client_of
+from tests.support.tokens import SECRET, indiscreet, token
+from todo_api import create_app
+from todo_api.auth import keys
+from todo_api.auth.tokens import Memory
 from todo_api.extensions import db
-from todo_api.openapi import describe
+from todo_api.openapi.document import describe
 
 SERVER = pytest.StashKey[ExitStack]()
 MakeApp = Callable[..., Flask]

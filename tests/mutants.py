@@ -17,9 +17,9 @@ from tempfile import mkdtemp
 
 from sqlalchemy import make_url
 
-from tests import postgres
-from tests.databases import engine_of
-from tests.tokens import SECRET
+from tests.support import postgres
+from tests.support.databases import engine_of
+from tests.support.tokens import SECRET
 
 STATS = Path("mutants/mutmut-stats.json")
 MOST = 100  # tests tried first for a mutant: to find them by name takes as long as to run them

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.programs import ROOT, environment, free_port, run
+from tests.support.programs import ROOT, environment, free_port, run
 
 FAULT = {"id": "PYSEC-0000-1", "summary": "A fault", "affected": [{"package": {"name": "flask", "ecosystem": "PyPI"}}]}
 NEITHER_NETWORK_NOR_PIP = ("--no-deps", "--disable-pip", "--vulnerability-service=osv")

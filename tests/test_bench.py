@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from bench import report, run, service
 from bench.report import Row
 from tests.conftest import Caller, MakeApp
-from tests.databases import rows_of
+from tests.support.databases import rows_of
 from todo_api.config import ConfigError
 
 MILK = {"id": "1", "title": "Milk"}

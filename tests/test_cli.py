@@ -9,11 +9,11 @@ from click.testing import Result
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp, dispose, environ_for
-from tests.databases import rows_of
+from tests.support.databases import rows_of
 from todo_api import create_app
 from todo_api.extensions import db
 from todo_api.models import Task, User
-from todo_api.ownership import OwnedTasks
+from todo_api.tasks.ownership import OwnedTasks
 
 DEVELOPMENT = {"ENVIRONMENT": "development", "BETTER_AUTH_SECRET": ""}
 

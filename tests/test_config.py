@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from tests.programs import ROOT, copy_project, environment, run
-from tests.tokens import SECRET
+from tests.support.programs import ROOT, copy_project, environment, run
+from tests.support.tokens import SECRET
 from todo_api import config, create_app
 
 URL = "postgresql://todo:pa55word@db.example.com:5432/todo"

@@ -12,10 +12,11 @@ from sqlalchemy.pool import QueuePool
 from werkzeug.exceptions import Gone, HTTPException, ImATeapot, Locked
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error, dispose, environ_for
-from tests.databases import engine_of
-from todo_api import create_app, ownership
-from todo_api.database import ConstraintViolated, DatabaseError, DatabaseUnavailable
+from tests.support.databases import engine_of
+from todo_api import create_app
+from todo_api.database.execution import ConstraintViolated, DatabaseError, DatabaseUnavailable
 from todo_api.extensions import db
+from todo_api.tasks import ownership
 
 TOO_LARGE = b" " * (64 * 1024 + 1)
 

@@ -17,8 +17,14 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
     from flask import Flask
 
-    from todo_api import auth, cli, config, cors, docs, errors, health, metrics, observability, ownership, tasks
+    from todo_api import cli, config, cors, errors
+    from todo_api.auth import tokens as auth
     from todo_api.extensions import db, migrate
+    from todo_api.openapi import views as docs
+    from todo_api.tasks import ownership
+    from todo_api.tasks import views as tasks
+    from todo_api.telemetry import health, metrics
+    from todo_api.telemetry import requests as observability
 
     app = Flask(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
     app.url_map.merge_slashes = False  # an unknown path is 404, not a redirect

@@ -9,12 +9,12 @@ from flask import Flask, current_app
 from flask.cli import with_appcontext
 from flask_jwt_extended import create_access_token
 
-from todo_api.auth import BAD_TOKEN, USER_ID, check, reason_of, trust
-from todo_api.database import DatabaseError
-from todo_api.docs import document
-from todo_api.keys import KeysUnavailableError
-from todo_api.ownership import OwnedTasks
-from todo_api.token_check import findings
+from todo_api.auth.diagnosis import findings
+from todo_api.auth.keys import KeysUnavailableError
+from todo_api.auth.tokens import BAD_TOKEN, USER_ID, check, reason_of, trust
+from todo_api.database.execution import DatabaseError
+from todo_api.openapi.views import document
+from todo_api.tasks.ownership import OwnedTasks
 
 
 def user_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

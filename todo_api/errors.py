@@ -7,7 +7,7 @@ from flask import Flask, Response, current_app, g, json, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from todo_api.database import DatabaseUnavailable
+from todo_api.database.execution import DatabaseUnavailable
 
 RETRY_AFTER_SECONDS = 2
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Page
 
-from tests.issuers import Key
-from tests.nginx import PROGRAM as NGINX
-from tests.nginx import gunicorn, nginx
-from tests.programs import ROOT, in_production, run, serving
-from tests.tokens import token
+from tests.support.issuers import Key
+from tests.support.nginx import PROGRAM as NGINX
+from tests.support.nginx import gunicorn, nginx
+from tests.support.programs import ROOT, in_production, run, serving
+from tests.support.tokens import token
 
 READABLE = {
     "etag",

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect
 
-from tests.programs import GUNICORN, Server, copy_project, environment, run, running
+from tests.support.programs import GUNICORN, Server, copy_project, environment, run, running
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests import postgres
-from tests.load import ROWS, THREADS, WORKERS, Stack, query
-from tests.programs import GUNICORN, ROOT, Server, environment, run, running
-from tests.tokens import SECRET
+from tests.support import postgres
+from tests.support.load import ROWS, THREADS, WORKERS, Stack, query
+from tests.support.programs import GUNICORN, ROOT, Server, environment, run, running
+from tests.support.tokens import SECRET
 
 Start = Callable[..., Any]
 TABLE = ROOT / "docs" / "reliability.md"

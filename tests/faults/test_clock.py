@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pytest
 
-from tests import postgres
 from tests.faults.conftest import Start
 from tests.faults.test_database import TERMINATE, assert_reads_and_creations_never_failed
-from tests.load import Stack, under_load
-from tests.postgres import Private
+from tests.support import postgres
+from tests.support.load import Stack, under_load
+from tests.support.postgres import Private
 
 PACKAGE = find_spec("libfaketime")
 LIBRARY = Path("vendor", "libfaketime", "src", "libfaketime.so.1")

@@ -14,10 +14,10 @@ import psycopg2
 import pytest
 
 from tests.faults.conftest import Start
-from tests.load import FREE_OF_ERRORS, Load, Stack, query, under_load
-from tests.postgres import Private, unprivileged
-from tests.threads import wait_until
-from todo_api.database import PATIENCE_SECONDS
+from tests.support.load import FREE_OF_ERRORS, Load, Stack, query, under_load
+from tests.support.postgres import Private, unprivileged
+from tests.support.threads import wait_until
+from todo_api.database.execution import PATIENCE_SECONDS
 
 SMALL_MIB = 64  # of a disk that fills up
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'todo_api'"

@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from uuid import uuid4
 
 from tests.faults.conftest import Start
-from tests.load import Load, Stack, under_load
-from tests.programs import GUNICORN, ROOT, Server, running
-from tests.threads import wait_until
-from tests.tokens import token
+from tests.support.load import Load, Stack, under_load
+from tests.support.programs import GUNICORN, ROOT, Server, running
+from tests.support.threads import wait_until
+from tests.support.tokens import token
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 RESET = struct.pack("ii", 1, 0)  # close by a reset at once

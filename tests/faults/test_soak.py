@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from tests.faults.conftest import SOAK, Start
-from tests.load import Stack, resident
-from tests.tokens import token
+from tests.support.load import Stack, resident
+from tests.support.tokens import token
 
 STEPS, STEP = 10, 10_000
 WARM = 2  # steps until the caches are full and every thread has its memory

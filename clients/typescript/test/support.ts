@@ -12,7 +12,7 @@ const SECRET = setting("TASKS_SECRET");
 
 function setting(name: string): string {
   const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set: tests/test_typescript_client.py starts the service and sets it`);
+  if (!value) throw new Error(`${name} is not set: tests/openapi/test_typescript_client.py starts the service and sets it`);
   return value;
 }
 

@@ -1,0 +1,151 @@
+"""A front end's real Better Auth server, and the real tokens it issues, against a real gunicorn."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from typing import Any, cast
+
+import pytest
+
+from tests.support.issuers import SECRET, BetterAuth, better_auth
+from tests.support.programs import Server, environment, serving
+
+
+@pytest.fixture(scope="module")
+def serve(migrated_database: Callable[[str], str]) -> Callable[..., Any]:
+    """Run the service in production with these settings."""
+    database = migrated_database("better_auth")
+
+    return lambda **settings: serving(environment(DATABASE_URL=database, WEB_CONCURRENCY="1", **settings))
+
+
+Pair = Callable[..., tuple[BetterAuth, Server]]
+
+
+@pytest.fixture(scope="module")
+def pair(serve: Callable[..., Any]) -> Iterator[Pair]:
+    """A Better Auth and a service for it; each is started once, for the two take 2 s of a processor."""
+    with ExitStack() as stack:
+
+        @cache
+        def issuer(alg: str, cookies: str) -> BetterAuth:
+            return stack.enter_context(better_auth(alg=alg, cookies=cookies))
+
+        @cache
+        def service(alg: str, kind: str, ending: str, cookies: str) -> Server:
+            settings = settings_of(issuer(alg, cookies), kind, ending)
+            return cast(Server, stack.enter_context(serve(**settings)))
+
+        def paired(alg: str, kind: str, ending: str = "", cookies: str = "jwt") -> tuple[BetterAuth, Server]:
+            return issuer(alg, cookies), service(alg, kind, ending, cookies)
+
+        yield paired
+
+
+def settings_of(issuer: BetterAuth, kind: str, ending: str = "") -> dict[str, str]:
+    """The three ways to configure the service; the address of Better Auth may be written longer."""
+    key_set = {"BETTER_AUTH_URL": issuer.origin + ending}
+    secret = {"BETTER_AUTH_SECRET": SECRET}
+    claims = {"JWT_ISSUER": issuer.origin, "JWT_AUDIENCE": issuer.origin}
+    return {"key set": key_set, "secret": secret | claims, "both": key_set | secret}[kind]
+
+
+def ask(server: Server, token: str, method: str = "GET", body: str | None = None) -> tuple[int, Any]:
+    return server.request(method, "/api/tasks", body, Authorization=f"Bearer {token}")
+
+
+@pytest.mark.parametrize(
+    ("alg", "kind", "ending"),
+    [
+        ("EdDSA", "key set", ""),
+        ("EdDSA", "key set", "/api/auth"),
+        ("EdDSA", "both", ""),
+        ("EdDSA", "both", "/api/auth/"),
+        ("ES256", "key set", "/"),
+        ("HS256", "secret", ""),
+        ("HS256", "both", ""),
+        # Node.js looks for two large primes, for up to 5 s.
+        pytest.param("RS256", "key set", "", marks=pytest.mark.slow),
+        pytest.param("PS256", "key set", "", marks=pytest.mark.slow),
+    ],
+)
+def test_a_real_token_names_its_user(pair: Pair, alg: str, kind: str, ending: str) -> None:
+    issuer, server = pair(alg, kind, ending)
+    user, session, _ = issuer.sign_up("alice")
+    token = issuer.token(session)
+    status, task = ask(server, token, "POST", '{"title": "Real"}')
+    assert (status, task["user_id"]) == (201, user)
+    assert ask(server, token) == (200, [task])
+    _, session, _ = issuer.sign_up("bob")
+    assert ask(server, issuer.token(session)) == (200, [])
+
+
+def test_a_secret_alone_refuses_the_tokens_of_a_key_set_and_the_other_way_round(pair: Pair) -> None:
+    keys, with_keys = pair("EdDSA", "key set")
+    _, with_secret = pair("EdDSA", "secret")
+    _, session, _ = keys.sign_up("alice")
+    assert ask(with_keys, keys.token(session))[0] == 200
+    assert ask(with_secret, keys.token(session))[0] == 401
+    signer, _ = pair("HS256", "secret")
+    _, session, _ = signer.sign_up("alice")
+    assert ask(with_keys, signer.token(session))[0] == 401
+
+
+def test_a_rotated_key_works_within_5_seconds_and_the_old_one_goes_on(serve: Callable[..., Any]) -> None:
+    with better_auth(rotate=3) as issuer, serve(**settings_of(issuer, "key set")) as server:
+        _, session, _ = issuer.sign_up("alice")
+        old = issuer.token(session)
+        assert ask(server, old)[0] == 200
+        time.sleep(3.5)
+        new = issuer.token(session)
+        assert new.partition(".")[0] != old.partition(".")[0]
+        deadline = time.monotonic() + 5.5
+        while ask(server, new)[0] != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert ask(server, issuer.token(session))[0] == 200
+        assert ask(server, old)[0] == 200
+
+
+def test_an_outage_of_better_auth_signs_nobody_out(pair: Pair, serve: Callable[..., Any]) -> None:
+    other, _ = pair("EdDSA", "key set")
+    with better_auth() as issuer:
+        with serve(**settings_of(issuer, "key set")) as server:
+            _, session, _ = issuer.sign_up("alice")
+            known, later = issuer.token(session), issuer.token(session)
+            assert ask(server, known)[0] == 200
+            issuer.program.stop()
+            assert ask(server, known)[0] == 200
+            assert ask(server, later)[0] == 200
+            _, session, _ = other.sign_up("alice")
+            time.sleep(5)  # until the keys may be asked for again
+            status, body = ask(server, other.token(session))
+            assert (status, body["error_code"]) == (503, "KEYS_UNAVAILABLE")
+            server.program.wait_for("keys not fetched")
+            assert known.split(".")[2] not in server.program.output
+        with serve(**settings_of(issuer, "key set")) as server:
+            status, body = ask(server, known)
+            assert (status, body["error_code"]) == (503, "KEYS_UNAVAILABLE")
+
+
+@pytest.mark.parametrize(
+    ("cookies", "kind"),
+    [
+        ("jwt", "secret"),
+        ("jwt", "key set"),
+        ("jwt", "both"),
+        ("jwks", "key set"),
+        ("jwks", "both"),
+        pytest.param("jwks", "secret", marks=pytest.mark.slow),  # there is no key that this cookie could fit
+    ],
+)
+def test_what_else_better_auth_signs_is_no_token_for_the_api(pair: Pair, cookies: str, kind: str) -> None:
+    issuer, server = pair("EdDSA", kind, cookies=cookies)
+    _, session, jar = issuer.sign_up("alice")
+    mail = issuer.program.wait_for("mail ").split()[1]
+    cookie = jar["better-auth.session_data"]
+    assert mail.count(".") == cookie.count(".") == 2
+    for token in (mail, cookie, session):
+        status, body = ask(server, token)
+        assert (status, body["error_code"]) == (401, "TOKEN_INVALID")

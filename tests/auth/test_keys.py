@@ -1,0 +1,390 @@
+"""The issuer's key endpoint will fail: what the service does about it, and how often it asks."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from http.client import HTTPException
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.conftest import Caller, assert_error, dispose, environ_for
+from tests.support.issuers import Behaviour, Key, KeyServer, answer, certify, hang, reset, trickle
+from tests.support.threads import at_once, wait_until
+from todo_api import create_app
+from todo_api.auth import keys
+from todo_api.auth.keys import KeySet, KeysUnavailableError, UnknownKeyError
+
+ONE, OTHER = Key("EdDSA", "one"), Key("ES256", "other")
+OCT = {"kty": "oct", "kid": "one", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}
+ODD_ALGORITHMS: list[Any] = [["x"], {"a": 1}, 1]
+PATIENCE = 1.0
+
+
+FAILURES: dict[str, Behaviour] = {
+    "reset": reset,
+    "slow": hang,
+    "trickle": trickle,
+    "500": answer(500, json.dumps({"keys": [ONE.jwk]}).encode()),
+    "404": answer(404, b"{}"),
+    "HTML": answer(200, b"<html>Sign in</html>"),
+    "no UTF-8": answer(200, b"\xff\xfe"),
+    "array": answer(200, b"[]"),
+    "too deep": answer(200, b"[" * 100_000),
+    "empty set": answer(200, b'{"keys": []}'),
+    "no keys": answer(200, b"{}"),
+    "keys no list": answer(200, b'{"keys": {"a": 1}}'),
+    "redirect": answer(302, b"", Location="/moved"),
+    "50 MB": answer(200, b" " * 50_000_000),
+    "a secret": answer(200, json.dumps({"keys": [OCT]}).encode()),
+    "for encryption": answer(200, json.dumps({"keys": [ONE.jwk | {"use": "enc"}]}).encode()),
+    "odd keys alone": answer(200, json.dumps({"keys": [ONE.jwk | {"alg": alg} for alg in ODD_ALGORITHMS]}).encode()),
+    "unusable": answer(200, json.dumps({"keys": [{"kty": "EC", "kid": "one"}, 1, None]}).encode()),
+    "no kid": answer(200, json.dumps({"keys": [ONE.jwk | {"kid": None}]}).encode()),
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same time in small, so that the tests need not wait."""
+    monkeypatch.setattr(keys, "PATIENCE_SECONDS", PATIENCE)
+
+
+@pytest.fixture
+def cooldown(monkeypatch: pytest.MonkeyPatch) -> float:
+    """A short one, for tests that wait for it."""
+    monkeypatch.setattr(keys, "COOLDOWN_SECONDS", 1.0)
+    return 1.1
+
+
+@pytest.fixture
+def endpoint() -> Iterator[KeyServer]:
+    with closing(KeyServer(ONE.jwk)) as server:
+        yield server
+
+
+@pytest.fixture
+def key_set(endpoint: KeyServer) -> KeySet:
+    logger = logging.getLogger("tests.keys")
+    logger.addHandler(logging.NullHandler())
+    return KeySet(endpoint.url, logger)
+
+
+def outcome(key_set: KeySet, kid: str) -> str:
+    try:
+        return key_set.key(kid).algorithm_name
+    except (UnknownKeyError, KeysUnavailableError) as error:
+        return type(error).__name__
+
+
+def pass_the_cooldown(key_set: KeySet) -> None:
+    """As if the last fetch had been longer ago; two tests wait for that indeed."""
+    key_set._tried_at -= keys.COOLDOWN_SECONDS
+    key_set.good_at -= keys.COOLDOWN_SECONDS
+
+
+def outcomes(number: int, key_set: KeySet, kid: str) -> tuple[set[str], list[float]]:
+    """Return what so many threads get that start together, and the seconds that each took."""
+
+    def run() -> tuple[str, float]:
+        began = time.monotonic()
+        return outcome(key_set, kid), time.monotonic() - began
+
+    found = at_once([run] * number)
+    return {result for result, _ in found}, [seconds for _, seconds in found]
+
+
+def test_the_keys_are_fetched_once_for_many_tokens(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert endpoint.asked == []
+    assert [outcome(key_set, "one") for _ in range(100)] == ["EdDSA"] * 100
+    assert endpoint.asked == ["/jwks"]
+
+
+def test_requests_that_start_together_share_one_fetch(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert outcomes(8, key_set, "one")[0] == {"EdDSA"}
+    assert len(endpoint.asked) == 1
+
+
+def test_an_unknown_key_of_a_good_set_is_unknown_and_costs_one_fetch(
+    key_set: KeySet, endpoint: KeyServer, cooldown: float
+) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    assert {outcome(key_set, f"unknown {number}") for number in range(200)} == {"UnknownKeyError"}
+    assert len(endpoint.asked) == 1
+    time.sleep(cooldown)
+    assert {outcome(key_set, f"unknown {number}") for number in range(200)} == {"UnknownKeyError"}
+    assert len(endpoint.asked) == 2
+
+
+def test_odd_keys_do_no_harm_to_the_good_one_beside_them(key_set: KeySet, endpoint: KeyServer) -> None:
+    endpoint.serve(
+        *({"kty": "RSA", "alg": alg, "n": "AQAB", "e": "AQAB", "kid": "z"} for alg in ODD_ALGORITHMS), ONE.jwk
+    )
+    assert outcome(key_set, "one") == "EdDSA"
+    assert list(key_set.keys) == ["one"]
+
+
+def test_unknown_keys_hold_two_threads_at_most_once_a_set_is_at_hand(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.behaviour = hang
+    pass_the_cooldown(key_set)
+    results, waits = outcomes(8, key_set, "unknown")
+    assert results == {"KeysUnavailableError"}
+    assert len([seconds for seconds in waits if seconds > PATIENCE / 2]) == 2
+
+
+def test_a_rotated_key_is_found_and_the_withdrawn_one_forgotten(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.serve(OTHER.jwk)
+    pass_the_cooldown(key_set)
+    assert outcome(key_set, "other") == "ES256"
+    assert outcome(key_set, "one") == "UnknownKeyError"
+
+
+def test_keys_are_refreshed_every_5_minutes_and_retried_sooner() -> None:
+    source = Path(keys.__file__).read_text(encoding="utf-8")
+    assert "\nREFRESH_SECONDS = 300\n" in source
+    assert "\nRETRY_SECONDS = 30 " in source
+
+
+def test_the_set_is_fetched_again_by_itself(
+    key_set: KeySet, endpoint: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "REFRESH_SECONDS", 0.1)
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.serve(OTHER.jwk)
+    wait_until(lambda: list(key_set.keys) == ["other"])
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_from_a_cold_start_a_failing_endpoint_makes_keys_unavailable(
+    key_set: KeySet, endpoint: KeyServer, failure: Behaviour
+) -> None:
+    endpoint.behaviour = failure
+    began = time.monotonic()
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    assert time.monotonic() - began < PATIENCE + 0.5
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    assert endpoint.asked == ["/jwks"]
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_once_warm_a_failing_endpoint_costs_known_users_nothing(
+    key_set: KeySet, endpoint: KeyServer, failure: Behaviour
+) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.behaviour = failure
+    pass_the_cooldown(key_set)
+    unknown = threading.Thread(target=outcome, args=[key_set, "unknown"])
+    unknown.start()
+    results, waits = outcomes(20, key_set, "one")
+    assert results == {"EdDSA"}
+    assert max(waits) < PATIENCE / 2
+    unknown.join()
+    assert [outcome(key_set, f"unknown {number}") for number in range(50)] == ["KeysUnavailableError"] * 50
+    assert endpoint.asked == ["/jwks"] * 2
+
+
+def test_nobody_waits_longer_for_keys_than_the_patience(key_set: KeySet, endpoint: KeyServer) -> None:
+    endpoint.behaviour = hang
+    results, waits = outcomes(8, key_set, "one")
+    assert results == {"KeysUnavailableError"}
+    assert max(waits) < PATIENCE + 0.3
+    assert len(endpoint.asked) == 1
+
+
+def test_a_fetch_that_hangs_where_no_limit_reaches_it_holds_nobody_longer(
+    key_set: KeySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the system looks for the address of a name."""
+    found, answered = threading.Event(), threading.Event()
+
+    def look_up(_: str) -> bytes:
+        found.wait(30)
+        answered.set()
+        return b""
+
+    monkeypatch.setattr(keys, "download", look_up)
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    assert not answered.is_set()
+    found.set()
+
+
+def test_an_endpoint_that_recovers_is_used_again(key_set: KeySet, endpoint: KeyServer) -> None:
+    endpoint.behaviour = FAILURES["500"]
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    endpoint.serve(ONE.jwk)
+    pass_the_cooldown(key_set)
+    assert outcome(key_set, "one") == "EdDSA"
+
+
+def test_a_failed_refresh_is_tried_again_by_itself(
+    key_set: KeySet, endpoint: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "RETRY_SECONDS", 0.1)
+    endpoint.behaviour = FAILURES["500"]
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    endpoint.serve(ONE.jwk)
+    wait_until(lambda: list(key_set.keys) == ["one"])
+
+
+def test_a_good_set_serves_an_outage_for_an_hour_and_no_longer(key_set: KeySet, endpoint: KeyServer) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.behaviour = FAILURES["500"]
+    key_set.good_at -= 3590
+    assert outcome(key_set, "one") == "EdDSA"
+    key_set.good_at -= 20
+    pass_the_cooldown(key_set)
+    assert outcome(key_set, "one") == "KeysUnavailableError"
+    assert key_set.age() > 3600
+
+
+@pytest.fixture
+def app(endpoint: KeyServer, databases: dict[str, str], tmp_path: Path) -> Iterator[Flask]:
+    claims = {"JWT_ISSUER": "https://issuer.example", "JWT_AUDIENCE": "api"}
+    app = create_app(environ_for(databases["sqlite"], JWKS_URL=endpoint.url, **claims), tmp_path)
+    yield app
+    dispose(app)
+
+
+def ask(app: Flask, key: Key, **claims: Any) -> Any:
+    client = Caller(app.test_client(), None)
+    client.headers = {"Authorization": f"Bearer {key.token(iss='https://issuer.example', aud='api', **claims)}"}
+    return client.get("/api/tasks")
+
+
+def test_a_client_is_told_to_come_back_when_keys_cannot_be_had(
+    app: Flask, endpoint: KeyServer, cooldown: float
+) -> None:
+    endpoint.behaviour = FAILURES["HTML"]
+    response = ask(app, ONE)
+    assert_error(response, 503, "KEYS_UNAVAILABLE")
+    assert int(response.headers["Retry-After"]) >= 1
+    endpoint.serve(ONE.jwk)
+    time.sleep(cooldown)
+    assert ask(app, ONE).status_code == 200
+    assert_error(ask(app, OTHER), 401, "TOKEN_INVALID")
+
+
+def test_over_tls_keys_come_from_a_host_whose_certificate_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certify(tmp_path)
+    with closing(KeyServer(ONE.jwk, certificate=tmp_path)) as server:
+        key_set = KeySet(server.url, logging.getLogger("tests.keys"))
+        assert not key_set.refresh()
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "fullchain.pem"))
+        assert key_set.refresh()
+
+
+def test_an_address_without_a_path_is_asked_for_its_root(endpoint: KeyServer) -> None:
+    keys.download(endpoint.origin)
+    assert endpoint.asked == ["/"]
+
+
+@pytest.mark.parametrize("behaviour", [hang, trickle])
+def test_no_fetch_takes_longer_than_the_patience(endpoint: KeyServer, behaviour: Behaviour) -> None:
+    endpoint.behaviour = behaviour
+    assert_given_up(endpoint.url)
+
+
+def test_no_connection_is_waited_for_longer_than_the_patience() -> None:
+    with socket.socket() as busy, ExitStack() as stack:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        for _ in range(2):  # as many as wait to be accepted; the system answers no other
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(busy.getsockname())
+        assert_given_up(f"http://127.0.0.1:{busy.getsockname()[1]}/jwks")
+
+
+def assert_given_up(url: str) -> None:
+    """A thread that fetches for ever would leave the service without new keys."""
+    given_up = threading.Event()
+
+    def fetch() -> None:
+        with suppress(OSError, HTTPException, ValueError):
+            keys.download(url)
+        given_up.set()
+
+    threading.Thread(target=fetch, daemon=True).start()
+    assert given_up.wait(PATIENCE + 10)
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, True), (1, False)])
+def test_a_key_set_has_at_most_256_kib(key_set: KeySet, endpoint: KeyServer, more: int, status: bool) -> None:
+    body = json.dumps({"keys": [ONE.jwk]}).encode().rjust(256 * 1024 + more)
+    endpoint.behaviour = answer(200, body)
+    assert key_set.refresh() is status
+
+
+def test_of_a_set_that_is_too_large_not_all_is_taken(key_set: KeySet, endpoint: KeyServer) -> None:
+    taken: list[bool] = []
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        try:
+            handler.wfile.write(b" " * 50_000_000)
+            taken.append(True)
+        except OSError:
+            taken.append(False)
+
+    endpoint.behaviour = send
+    assert not key_set.refresh()
+    wait_until(lambda: taken)
+    assert taken == [False]
+
+
+def test_a_connection_that_is_closed_already_is_hung_up_on_without_a_word() -> None:
+    closed = socket.socket()
+    closed.close()
+    keys.hang_up(closed)
+
+
+def test_a_key_for_signatures_may_say_so(key_set: KeySet, endpoint: KeyServer) -> None:
+    endpoint.serve(ONE.jwk | {"use": "sig"})
+    assert outcome(key_set, "one") == "EdDSA"
+
+
+def lines_of(endpoint: KeyServer, caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """The level and message of each line about this endpoint: a thread of an earlier test may tell of another."""
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    return [(level, message) for level, message in lines if endpoint.url in message]
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        ("50 MB", "ValueError: 'larger than 262144 bytes'"),
+        ("unusable", "ValueError: 'no key that can be used'"),
+        ("404", "ValueError: 'status 404'"),
+    ],
+)
+def test_an_operator_is_told_why_there_are_no_keys(
+    key_set: KeySet, endpoint: KeyServer, caplog: pytest.LogCaptureFixture, failure: str, told: str
+) -> None:
+    endpoint.behaviour = FAILURES[failure]
+    key_set.refresh()
+    assert lines_of(endpoint, caplog) == [("WARNING", f"keys not fetched from {endpoint.url}: {told}")]
+
+
+def test_the_outcome_of_each_fetch_is_logged(key_set: KeySet, endpoint: KeyServer, caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
+    long = "x" * 100
+    endpoint.serve(ONE.jwk, OTHER.jwk | {"kid": long})
+    key_set.refresh()
+    endpoint.behaviour = FAILURES["500"]
+    key_set.refresh()
+    assert lines_of(endpoint, caplog) == [
+        ("INFO", f"keys fetched from {endpoint.url}: 'one', '{long[:64]}'"),
+        ("WARNING", f"keys not fetched from {endpoint.url}: ValueError: 'status 500'"),
+    ]

@@ -1,0 +1,178 @@
+"""What `flask token-check` and `flask keys` tell an operator."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.conftest import dispose, environ_for
+from tests.support.issuers import Key, KeyServer, answer
+from tests.support.tokens import SECRET, token
+from todo_api import create_app
+
+ISSUER, AUDIENCE = "https://app.example.com", "https://api.example.com"
+CLAIMS: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE}
+KEY, STRANGER = Key("EdDSA", "one"), Key("EdDSA", "one")
+
+
+@pytest.fixture
+def endpoint() -> Iterator[KeyServer]:
+    with closing(KeyServer(KEY.jwk)) as server:
+        yield server
+
+
+@pytest.fixture
+def app(endpoint: KeyServer, databases: dict[str, str], tmp_path: Path) -> Iterator[Flask]:
+    settings = {"JWKS_URL": endpoint.url, "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE}
+    app = create_app(environ_for(databases["sqlite"], **settings), tmp_path)
+    yield app
+    dispose(app)
+
+
+def now() -> int:
+    return int(time.time())
+
+
+def failed(output: str) -> set[str]:
+    """The names of the checks that the output marks as failed."""
+    return {line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("FAIL ")}
+
+
+TOKENS: dict[str, tuple[str, set[str]]] = {
+    "good": (KEY.token(**CLAIMS), set()),
+    "good by the secret": (token(**CLAIMS), set()),
+    "expired": (KEY.token(**CLAIMS, exp=now() - 3600, iat=None), {"exp"}),
+    "not yet valid": (KEY.token(**CLAIMS, nbf=now() + 3600), {"nbf"}),
+    "issued in the future": (KEY.token(**CLAIMS, iat=now() + 3600), {"iat"}),
+    "another issuer": (KEY.token(iss="https://evil.example", aud=AUDIENCE), {"iss"}),
+    "no audience": (KEY.token(iss=ISSUER), {"aud"}),
+    "one of two audiences": (KEY.token(iss=ISSUER, aud=["b", AUDIENCE]), set()),
+    "an audience that is no text": (KEY.token(iss=ISSUER, aud=[AUDIENCE, 1]), {"aud"}),
+    "everything wrong": (KEY.token(exp=now() - 3600, type="id", sub=""), {"exp", "iss", "aud", "type", "sub"}),
+    "a stranger's key": (STRANGER.token(**CLAIMS), {"signature"}),
+    "another secret": (token(**CLAIMS, secret=SECRET[::-1]), {"signature"}),
+    "an unknown key": (KEY.token({"kid": "two"}, **CLAIMS), {"kid", "signature"}),
+    "no key id": (KEY.token({"kid": None}, **CLAIMS), {"kid", "signature"}),
+    "another algorithm": (token(**CLAIMS, algorithm="HS512"), {"alg", "signature"}),
+    "another type": (KEY.token({"typ": "dpop+jwt"}, **CLAIMS), {"typ", "signature"}),
+    "a number for a user": (KEY.token(**CLAIMS, sub=None, jti=None), {"sub"}),
+    "a number for an id": (KEY.token(**CLAIMS, jti=5), {"jti"}),
+    "no expiry": (KEY.token(**CLAIMS, exp=None), {"exp"}),
+    "no token": ("garbage", {"form"}),
+    "another spelling": (KEY.token(**CLAIMS) + "==", {"form"}),
+}
+
+
+@pytest.mark.parametrize(("text", "wrong"), TOKENS.values(), ids=TOKENS)
+def test_each_failed_check_is_named_and_the_verdict_is_the_services_own(app: Flask, text: str, wrong: set[str]) -> None:
+    checked = app.test_cli_runner().invoke(args=["token-check", text])
+    served = app.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {text}"})
+    assert failed(checked.stdout) == wrong
+    assert checked.exit_code == (1 if wrong else 0)
+    assert checked.stdout.splitlines()[-1].startswith("refused" if wrong else "accepted")
+    assert served.status_code == (401 if wrong else 200)
+
+
+@pytest.mark.parametrize("seconds", [{"exp": -5}, {"nbf": 5}, {"iat": 5}], ids=str)
+def test_clocks_may_differ_by_a_little(app: Flask, seconds: dict[str, Any]) -> None:
+    claims = CLAIMS | {name: now() + value for name, value in seconds.items()}
+    text = KEY.token(**claims)
+    checked = app.test_cli_runner().invoke(args=["token-check", text])
+    assert (failed(checked.stdout), checked.exit_code) == (set(), 0)
+
+
+def told_of(app: Flask, text: str) -> dict[str, str]:
+    """The lines of the checks by their names."""
+    lines = app.test_cli_runner().invoke(args=["token-check", text]).stdout.splitlines()
+    return {line.split()[1]: line for line in lines[:-1]}
+
+
+def test_what_is_expected_and_what_was_found_is_told(app: Flask) -> None:
+    told = told_of(app, KEY.token(iss="https://evil.example", aud=["a", "b"], exp=17))
+    assert f"expected '{ISSUER}'; found 'https://evil.example'" in told["iss:"]
+    assert f"expected '{AUDIENCE}'; found ['a', 'b']" in told["aud:"]
+    assert "expected more than " in told["exp:"]
+    assert told["exp:"].endswith("found 17")
+    assert told["alg:"].endswith("expected HS256 or EdDSA or ES256 or RS256 or PS256; found 'EdDSA'")
+    assert told["kid:"].endswith("expected 'one'; found 'one'")
+    assert told["typ:"].endswith("expected nothing, JWT or at+jwt; found nothing")
+    assert told["signature:"].endswith("expected good; found good")
+    assert told["sub:"].endswith("expected text of 1 to 255 characters; found 'alice'")
+    assert told["jti:"].endswith("expected nothing, or text; found nothing")
+    assert told["type:"].endswith("expected nothing, or access; found nothing")
+    for name in ("nbf:", "iat:"):
+        assert re.search("expected nothing, or at most [0-9]{10}; found ([0-9]{10}|nothing)$", told[name])
+
+
+@pytest.mark.parametrize(("configured", "alg"), [("JWKS_URL", "EdDSA or ES256 or RS256 or PS256"), (None, "HS256")])
+def test_what_is_not_configured_is_not_expected(
+    endpoint: KeyServer, databases: dict[str, str], tmp_path: Path, configured: str | None, alg: str
+) -> None:
+    settings = {"BETTER_AUTH_SECRET": "", configured: endpoint.url} if configured else {}
+    app = create_app(environ_for(databases["sqlite"], JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE, **settings), tmp_path)
+    told = told_of(app, token(**CLAIMS))
+    dispose(app)
+    assert told["alg:"].endswith(f"expected {alg}; found 'HS256'")
+    assert told["kid:"].endswith("expected anything; found nothing")
+
+
+def test_where_no_issuer_or_audience_is_set_any_will_do(databases: dict[str, str], tmp_path: Path) -> None:
+    app = create_app(environ_for(databases["sqlite"]), tmp_path)
+    told = told_of(app, token(sub="a" * 300, headers={"typ": "AT+JWT"}))
+    dispose(app)
+    assert told["iss:"].endswith("expected anything; found nothing")
+    assert told["aud:"].endswith("expected anything; found nothing")
+    assert told["typ:"].endswith("; found 'AT+JWT'")
+    assert told["sub:"].endswith(f"; found '{'a' * 199}"), "a long value is cut"
+
+
+def test_a_token_of_the_secret_is_judged_without_the_key_set(app: Flask, endpoint: KeyServer) -> None:
+    app.extensions["trust"].keys.refresh()
+    assert told_of(app, token(**CLAIMS))["kid:"].endswith("expected anything; found nothing")
+    assert endpoint.asked == ["/jwks"]
+
+
+def test_each_key_of_the_set_is_named(app: Flask, endpoint: KeyServer) -> None:
+    endpoint.serve(KEY.jwk, Key("ES256", "two").jwk)
+    told = told_of(app, KEY.token({"kid": "three"}, **CLAIMS))
+    assert told["kid:"].endswith("expected 'one' or 'two'; found 'three'")
+    assert told["signature:"].endswith("expected good; found no key to verify it with")
+
+
+def test_what_is_no_token_is_told_in_a_line(app: Flask) -> None:
+    [line, _] = app.test_cli_runner().invoke(args=["token-check", "garbage"]).stdout.splitlines()
+    assert line.endswith("expected a JWT; found not written as RFC 7515 has it")
+
+
+@pytest.mark.parametrize("text", [KEY.token(**CLAIMS), KEY.token(**CLAIMS) + "\n", "garbage"])
+def test_a_token_is_read_from_standard_input(app: Flask, text: str) -> None:
+    checked = app.test_cli_runner().invoke(args=["token-check", "-"], input=text)
+    assert checked.exit_code == (text == "garbage")
+
+
+def test_keys_that_cannot_be_fetched_are_no_fault_of_the_token(app: Flask, endpoint: KeyServer) -> None:
+    endpoint.behaviour = answer(500, b"")
+    checked = app.test_cli_runner().invoke(args=["token-check", KEY.token(**CLAIMS)])
+    assert checked.exit_code == 1
+    assert "keys cannot be fetched" in checked.stdout.splitlines()[-1]
+
+
+def test_the_key_set_is_shown_with_its_source_and_age(app: Flask, endpoint: KeyServer) -> None:
+    shown = app.test_cli_runner().invoke(args=["keys"])
+    assert shown.exit_code == 0
+    assert shown.stdout.splitlines() == [f"{endpoint.url}, fetched 0 s ago", "EdDSA 'one'"]
+
+
+def test_keys_are_asked_for_where_there_is_no_set(app: Flask, endpoint: KeyServer, databases: dict[str, str]) -> None:
+    endpoint.behaviour = answer(500, b"")
+    unreachable = app.test_cli_runner().invoke(args=["keys"])
+    assert unreachable.exit_code == 1
+    assert f"no key set can be fetched from {endpoint.url}" in unreachable.output
+    bare = create_app(environ_for(databases["sqlite"]), Path(app.instance_path))
+    assert bare.test_cli_runner().invoke(args=["keys"]).exit_code == 1
+    dispose(bare)

@@ -1,0 +1,170 @@
+"""The docs page: what a browser is sent, and what nobody is."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.conftest import Caller, MakeApp, assert_error
+from todo_api.openapi.views import ASSETS, PAGE
+
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+
+def directives(policy: str) -> dict[str, str]:
+    parts = [part.strip().partition(" ") for part in policy.split(";")]
+    return {name: source for name, _, source in parts}
+
+
+def test_the_page_is_html_for_everybody(nobody: Caller) -> None:
+    answer = nobody.get("/docs")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "<title>Task API</title>" in answer.text
+
+
+@pytest.mark.parametrize("better_auth", [{}, {"BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "http://127.0.0.1:1"}])
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_where_better_auth_makes_the_tokens_the_page_says_so(
+    make_app: MakeApp, environment: str, better_auth: dict[str, str]
+) -> None:
+    settings = {"ENVIRONMENT": environment, "DATABASE_URL": "postgresql://localhost/todo", **better_auth}
+    answer = make_app(**settings).test_client().get("/docs")
+    assert "Paste a token of your Better Auth." in answer.text
+    assert "flask token" not in answer.text
+
+
+def test_where_the_command_makes_the_tokens_the_page_says_so(make_app: MakeApp, nobody: Caller) -> None:
+    answer = make_app(ENVIRONMENT="development", BETTER_AUTH_SECRET="").test_client().get("/docs")
+    assert "Paste what <code>flask token you</code> prints." in answer.text
+    assert "Better Auth" not in answer.text
+    assert answer.headers["ETag"] != nobody.get("/docs").headers["ETag"]
+
+
+def test_the_page_may_load_and_ask_its_own_origin_only(nobody: Caller) -> None:
+    allowed = directives(nobody.get("/docs").headers["Content-Security-Policy"])
+    assert allowed.keys() == {
+        "default-src",
+        "script-src",
+        "style-src",
+        "img-src",
+        "connect-src",
+        "base-uri",
+        "form-action",
+        "frame-ancestors",
+    }
+    for name, source in allowed.items():
+        own = name in {"script-src", "style-src", "img-src", "connect-src"}
+        assert source == ("'self'" if own else "'none'"), name
+
+
+def test_the_page_names_nothing_but_its_assets_and_the_document(nobody: Caller) -> None:
+    named = [
+        link
+        for _, attributes in Page(nobody.get("/docs").text).tags
+        for link in (attributes.get("src"), attributes.get("href"))
+        if link
+    ]
+    assert set(named) - {"openapi.json"} == {f"docs/{name}" for name in ASSETS} - {"docs/copy.svg"}
+    assert "copy.svg" in nobody.get("/docs/page.css").text
+
+
+def test_nothing_in_the_page_needs_an_exception_of_its_policy(nobody: Caller) -> None:
+    for tag, attributes in Page(nobody.get("/docs").text).tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert tag != "style"
+        assert tag != "script" or attributes["src"]
+
+
+def test_the_viewer_keeps_no_token_and_asks_no_validator(nobody: Caller) -> None:
+    script = nobody.get("/docs/page.js").text
+    assert "persistAuthorization: false" in script
+    assert "validatorUrl: null" in script
+    assert not re.search(r"localStorage|sessionStorage|cookie|indexedDB", script)
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_an_asset_has_its_type_and_is_asked_for_again(nobody: Caller, name: str) -> None:
+    answer = nobody.get(f"/docs/{name}")
+    assert answer.status_code == 200
+    assert answer.data
+    assert answer.mimetype == TYPES[name[name.rindex(".") :]]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers.getlist("Cache-Control") == ["private, no-cache"]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/page.js", "/docs/swagger-ui-bundle.js"])
+def test_a_browser_that_has_it_gets_304(nobody: Caller, path: str) -> None:
+    answer = nobody.get(path)
+    tag = answer.headers["ETag"]
+    for known in (tag, f"W/{tag}"):  # weak from nginx, which compresses it
+        again = nobody.get(path, headers={"If-None-Match": known})
+        assert (again.status_code, again.data) == (304, b"")
+        assert again.headers["ETag"] == tag
+        assert again.headers.getlist("Cache-Control") == ["private, no-cache"]
+    assert nobody.get(path, headers={"If-None-Match": '"other"'}).data == answer.data
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/page.js", "/docs/swagger-ui-bundle.js"])
+def test_head_has_the_headers_of_get(nobody: Caller, path: str) -> None:
+    head, get = nobody("HEAD", path), nobody.get(path)
+    assert (head.status_code, head.data) == (200, b"")
+    assert int(head.headers["Content-Length"]) == len(get.data)
+    assert (head.headers["ETag"], head.mimetype) == (get.headers["ETag"], get.mimetype)
+
+
+def test_a_part_of_an_asset_is_not_served(nobody: Caller) -> None:
+    """A range outside the file would be an error that the contract does not have."""
+    assert nobody.get("/docs/page.js", headers={"Range": "bytes=99999999-"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "index.html",
+        "LICENSE",
+        "swagger-ui.js",
+        "page.js/",
+        "../docs.py",
+        "..%2fdocs.py",
+        "%2e%2e/docs.py",
+        "%2fetc%2fpasswd",
+        "..\\docs.py",
+        "page.js%00",
+        "PAGE.JS",
+    ],
+)
+def test_no_other_file_is_served(nobody: Caller, name: str) -> None:
+    assert_error(nobody.get(f"/docs/{name}"), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/page.js"])
+def test_another_method_is_refused_in_the_one_body(nobody: Caller, path: str) -> None:
+    answer = nobody.post(path, json={})
+    assert_error(answer, 405, "METHOD_NOT_ALLOWED")
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+
+
+def test_every_file_of_the_page_is_served() -> None:
+    assert {path.name for path in PAGE.iterdir()} - {"index.html"} < ASSETS.keys()
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/page.css"])
+@pytest.mark.parametrize("condition", ["If-Match", "If-Range", "If-Unmodified-Since"])
+def test_other_conditions_are_ignored(nobody: Caller, path: str, condition: str) -> None:
+    answer = nobody.get(path, headers={condition: '"x"'})
+    assert answer.status_code == 200
+    assert len(answer.data) == answer.content_length

@@ -1,0 +1,66 @@
+"""The TypeScript client: strictly typed, as the service describes itself, and tried in Node.js on a real gunicorn."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import environ_for
+from tests.support.issuers import install
+from tests.support.programs import GUNICORN, ROOT, Server, copy_project, environment, run, running
+from tests.support.tokens import SECRET
+
+CLIENT = Path("clients", "typescript")
+LONGEST_CLIENT = 350
+GENERATED = "schema.ts"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone with the packages of the client."""
+    install(ROOT / CLIENT)
+    project = copy_project(tmp_path_factory.mktemp("client"))
+    (project / CLIENT / "node_modules").symlink_to(ROOT / CLIENT / "node_modules")
+    return project
+
+
+@pytest.fixture(scope="module")
+def built(project: Path) -> Path:
+    """The compiled client with its tests: a warning of the compiler is an error."""
+    compiled = run("npm", "run", "build:test", cwd=project / CLIENT, env=environment(), seconds=300)
+    assert compiled.returncode == 0, compiled.stdout
+    return project
+
+
+@pytest.mark.client
+def test_the_types_are_those_of_the_service(project: Path) -> None:
+    checked = run("npm", "run", "generate", "--", "--check", cwd=project / CLIENT, env=environment())
+    assert checked.returncode == 0, f"`npm run generate` in {CLIENT} makes them anew\n{checked.stderr}"
+
+
+@pytest.mark.client
+def test_stale_types_are_noticed(project: Path) -> None:
+    types = project / CLIENT / "src" / GENERATED
+    fresh = types.read_text(encoding="utf-8")
+    types.write_text(fresh.replace('"TASK_FORBIDDEN"', '"TASK_FORBIDDEN_TOO"'), encoding="utf-8")
+    try:
+        checked = run("npm", "run", "generate", "--", "--check", cwd=project / CLIENT, env=environment())
+    finally:
+        types.write_text(fresh, encoding="utf-8")
+    assert checked.returncode != 0
+    assert "not up-to-date" in checked.stderr
+
+
+@pytest.mark.client
+def test_the_client_does_what_it_says(built: Path, database_url: str) -> None:
+    with running(*GUNICORN, cwd=built, env=environment(**environ_for(database_url))) as program:
+        settings = {"TASKS_URL": f"http://127.0.0.1:{Server(program).port}", "TASKS_SECRET": SECRET}
+        tested = run("npm", "run", "test:node", cwd=built / CLIENT, env=environment(**settings), seconds=300)
+    assert tested.returncode == 0, tested.stdout
+    counts = {name: int(number) for name, number in re.findall(r"^# (\w+) (\d+)$", tested.stdout, re.MULTILINE)}
+    assert counts["pass"] == counts["tests"] > 0, tested.stdout
+
+
+def test_the_client_is_short() -> None:
+    files = (ROOT / CLIENT / "src").glob("*.ts")
+    assert sum(len(path.read_text().splitlines()) for path in files if path.name != GENERATED) < LONGEST_CLIENT

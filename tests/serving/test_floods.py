@@ -1,0 +1,228 @@
+"""Too much of everything: bodies that grow when read, heads and chunks without end, words made to be slow to read."""
+
+import json
+import socket
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import pytest
+
+from tests.conftest import MISSING
+from tests.support.load import resident
+from tests.support.nginx import two_doors
+from tests.support.postgres import children
+from tests.support.programs import Program
+from tests.support.sockets import SECONDS, exchange, request, statuses
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux (/proc)")
+
+MEGABYTE = 1 << 20
+MOST = 32 * MEGABYTE  # sent by a flood that nobody stops
+# Of four threads, in use to the end once Python 3.14 or newer has read lists in lists there.
+STACKS = 32 * MEGABYTE if sys.version_info >= (3, 14) else 0
+CHUNKED = b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b"Connection: close\r\n"
+
+
+class Service(NamedTuple):
+    folder: Path
+    program: Program
+    ports: dict[str, int]
+
+    @property
+    def worker(self) -> int:
+        [worker] = children(self.program.process.pid)
+        return worker
+
+    def memory(self) -> int:
+        """Return the bytes held by the workers of gunicorn and nginx."""
+        masters = [int(file.read_text()) for file in self.folder.glob("nginx.pid")]
+        return sum(resident(worker) for worker in [self.worker, *(w for master in masters for w in children(master))])
+
+
+@pytest.fixture(scope="module")
+def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("floods")
+    with two_doors(folder, migrated_database("floods")) as (program, ports):
+        service = Service(folder, program, ports)
+        for _ in range(3):  # its memory is what it will be
+            assert statuses(exchange(ports["gunicorn"], request("alice", "GET", "/api/tasks", more=LAST))) == [200]
+        worker = service.worker
+        yield service
+        assert service.worker == worker
+        assert "Traceback" not in program.output, program.output
+
+
+@pytest.fixture(params=["gunicorn", "nginx"])
+def port(request: pytest.FixtureRequest, service: Service) -> int:
+    if request.param not in service.ports:
+        pytest.skip("install nginx to run these tests")
+    return service.ports[request.param]
+
+
+# --- What grows when it is read ---
+
+
+def compressed(size: int) -> bytes:
+    packer = zlib.compressobj(9, wbits=31)
+    zeros = bytes(MEGABYTE)
+    return b"".join(packer.compress(zeros) for _ in range(size // MEGABYTE)) + packer.flush()
+
+
+def keys(number: int) -> bytes:
+    return json.dumps({f"k{key}": 0 for key in range(number)}).encode()
+
+
+BOMBS: dict[str, tuple[bytes, bytes]] = {
+    "60 MB compressed": (compressed(60 * MEGABYTE), b"Content-Encoding: gzip\r\n"),
+    "60 MB compressed, chunked": (compressed(60 * MEGABYTE), b"Content-Encoding: gzip, chunked\r\n"),
+    "60 MB deflated": (zlib.compress(bytes(60 * MEGABYTE), 9), b"Content-Encoding: deflate\r\n"),
+    "lists in lists": (b"[" * 65_000, b""),
+    "objects in objects": (b'{"a":' * 13_000, b""),
+    "whole lists in lists": (b'{"title":' + b"[" * 32_000 + b"]" * 32_000 + b"}", b""),
+    "a number of 65,000 digits": (b'{"title":' + b"9" * 65_000 + b"}", b""),
+    "a number with an exponent": (b'{"title":1e' + b"9" * 60_000 + b"}", b""),
+    "5,000 unknown fields": (keys(5000), b""),
+    "a title of escapes": (b'{"title":"' + b"\\u0041" * 10_000 + b'"}', b""),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_body_that_grows_when_read_is_refused_and_takes_no_memory(service: Service, port: int, kind: str) -> None:
+    body, line = BOMBS[kind]
+    assert len(body) < 64 * 1024
+    bomb = request(uuid4().hex, "POST", "/api/tasks", body, line + LAST)
+    assert statuses(exchange(port, bomb)) == [400]
+    before, began = service.memory(), time.monotonic()
+    for _ in range(10):
+        assert statuses(exchange(port, bomb)) == [400]
+    assert time.monotonic() - began < 5
+    assert service.memory() - before < 20 * MEGABYTE + STACKS
+
+
+# --- What does not end ---
+
+
+def flood(port: int, head: bytes, part: bytes) -> tuple[bytes, int]:
+    """Send a beginning and then parts without end, until the server closes; return its answer and what was sent."""
+    received: list[bytes] = []
+    closed = threading.Event()
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
+
+        def listen() -> None:
+            with suppress(OSError):
+                received.extend(iter(lambda: connection.recv(65536), b""))
+            closed.set()
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        sent, parts = len(head), part * (16_384 // len(part) + 1)
+        with suppress(OSError):
+            connection.sendall(head)
+            while not closed.is_set() and sent < MOST:
+                connection.sendall(parts)
+                sent += len(parts)
+            connection.shutdown(socket.SHUT_WR)
+        listener.join(SECONDS)
+        assert closed.is_set(), "the server reads on"
+    return b"".join(received), sent
+
+
+FLOODS: dict[str, tuple[bytes, bytes]] = {
+    "an address": (b"GET /api/tasks?q=", b"x"),
+    "a method": (b"", b"X"),
+    "lines before a request": (b"", b"\r\n"),
+    "headers": (b"GET /api/tasks HTTP/1.1\r\nHost: x\r\n", b"X-Header: x\r\n"),
+    "short headers": (b"GET /api/tasks HTTP/1.1\r\nHost: x\r\n", b"a:\r\n"),
+    "one header": (b"GET /api/tasks HTTP/1.1\r\nHost: x\r\nX-Header: ", b"x"),
+    "the name of a header": (b"GET /api/tasks HTTP/1.1\r\nHost: x\r\n", b"X-"),
+    "chunks": (CHUNKED, b"1\r\n \r\n"),
+    "one chunk": (CHUNKED + b"ffffffff\r\n", b" "),
+    "the number of a chunk": (CHUNKED, b"0"),
+    "extensions of a chunk": (CHUNKED + b"1", b";a=b"),
+    "trailers": (CHUNKED + b"0\r\n", b"X-Trailer: x\r\n"),
+    "one trailer": (CHUNKED + b"0\r\nX-Trailer: ", b"x"),
+}
+
+
+# nginx reads these as long as they come and keeps nothing of them; the service hears of none.
+READ_ON = {
+    "lines before a request",
+    "the number of a chunk",
+    "extensions of a chunk",
+    "trailers",
+    "one trailer",
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_what_does_not_end_is_refused_and_takes_no_memory(service: Service, port: int, kind: str) -> None:
+    before = service.memory()
+    received, sent = flood(port, *FLOODS[kind])
+    if port == service.ports["gunicorn"] or kind not in READ_ON:
+        assert sent < MOST
+    if received:
+        [status] = statuses(received)
+        assert 400 <= status < 500
+    assert service.memory() - before < 20 * MEGABYTE
+    assert statuses(exchange(port, request("alice", "GET", "/api/tasks", more=LAST))) == [200]
+
+
+@pytest.mark.parametrize("number", [101, 1000, 7000])
+def test_too_many_headers_are_refused(port: int, number: int) -> None:
+    lines = b"".join(b"X-%d: x\r\n" % count for count in range(number))
+    [status] = statuses(exchange(port, request("alice", "GET", "/api/tasks", more=lines + LAST)))
+    assert status in (400, 431)
+
+
+# --- What is slow to read ---
+
+READ_CLOSELY = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Origin",
+    "X-Request-ID",
+    "Accept",
+    "Cookie",
+    "Range",
+    "Forwarded",
+)
+TIRING = ("a" * 7000, " " * 3500 + "a", "," * 7000, '"' * 7000, '"a",' * 1700, 'W/"' * 2300, ". " * 3500, "a;" * 3500)
+
+
+def quick_status(port: int, sent: bytes) -> int:
+    """Return the status of a request that takes less than half a second, in one of three tries: others may be busy."""
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        [status] = statuses(exchange(port, sent))
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) < 0.5
+    return status
+
+
+@pytest.mark.parametrize("name", READ_CLOSELY)
+def test_no_header_is_slow_to_read(service: Service, name: str) -> None:
+    port = service.ports["gunicorn"]
+    for value in TIRING:
+        head = f"GET /api/tasks/{'0' * 8} HTTP/1.1\r\nHost: x\r\n" if name == "Authorization" else ""
+        signed = request("alice", "PUT", MISSING, b"{}", LAST)
+        sent = f"{head or signed.decode().partition('Content-Type')[0]}{name}: {value}\r\n{LAST.decode()}\r\n"
+        assert 400 <= quick_status(port, sent.encode()) < 500
+
+
+@pytest.mark.parametrize("parameter", ["q", "cursor", "sort", "limit", "unknown"])
+def test_no_parameter_is_slow_to_read(service: Service, parameter: str) -> None:
+    for value in ("%25" * 1100, "a" * 3500, "+" * 3500, "9" * 3500, f"{parameter}=&" * 300, "%F0%9F" * 500):
+        sent = request("alice", "GET", f"/api/tasks?{parameter}={value}", more=LAST)
+        assert quick_status(service.ports["gunicorn"], sent) in (200, 400)

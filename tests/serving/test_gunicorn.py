@@ -1,0 +1,187 @@
+"""The production server: gunicorn with its own configuration, on PostgreSQL."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import GUNICORN, Server, copy_project, environment, in_production, run, running
+from tests.support.threads import at_once
+from tests.support.tokens import SECRET, token
+
+OTHER_SECRET = "another-secret-of-the-tests-0123456789-abcdef"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def settings(
+    fresh_database: Callable[[str], str], project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Production settings with a database made by `flask db upgrade`, as an operator does."""
+    temporary = tmp_path_factory.mktemp("temporary")  # a gunicorn that is killed leaves a folder there
+    env = in_production(fresh_database("gunicorn"), TMPDIR=str(temporary))
+    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
+    assert upgraded.returncode == 0, upgraded.stderr
+    return env
+
+
+@pytest.fixture(scope="module")
+def server(settings: dict[str, str], project: Path) -> Iterator[Server]:
+    with running(*GUNICORN, cwd=project, env=settings) as program:
+        yield Server(program)
+
+
+def test_tasks_are_kept_behind_gunicorn(server: Server) -> None:
+    status, task = server.request("POST", "/api/tasks", '{"title": "Étude 任务"}'.encode())
+    assert status == 201
+    assert server.request("GET", f"/api/tasks/{task['id']}") == (200, task)
+    assert task["title"] == "Étude 任务"
+
+
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO"])
+def test_no_header_moves_the_application(server: Server, name: str) -> None:
+    """With SCRIPT_NAME trusted the path would lose its beginning and lead nowhere."""
+    answer = server.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{name}: /api\r\nConnection: close\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 401 ")
+    assert "TOKEN_MISSING" in answer
+
+
+def test_two_authorization_headers_are_refused(server: Server) -> None:
+    header = f"Authorization: Bearer {token()}\r\n"
+    answer = server.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{header}{header}Connection: close\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 401 ")
+    assert "TOKEN_INVALID" in answer
+
+
+@pytest.mark.parametrize(("size", "status"), [(64 * 1024, 201), (64 * 1024 + 1, 413)])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_size_of_a_body_is_limited_however_it_is_sent(
+    server: Server, size: int, status: int, chunked: bool
+) -> None:
+    body = b'{"title": "x"}'.ljust(size)
+    if chunked:
+        answer = server.request("POST", "/api/tasks", iter([body[:100], body[100:]]), Transfer_Encoding="chunked")
+    else:
+        answer = server.request("POST", "/api/tasks", body)
+    assert answer[0] == status
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        'Content-Length: 50\r\n\r\n{"title": "Cut off"}',
+        'Transfer-Encoding: chunked\r\n\r\nzz\r\n{"title": "x"}\r\n0\r\n\r\n',
+        'Transfer-Encoding: chunked\r\n\r\n50\r\n{"title": "Cut off"}',
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_and_stored_nowhere(server: Server, rest: str) -> None:
+    head = f"Host: x\r\nAuthorization: Bearer {token('cut')}\r\nContent-Type: application/json\r\n"
+    answer = server.raw(f"POST /api/tasks HTTP/1.1\r\n{head}{rest}")
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert server.request("GET", "/api/tasks", Authorization=f"Bearer {token('cut')}") == (200, [])
+    assert "Traceback" not in server.program.output
+
+
+def test_an_acknowledged_task_outlives_killed_workers(settings: dict[str, str], project: Path) -> None:
+    user = {"Authorization": f"Bearer {token('outliver')}"}
+    with running(*GUNICORN, cwd=project, env=settings) as program:
+        _, task = Server(program).request("POST", "/api/tasks", '{"title": "Kept"}', **user)
+        program.stop(signal.SIGKILL)
+    with running(*GUNICORN, cwd=project, env=settings) as program:
+        assert Server(program).request("GET", "/api/tasks", **user) == (200, [task])
+
+
+def test_processes_that_meet_a_new_user_make_one_row(server: Server) -> None:
+    """The creations of 16 connections are spread over both workers."""
+    user = {"Authorization": f"Bearer {token('newcomer')}"}
+    create = partial(server.request, "POST", "/api/tasks", '{"title": "First"}', **user)
+    assert [status for status, _ in at_once([create] * 16)] == [201] * 16
+    assert len(server.request("GET", "/api/tasks", **user)[1]) == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENVIRONMENT", "prod"),
+        ("DATABASE_URL", ""),
+        ("DATABASE_URL", "sqlite:///todo.db"),
+        ("BETTER_AUTH_SECRET", ""),
+        ("BETTER_AUTH_SECRET", "short"),
+        ("BETTER_AUTH_SECRET", f"{SECRET}\n"),
+        ("MAX_TASKS_PER_USER", "-1"),
+        ("WEB_THREADS", "0"),
+        ("WEB_THREADS", "abc"),
+        ("WEB_CONCURRENCY", "0"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_with_one_line(
+    settings: dict[str, str], project: Path, name: str, value: str
+) -> None:
+    ended = run(*GUNICORN, cwd=project, env=settings | {"JWT_ISSUER": "i", "JWT_AUDIENCE": "a", name: value})
+    assert ended.returncode not in (0, None)
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"todo_api: {name} ")
+
+
+def test_a_reload_takes_new_settings_and_a_bad_one_leaves_the_old_workers(
+    settings: dict[str, str], project: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    env = settings | {"BETTER_AUTH_SECRET_FILE": str(file), "WEB_CONCURRENCY": "1"}
+    del env["BETTER_AUTH_SECRET"]
+    with running(*GUNICORN, cwd=project, env=env) as program:
+        server = Server(program)
+        assert server.request("GET", "/api/tasks")[0] == 200
+        file.write_text("short")
+        os.kill(program.process.pid, signal.SIGHUP)
+        program.wait_for("Not reloaded")
+        assert "todo_api: BETTER_AUTH_SECRET must have at least 32 bytes" in program.output
+        assert "Traceback" not in program.output
+        assert server.request("GET", "/api/tasks")[0] == 200
+
+        file.write_text(OTHER_SECRET + "\n")
+        program.lines.clear()
+        os.kill(program.process.pid, signal.SIGHUP)
+        program.wait_for("Worker exiting")
+        assert server.request("GET", "/api/tasks")[0] == 401
+        again = {"Authorization": f"Bearer {token(secret=OTHER_SECRET)}"}
+        assert server.request("GET", "/api/tasks", **again)[0] == 200
+        program.process.send_signal(signal.SIGTERM)
+        assert program.process.wait(30) == 0
+
+
+def test_a_reload_of_a_broken_configuration_file_leaves_the_old_workers(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    project = copy_project(tmp_path / "project")
+    with running(*GUNICORN, cwd=project, env=settings | {"WEB_CONCURRENCY": "1"}) as program:
+        server = Server(program)
+        assert server.request("GET", "/api/tasks")[0] == 200
+        with (project / "gunicorn.conf.py").open("a") as file:
+            file.write("raise ValueError('broken')\n")
+        os.kill(program.process.pid, signal.SIGHUP)
+        program.wait_for("Not reloaded")
+        assert server.request("GET", "/api/tasks")[0] == 200
+
+
+def test_claims_that_are_not_checked_are_warned_of_once(server: Server) -> None:
+    server.request("GET", "/api/tasks")
+    assert server.program.output.count("JWT_ISSUER and JWT_AUDIENCE not set") == 1
+
+
+def test_without_its_configuration_file_a_bad_setting_ends_gunicorn_too(tmp_path: Path, project: Path) -> None:
+    elsewhere = (*GUNICORN, "--chdir", str(project), "--no-control-socket")
+    ended = run(*elsewhere, cwd=tmp_path, env=environment(DATABASE_URL="postgresql://h/d"))
+    assert ended.returncode == 3
+    assert "todo_api: BETTER_AUTH_SECRET is required" in ended.stderr
+    assert "Traceback" not in ended.stderr

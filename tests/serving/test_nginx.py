@@ -1,0 +1,648 @@
+"""nginx as an operator runs it: the real program and the real file, before gunicorn and PostgreSQL."""
+
+import gzip
+import json
+import re
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.issuers import certify
+from tests.support.nginx import (
+    DEPLOY,
+    ORIGIN,
+    ORIGINS,
+    PROGRAM,
+    Answer,
+    Change,
+    Nginx,
+    StandIn,
+    ask,
+    gunicorn,
+    in_use,
+    nginx,
+    stand_in,
+)
+from tests.support.programs import environment, free_port, in_production, run
+from tests.support.tokens import token
+from todo_api.errors import ERRORS
+
+pytestmark = pytest.mark.skipif(not PROGRAM, reason="install nginx to run these tests")
+
+FOREIGN = "https://evil.example.com"
+CONFIGURATION = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+EXPOSED = {
+    "ETag",
+    "Link",
+    "Location",
+    "Retry-After",
+    "X-Next-Cursor",
+    "X-Total-Count",
+    "X-Request-ID",
+    "Idempotency-Replayed",
+    "WWW-Authenticate",
+}
+
+
+@pytest.fixture(scope="module")
+def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """nginx, gunicorn and a migrated database."""
+    folder = tmp_path_factory.mktemp("nginx")
+    env = in_production(migrated_database("nginx"), JWT_ISSUER="i", JWT_AUDIENCE="a")
+    with gunicorn(folder, env), nginx(folder) as proxy:
+        yield proxy
+
+
+@contextmanager
+def before_a_stand_in(folder: Path, *changes: Change) -> Iterator[tuple[Nginx, StandIn]]:
+    with stand_in(folder) as server, nginx(folder, *changes) as proxy:
+        yield proxy, server
+
+
+def signed(user: str = "alice") -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(user, iss='i', aud='a')}", "Content_Type": "application/json"}
+
+
+def assert_error(answer: Answer | None, status: int, code: str) -> Answer:
+    """The one error body (contract of errors), with a request id and no header twice."""
+    assert answer
+    assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
+    assert set(answer.json) == {"detail", "error_code", "status_code"}
+    assert (answer.json["error_code"], answer.json["status_code"]) == (code, status)
+    assert answer.json["detail"]
+    assert re.fullmatch("[A-Za-z0-9._-]{1,128}", answer.headers["X-Request-ID"])
+    assert_no_header_twice(answer)
+    return answer
+
+
+def assert_no_header_twice(answer: Answer) -> None:
+    names = [name.lower() for name in answer.headers]
+    assert sorted(names) == sorted(set(names))
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+# --- To the service and back ---
+
+
+def test_a_task_lives_its_life_through_nginx(service: Nginx) -> None:
+    made = service.request("POST", "/api/tasks", '{"title": "Étude 任务"}'.encode(), **signed())
+    assert made.status == 201
+    path = made.headers["Location"]
+    assert path == f"/api/tasks/{made.json['id']}"
+    assert service.request("GET", path, **signed()).json == made.json
+    changed = service.request("PATCH", path, '{"is_completed": true}', **signed())
+    assert (changed.status, changed.json["is_completed"]) == (200, True)
+    assert service.request("PUT", path, '{"title": "New"}', **signed()).json["title"] == "New"
+    assert service.request("GET", path, **signed("bob")).json["error_code"] == "TASK_FORBIDDEN"
+    assert [task["id"] for task in service.request("GET", "/api/tasks", **signed()).json] == [made.json["id"]]
+    deleted = service.request("DELETE", path, **signed())
+    assert (deleted.status, deleted.body) == (204, b"")
+    assert_no_header_twice(deleted)
+
+
+def test_the_errors_of_the_service_pass_unchanged(service: Nginx) -> None:
+    missing = service.request("GET", "/api/tasks")
+    assert missing.json["error_code"] == "TOKEN_MISSING"
+    assert missing.headers["WWW-Authenticate"] == "Bearer"
+    assert_no_header_twice(missing)
+    assert service.request("GET", "/api/nothing").json["error_code"] == "NOT_FOUND"
+    assert service.request("POST", "/api/tasks", "x", **signed()).json["error_code"] == "MALFORMED_JSON"
+    unknown = service.request("DELETE", "/health/live")
+    assert (unknown.status, unknown.json["error_code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert "GET" in unknown.headers["Allow"]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("size", "status"), [(64 * 1024, 201), (64 * 1024 + 1, 413), (65 * 1024 + 1, 413), (200_000, 413)]
+)
+def test_the_limit_of_a_body_is_the_services_own(service: Nginx, size: int, status: int, chunked: bool) -> None:
+    body = b'{"title": "x"}'.ljust(size)
+    sent = signed("large") | ({"Transfer_Encoding": "chunked"} if chunked else {})
+    answer = service.request("POST", "/api/tasks", iter([body]) if chunked else body, **sent)
+    assert answer.status == status
+    if status == 413:
+        assert_error(answer, 413, "PAYLOAD_TOO_LARGE")
+
+
+def test_a_body_just_over_the_limit_is_judged_after_the_token(service: Nginx) -> None:
+    answer = service.request("POST", "/api/tasks", b" " * (64 * 1024 + 1), Content_Type="application/json")
+    assert answer.json["error_code"] == "TOKEN_MISSING"
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/api/tasks"])
+def test_the_request_id_of_a_client_comes_back_once(service: Nginx, path: str) -> None:
+    answer = service.request("GET", path, X_Request_ID="from.the-client_1")
+    assert answer.headers.get_all("X-Request-ID") == ["from.the-client_1"]
+
+
+@pytest.mark.parametrize("sent", ["a b", "x" * 129, 'quote"', "é"])
+def test_a_request_id_that_is_none_is_replaced(service: Nginx, sent: str) -> None:
+    for path in ("/health/live", "/nothing"):
+        answer = service.request("GET", path, X_Request_ID=sent)
+        assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+
+
+def test_the_service_and_the_log_have_the_id_that_the_client_gets(tmp_path: Path) -> None:
+    with before_a_stand_in(tmp_path) as (proxy, server):
+        answer = proxy.request("GET", "/api/tasks")
+        failed = proxy.request("GET", "/nothing")
+    assert server.received[0][1].get_all("X-Request-ID") == answer.headers.get_all("X-Request-ID")
+    assert [line["request_id"] for line in proxy.log] == [a.headers["X-Request-ID"] for a in (answer, failed)]
+
+
+def test_connections_to_the_service_are_used_again(tmp_path: Path) -> None:
+    with before_a_stand_in(tmp_path) as (proxy, server):
+        for _ in range(20):
+            assert proxy.request("GET", "/api/tasks").status == 200
+    assert len(server.received) == 20
+    assert server.connections == 1
+
+
+def test_a_compressed_answer_has_a_weak_tag_and_a_plain_one_its_own(tmp_path: Path) -> None:
+    with before_a_stand_in(tmp_path) as (proxy, _):
+        plain = proxy.request("GET", "/api/tasks")
+        small = proxy.request("GET", "/api/tasks", Accept_Encoding="gzip")
+    assert plain.headers["ETag"] == '"2026-02-08T09:30:00.123456Z"'
+    assert small.headers["ETag"] == 'W/"2026-02-08T09:30:00.123456Z"'
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert len(small.body) < len(plain.body) / 10
+    assert "Accept-Encoding" in plain.headers["Vary"]
+
+
+def test_a_slow_sender_takes_no_thread_of_the_service(tmp_path: Path) -> None:
+    with before_a_stand_in(tmp_path) as (proxy, server), closing(proxy.connect()) as connection:
+        connection.putrequest("POST", "/api/tasks")
+        connection.putheader("Content-Length", "10")
+        connection.endheaders(b"12345")
+        assert proxy.request("GET", "/health/live").status == 200
+        assert [path for path, _ in server.received] == ["/health/live"]
+        connection.send(b"67890")
+        assert connection.getresponse().status == 200
+    assert [path for path, _ in server.received] == ["/health/live", "/api/tasks"]
+
+
+@pytest.mark.parametrize("path", ["/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"])
+def test_the_docs_page_comes_compressed_and_is_not_sent_twice(service: Nginx, path: str) -> None:
+    answer = service.request("GET", path, Accept_Encoding="gzip")
+    assert (answer.status, answer.headers["Content-Encoding"]) == (200, "gzip")
+    assert gzip.decompress(answer.body) == service.request("GET", path).body
+    assert "Accept-Encoding" in answer.headers.get_all("Vary", [])  # a line beside the service's own
+    again = service.request("GET", path, Accept_Encoding="gzip", If_None_Match=answer.headers["ETag"])
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_the_policy_of_the_docs_page_passes_nginx(service: Nginx) -> None:
+    answer = service.request("GET", "/docs")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert answer.headers.get_all("Cache-Control") == ["private, no-cache"]
+
+
+# --- What is let in ---
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/tasks", "/api/tasks/1?x=/metrics", "/health/live", "/docs", "/docs/page.css", "/openapi.json"]
+)
+def test_the_paths_of_the_service_are_let_in(tmp_path: Path, path: str) -> None:
+    with before_a_stand_in(tmp_path) as (proxy, server):
+        assert proxy.request("GET", path).status == 200
+    assert [asked for asked, _ in server.received] == [path]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/metrics",
+        "/health/ready",
+        "/health/live/",
+        "/health/live/../ready",
+        "/api",
+        "/api/../metrics",
+        "/api/%2e%2e/metrics",
+        "/api/..%2fmetrics",
+        "/%6detrics",
+        "//metrics",
+        "/docsx",
+        "/openapi.json/x",
+        "/openapi_json",
+        "/error",
+        "/.env",
+    ],
+)
+def test_every_other_path_ends_at_nginx(tmp_path: Path, path: str) -> None:
+    with before_a_stand_in(tmp_path) as (proxy, server):
+        assert_error(proxy.request("GET", path), 404, "NOT_FOUND")
+    assert server.received == []
+
+
+def test_no_header_lets_a_client_pose_as_the_proxy(tmp_path: Path) -> None:
+    names = re.findall(r'proxy_set_header (\S+) "";', CONFIGURATION)
+    posed = {name for name in names if name != "Connection"} | {"SCRIPT_NAME", "X_Forwarded_For", "PATH_INFO"}
+    head = "".join(f"{name}: spoofed\r\n" for name in sorted(posed))
+    with before_a_stand_in(tmp_path) as (proxy, server):
+        answer = proxy.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}If-Match: kept\r\n\r\n")
+    assert answer
+    assert answer.status == 200
+    [(path, received)] = server.received
+    assert path == "/api/tasks"
+    assert received["If-Match"] == "kept"
+    assert "spoofed" not in received.values()
+    assert {"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Ssl", "Forwarded", "Script-Name"} <= posed
+
+
+def test_a_repeated_header_reaches_the_service_as_it_is(tmp_path: Path) -> None:
+    """The service refuses it: nginx must not choose one of the two."""
+    twice = "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"
+    with before_a_stand_in(tmp_path) as (proxy, server):
+        assert proxy.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{twice}\r\n")
+    assert server.received[0][1].get_all("Idempotency-Key") == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO", "Path-Info", "X-Forwarded-Prefix"])
+def test_no_header_moves_the_application(service: Nginx, name: str) -> None:
+    answer = service.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{name}: /api\r\nConnection: close\r\n\r\n")
+    assert answer
+    assert answer.json["error_code"] == "TOKEN_MISSING"
+
+
+# --- Limits ---
+
+
+def statuses(proxy: Nginx, count: int, headers: Callable[[int], dict[str, str]], **more: Any) -> list[int]:
+    """The statuses of `count` requests sent as fast as eight connections go."""
+
+    def eighth(start: int) -> list[int]:
+        with closing(proxy.connect(**more)) as connection:
+            return [ask(connection, "GET", "/api/tasks", **headers(number)).status for number in range(start, count, 8)]
+
+    with ThreadPoolExecutor(8) as pool:
+        return [status for part in pool.map(eighth, range(8)) for status in part]
+
+
+def test_a_burst_of_a_hundred_passes_and_a_flood_does_not(tmp_path: Path) -> None:
+    with before_a_stand_in(tmp_path) as (proxy, _):
+        assert statuses(proxy, 100, lambda _: signed()) == [200] * 100
+        assert set(statuses(proxy, 400, lambda _: signed())) == {200, 429}
+
+
+def test_who_is_over_the_rate_of_a_token_is_told_when_to_come_again_and_others_are_served(tmp_path: Path) -> None:
+    changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
+    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+        alice, bob = signed(), signed("bob")
+        assert [proxy.request("GET", "/api/tasks", **alice).status for _ in range(2)] == [200, 200]
+        refused = assert_error(proxy.request("GET", "/api/tasks", **alice), 429, "RATE_LIMITED")
+        assert refused.headers["Retry-After"] == "1"
+        assert proxy.request("GET", "/api/tasks", **bob).status == 200
+
+
+def test_blanks_behind_a_token_buy_no_room(tmp_path: Path) -> None:
+    changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
+    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+        alice = signed()
+        sent = [{**alice, "Authorization": alice["Authorization"] + blanks} for blanks in ("", "\t", "\t\t", " \t ")]
+        assert [proxy.request("GET", "/api/tasks", **headers).status for headers in sent] == [200, 200, 429, 429]
+
+
+def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
+    with before_a_stand_in(tmp_path) as (proxy, _), ThreadPoolExecutor(100) as pool:
+        answers = list(pool.map(lambda _: proxy.request("GET", "/api/tasks", **signed()).status, range(100)))
+    assert answers == [200] * 100
+
+
+@pytest.mark.parametrize("sent", [lambda number: {"Authorization": f"Bearer {number:060}"}, lambda _: {}])
+def test_random_tokens_and_none_share_the_room_of_their_address(
+    tmp_path: Path, sent: Callable[[int], dict[str, str]]
+) -> None:
+    slower = ("zone=address:10m rate=100r/s", "zone=address:10m rate=1r/s")
+    with before_a_stand_in(tmp_path, slower) as (proxy, server):
+        flood = statuses(proxy, 500, sent)
+        assert 401 <= flood.count(200) < 450
+        assert set(flood) == {200, 429}
+        assert len(server.received) == flood.count(200)
+        assert proxy.request("GET", "/api/tasks", source="127.0.0.2").status == 200
+
+
+ONE_A_MINUTE = [
+    ("zone=address:10m rate=100r/s", "zone=address:10m rate=1r/m"),
+    ("zone=address burst=400 nodelay", "zone=address"),
+]
+
+
+def test_preflights_are_not_counted(tmp_path: Path) -> None:
+    with before_a_stand_in(tmp_path, *ONE_A_MINUTE) as (proxy, _):
+        for _ in range(20):
+            assert proxy.request("OPTIONS", "/api/tasks", Origin=ORIGIN, **signed()).status == 200
+        assert proxy.request("GET", "/api/tasks").status == 200
+        assert proxy.request("GET", "/api/tasks").status == 429
+        assert proxy.request("OPTIONS", "/api/tasks", Origin=ORIGIN).status == 200
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
+def test_a_header_does_not_change_the_address_that_is_limited(tmp_path: Path, name: str) -> None:
+    with before_a_stand_in(tmp_path, *ONE_A_MINUTE) as (proxy, _):
+        assert proxy.request("GET", "/api/tasks", **{name: "192.0.2.1"}).status == 200
+        assert proxy.request("GET", "/api/tasks", **{name: "192.0.2.2"}).status == 429
+
+
+def from_address(proxy: Nginx, address: str) -> int:
+    return proxy.request("GET", "/api/tasks", X_Forwarded_For=address).status
+
+
+def test_behind_a_listed_proxy_the_address_is_the_one_it_saw(tmp_path: Path) -> None:
+    listed = in_use(CONFIGURATION, "set_real_ip_from", "real_ip_")
+    assert len(listed) == 3
+    with before_a_stand_in(tmp_path, *ONE_A_MINUTE, *listed) as (proxy, _):
+        assert from_address(proxy, "192.0.2.1") == 200
+        assert from_address(proxy, "192.0.2.2") == 200
+        assert from_address(proxy, "192.0.2.3, 192.0.2.1") == 429  # the client made up all but the last
+        assert from_address(proxy, "2001:db8:0:1::1") == 200
+        assert from_address(proxy, "2001:db8:0:1:a::2") == 429  # another address of the same network
+        assert from_address(proxy, "2001:db8:0:2::1") == 200
+
+
+# --- nginx's own answers ---
+
+Provoke = Callable[[ExitStack, Path, str], Answer | None]
+
+
+def provoke_raw(text: str, *changes: Change) -> Provoke:
+    def provoke(stack: ExitStack, folder: Path, origin: str) -> Answer | None:
+        proxy, _ = stack.enter_context(before_a_stand_in(folder, *changes))
+        return proxy.raw(text.replace("{head}", f"Host: x\r\nOrigin: {origin}\r\nConnection: close\r\n"))
+
+    return provoke
+
+
+def too_many(stack: ExitStack, folder: Path, origin: str) -> Answer:
+    proxy, _ = stack.enter_context(before_a_stand_in(folder, *ONE_A_MINUTE))
+    proxy.request("GET", "/api/tasks")
+    return proxy.request("GET", "/api/tasks", Origin=origin)
+
+
+def nobody_there(stack: ExitStack, folder: Path, origin: str) -> Answer:
+    proxy = stack.enter_context(nginx(folder))
+    return proxy.request("GET", "/api/tasks?q=secret", Origin=origin)
+
+
+def too_busy(stack: ExitStack, folder: Path, origin: str) -> Answer:
+    few = ("limit_conn connections 200", "limit_conn connections 1")
+    proxy, server = stack.enter_context(before_a_stand_in(folder, few))
+    connection = stack.enter_context(closing(proxy.connect()))
+    connection.request("GET", "/api/slow")
+    assert server.waiting.wait(10)
+    return proxy.request("GET", "/api/tasks", Origin=origin)
+
+
+PROVOKED: dict[str, tuple[int, str, Provoke]] = {
+    "two lengths": (
+        400,
+        "BAD_REQUEST",
+        provoke_raw("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 1\r\nContent-Length: 2\r\n\r\nx"),
+    ),
+    "a header too large": (
+        400,
+        "BAD_REQUEST",
+        provoke_raw(f"GET /api/tasks HTTP/1.1\r\n{{head}}Cookie: {'x' * 8000}\r\n\r\n"),
+    ),
+    "an unknown coding": (
+        400,
+        "BAD_REQUEST",
+        provoke_raw("POST /api/tasks HTTP/1.1\r\n{head}Transfer-Encoding: gzip\r\n\r\n"),
+    ),
+    "two tokens": (
+        400,
+        "BAD_REQUEST",
+        provoke_raw("GET /api/tasks HTTP/1.1\r\n{head}Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n"),
+    ),
+    "an address with a letter as it is": (
+        400,
+        "BAD_REQUEST",
+        provoke_raw("GET /api/tasks?q=é HTTP/1.1\r\n{head}\r\n"),
+    ),
+    "an unknown path": (404, "NOT_FOUND", provoke_raw("GET /nothing HTTP/1.1\r\n{head}\r\n")),
+    "a trace": (405, "METHOD_NOT_ALLOWED", provoke_raw("TRACE /api/tasks HTTP/1.1\r\n{head}\r\n")),
+    "a large body": (
+        413,
+        "PAYLOAD_TOO_LARGE",
+        provoke_raw("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 100000\r\n\r\n"),
+    ),
+    "a long address": (414, "URI_TOO_LONG", provoke_raw(f"GET /api/tasks?q={'x' * 4000} HTTP/1.1\r\n{{head}}\r\n")),
+    "a flood": (429, "RATE_LIMITED", too_many),
+    "nobody there": (502, "BAD_GATEWAY", nobody_there),
+    "too busy": (503, "SERVICE_UNAVAILABLE", too_busy),
+    "too slow": (
+        504,
+        "GATEWAY_TIMEOUT",
+        provoke_raw("GET /api/slow HTTP/1.1\r\n{head}\r\n", ("proxy_read_timeout 30s", "proxy_read_timeout 1s")),
+    ),
+}
+
+
+@pytest.mark.parametrize("origin", [ORIGIN, "https://other.example.com:8443", FOREIGN])
+@pytest.mark.parametrize("kind", PROVOKED)
+def test_an_answer_of_nginx_itself_has_the_one_body_and_is_readable_by_listed_origins(
+    tmp_path: Path, kind: str, origin: str
+) -> None:
+    status, code, provoke = PROVOKED[kind]
+    with ExitStack() as stack:
+        answer = assert_error(provoke(stack, tmp_path, origin), status, code)
+    assert answer.headers["Vary"] == "Authorization, Origin"
+    assert answer.headers["Connection"] == "close" or kind in {"a flood", "nobody there", "too busy"}
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert ("Retry-After" in answer.headers) == (status in {429, 503})
+    assert ("Allow" in answer.headers) == (status == 405)
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+    if origin == FOREIGN:
+        assert not [name for name in answer.headers if name.startswith("Access-Control")]
+    else:
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+        assert set(answer.headers["Access-Control-Expose-Headers"].split(", ")) == EXPOSED
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "code"),
+    [
+        ("GET /api/tasks HTTP/1.1\r\n\r\n", 400, "BAD_REQUEST"),  # no Host
+        ("no request at all\r\n\r\n", 400, "BAD_REQUEST"),
+        ("GET /api/tasks HTTP/9.1\r\nHost: x\r\n\r\n", 400, "BAD_REQUEST"),
+        (f"GET /api/tasks?q={'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n", 414, "URI_TOO_LONG"),
+    ],
+)
+def test_what_is_no_request_gets_the_one_body_too(service: Nginx, text: str, status: int, code: str) -> None:
+    assert_error(service.raw(text), status, code)
+
+
+def test_an_old_client_that_names_no_host_is_served(service: Nginx) -> None:
+    answer = service.raw("GET /health/live HTTP/1.0\r\n\r\n")
+    assert answer
+    assert answer.status == 200
+
+
+def test_a_head_request_for_nothing_has_no_body(service: Nginx) -> None:
+    answer = service.request("HEAD", "/nothing")
+    assert (answer.status, answer.body) == (404, b"")
+
+
+@pytest.mark.parametrize("part", ["GET /api/ta", "POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"])
+def test_who_never_finishes_a_request_is_hung_up_on(tmp_path: Path, part: str) -> None:
+    """nginx sends no answer of 408: it closes, and the log has the status."""
+    soon = [(f"client_{name}_timeout 10s", f"client_{name}_timeout 1s") for name in ("header", "body")]
+    with before_a_stand_in(tmp_path, *soon) as (proxy, server):
+        assert proxy.raw(part) is None
+    assert server.received == []
+    assert [line["status"] for line in proxy.log] == [408]
+
+
+def test_every_detail_and_code_is_that_of_the_service() -> None:
+    codes = dict(re.findall(r"^    (\d{3}) ([A-Z_]+);$", CONFIGURATION, re.MULTILINE))
+    details = dict(re.findall(r'^    (\d{3}) "([A-Z].*\.)";$', CONFIGURATION, re.MULTILINE))
+    assert codes.keys() == details.keys()
+    shared = [status for status, code in codes.items() if code in ERRORS]
+    assert len(shared) >= 4
+    for status in shared:
+        assert ERRORS[codes[status]] == (int(status), details[status])
+    assert all(HTTPStatus(int(status)) for status in codes)
+
+
+# --- Origins ---
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        (ORIGINS, "https://app.example.com.evil.com", False),
+        (ORIGINS, "https://app.example.co", False),
+        (ORIGINS, "https://appXexample.com", False),
+        (ORIGINS, "null", False),
+        (ORIGINS, ORIGINS, False),
+        (ORIGINS, f"{ORIGIN}|{ORIGIN}", False),
+        (f"{ORIGIN}, https://b.example", "https://b.example", True),
+        (f'"{ORIGIN}"', ORIGIN, True),
+        ("http://[::1]:3000", "http://[::1]:3000", True),
+        ("", ORIGIN, False),
+        ("", "", False),
+    ],
+)
+def test_an_origin_is_allowed_exactly(tmp_path: Path, origins: str, origin: str, allowed: bool) -> None:
+    with nginx(tmp_path, origins=origins) as proxy:
+        answer = proxy.request("GET", "/nothing", Origin=origin)
+    assert answer.headers["Access-Control-Allow-Origin"] == (origin if allowed else None)
+
+
+@pytest.mark.parametrize("origins", ["https://a;}", "https://a$x", "https://a|b", "https://a&b", "https://a\\b", "*"])
+def test_what_is_no_origin_makes_no_configuration(tmp_path: Path, origins: str) -> None:
+    settings = tmp_path / "settings.env"
+    settings.write_text(f"CORS_ORIGINS={origins}\n")
+    made = run(str(DEPLOY / "cors-origins.sh"), str(settings), cwd=tmp_path, env=environment())
+    assert (made.returncode, made.stdout) == (1, "")
+    assert made.stderr.startswith("CORS_ORIGINS in ")
+
+
+# --- Framing that two servers could read differently ---
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        "Content-Length: 5\r\nContent-Length: 5\r\n\r\n12345",
+        "Content-Length: +5\r\n\r\n12345",
+        "Content-Length: 5, 5\r\n\r\n12345",
+        "Content-Length: -1\r\n\r\n",
+        "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n12345\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n-5\r\n12345\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\n1234567\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n1\r\n0\r\n\r\n",
+        "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_ambiguous_framing_is_refused_and_the_connection_closed(tmp_path: Path, text: str) -> None:
+    """What follows is never taken for a request of its own."""
+    smuggled = "GET /api/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    with before_a_stand_in(tmp_path) as (proxy, server):
+        answer = proxy.raw(f"POST /api/tasks HTTP/1.1\r\nHost: x\r\n{text}{smuggled}")
+        assert_error(answer, 400, "BAD_REQUEST")
+    assert server.received == []
+
+
+# --- The log ---
+
+
+def test_the_log_has_no_token_no_query_no_id_and_no_word_of_a_client(tmp_path: Path) -> None:
+    private = "private" + "-word"
+    with before_a_stand_in(tmp_path) as (proxy, _):
+        sent = {"Authorization": f"Bearer {private}", "User_Agent": private, "Referer": private, "Origin": private}
+        for path in ("/api/tasks", f"/api/tasks/{private}", f"/{private}", "/docs", f"/docs/{private}"):
+            proxy.request("GET", f"{path}?q={private}", **sent)
+        proxy.request(private.upper(), "/api/tasks", X_Request_ID=f'"{private}', **sent)
+        proxy.request("GET", f"/api/tasks?q={private}{'x' * 4000}", **sent)
+        proxy.request("POST", f"/api/tasks?q={private}", b"x" * 100_000, **sent)
+        proxy.raw(f"GET /api/tasks?{private} HTTP/1.1\r\n{private}\r\n\r\n")
+    written = [path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log")]
+    assert len(written) == 2
+    assert private not in "".join(written).lower()
+    assert [line["path"] for line in proxy.log[:5]] == [
+        "/api/tasks",
+        "/api/tasks/{id}",
+        "other",
+        "/docs",
+        "/docs/{asset}",
+    ]
+    assert [line["method"] for line in proxy.log[:6]] == ["GET"] * 5 + ["OTHER"]
+    assert [line["status"] for line in proxy.log[:8]] == [200, 200, 404, 200, 200, 200, 414, 413]
+
+
+def test_a_failing_service_is_logged_without_the_query(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        nobody_there(stack, tmp_path, ORIGIN)
+    assert "secret" not in "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log"))
+    [line] = [json.loads(text) for text in (tmp_path / "todo-api.log").read_text(encoding="utf-8").splitlines()]
+    assert (line["status"], line["upstream_status"], line["path"]) == (502, "502", "/api/tasks")
+    assert datetime.fromisoformat(line["time"])
+
+
+# --- TLS ---
+
+
+def test_with_every_setting_taken_into_use_tls_is_spoken_and_kept_to(tmp_path: Path) -> None:
+    """All that docs/deploy.md says of a certificate, on other ports."""
+    certify(tmp_path)
+    secure = free_port()
+    changes = [
+        ("\n    listen 80 default_server;", ""),
+        *in_use(CONFIGURATION),
+        ("listen 443 ssl", f"listen 127.0.0.1:{secure} ssl"),
+        ("/etc/ssl/todo-api", str(tmp_path)),
+    ]
+    context = ssl.create_default_context(cafile=str(tmp_path / "fullchain.pem"))
+    context.check_hostname = False
+    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+        moved = proxy.request("GET", "/api/tasks?limit=1")
+        assert (moved.status, moved.headers["Location"]) == (308, "https://api.example.com/api/tasks?limit=1")
+        behind_tls = Nginx(tmp_path, secure)
+        assert_error(behind_tls.request("GET", "/health/live"), 400, "BAD_REQUEST")
+        for path, status in (("/health/live", 200), ("/nothing", 404)):
+            with closing(behind_tls.connect(tls=context)) as connection:
+                answer = ask(connection, "GET", path)
+            assert answer.status == status
+            assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+            assert_no_header_twice(answer)
+
+
+def test_without_tls_no_answer_speaks_of_it(service: Nginx) -> None:
+    assert "Strict-Transport-Security" not in service.request("GET", "/health/live").headers

@@ -1,0 +1,392 @@
+"""The worker of gunicorn whose threads poll: connections of every manner, few threads, an orderly end."""
+
+import os
+import select
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import gunicorn
+import pytest
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
+
+from tests.support.programs import ROOT, Server, environment, in_production, running, serving
+from tests.support.threads import wait_until
+from tests.support.tokens import token
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(select, "epoll"), reason="without epoll (Linux) gunicorn's own worker serves"
+)
+
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+ALIVE = b'{"status": "ok"}'
+Start = Callable[..., Server]
+
+
+@contextmanager
+def started(url: str, *options: str) -> Iterator[Server]:
+    """gunicorn with one worker of two threads, and other options."""
+    with serving(in_production(url, WEB_CONCURRENCY="1", WEB_THREADS="2"), *options) as server:
+        yield server
+
+
+@pytest.fixture
+def start(databases: dict[str, str]) -> Iterator[Start]:
+    """Start one of the test's own, to count what it holds, to stop it, or with other options."""
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(started(databases["postgresql"], *options))
+
+
+@pytest.fixture(scope="module")
+def server(databases: dict[str, str]) -> Iterator[Server]:
+    """One for all other tests: each finds it as it must be after the one before, with both threads free."""
+    with started(databases["postgresql"]) as server:
+        yield server
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        yield client
+
+
+def answers(client: socket.socket, number: int = 1, holding: bytes = ALIVE) -> bytes:
+    """Return what comes until `number` answers hold these bytes, or the server closes."""
+    received = b""
+    while received.count(holding) < number and (part := client.recv(65536)):
+        received += part
+    return received
+
+
+def closed(client: socket.socket) -> bool:
+    return client.recv(65536) == b""
+
+
+def test_the_worker_leans_on_the_gunicorn_it_was_written_for() -> None:
+    """Read gunicorn/workers/gthread.py again before another version is named here."""
+    assert gunicorn.__version__ == "27.0.1"
+
+
+def test_a_connection_serves_request_after_request(server: Server) -> None:
+    with connected(server) as client:
+        for _ in range(50):
+            client.sendall(LIVE)
+            assert answers(client).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_requests_sent_at_once_are_answered_in_turn(server: Server) -> None:
+    with connected(server) as client:
+        client.sendall(LIVE * 5 + LIVE.replace(b"live", b"none"))
+        received = answers(client, holding=b"NOT_FOUND")
+        assert received.count(b"HTTP/1.1 200 OK\r\n") == 5
+        assert received.rindex(ALIVE) < received.index(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\nabcdefgh"])
+def test_a_body_that_breaks_after_its_answer_gets_no_second_one(server: Server, rest: bytes) -> None:
+    """A client would take that for the answer to its next request."""
+    with connected(server) as client:
+        client.sendall(LIVE.replace(b"Host: x", b"Host: x\r\nTransfer-Encoding: chunked") + b"1\r\n \r\n" + rest + LIVE)
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert received.endswith(ALIVE)
+
+
+def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) -> None:
+    """A worker that took them all would answer them all, and the other would idle."""
+    env = in_production(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
+    with serving(env) as server, ExitStack() as stack:
+        wait_until(lambda: len(server.workers) == 2)
+        workers = server.workers
+        wait_until(lambda: all(len(list(Path(f"/proc/{worker}/task").iterdir())) >= 5 for worker in workers))  # serving
+        time.sleep(0.5)
+        smaller_shares = []
+        for _ in range(10):
+            before = [sockets_of(worker) for worker in workers]
+            clients = [stack.enter_context(socket.socket()) for _ in range(32)]
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", server.port))
+            for client in clients:
+                client.settimeout(20)
+                client.sendall(LIVE)
+                assert ALIVE in answers(client)
+            shares = [sockets_of(worker) - number for worker, number in zip(workers, before, strict=True)]
+            smaller_shares.append(min(shares))
+    # Now and then the kernel lets one of them run alone for long enough.
+    assert sum(share < 6 for share in smaller_shares) <= 4, smaller_shares
+
+
+def test_clients_that_come_while_all_threads_are_busy_are_let_in_soon(server: Server) -> None:
+    """Soon is counted in requests of the others, 100 of whom ask without a pause."""
+    answered = 0
+    unanswered: set[socket.socket] = set()
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+
+        def come() -> None:
+            for _ in range(100):
+                client = stack.enter_context(connected(server))
+                client.sendall(LIVE)
+                selector.register(client, selectors.EVENT_READ)
+                unanswered.add(client)
+
+        def answer() -> None:
+            nonlocal answered
+            for key, _ in selector.select(20):
+                client = key.fileobj
+                assert isinstance(client, socket.socket)
+                assert ALIVE in answers(client)
+                client.sendall(LIVE)
+                answered += 1
+                unanswered.discard(client)
+
+        come()
+        while unanswered:
+            answer()
+        answered = 0
+        come()
+        while unanswered:
+            answer()
+    assert answered < 5000
+
+
+def sockets_of(process: int) -> int:
+    return sum(str(file.readlink()).startswith("socket:") for file in Path(f"/proc/{process}/fd").iterdir())
+
+
+def test_idle_connections_hold_no_thread(server: Server) -> None:
+    with ExitStack() as stack:
+        idle = [stack.enter_context(connected(server)) for _ in range(300)]
+        assert server.request("GET", "/health/live") == (200, {"status": "ok"})
+        for client in idle[::30]:
+            client.sendall(LIVE)
+            assert ALIVE in answers(client)
+
+
+def test_a_slow_client_holds_up_no_other(server: Server) -> None:
+    with connected(server) as slow:
+        slow.sendall(LIVE[:20])
+        for _ in range(10):
+            assert server.request("GET", "/health/live")[0] == 200
+        slow.sendall(LIVE[20:])
+        assert ALIVE in answers(slow)
+
+
+def test_a_connection_too_many_waits_for_another_to_end(start: Start) -> None:
+    server = start("--worker-connections", "3")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(server)) for _ in range(3)]
+        time.sleep(0.5)
+        with connected(server) as late:
+            late.sendall(LIVE)
+            late.settimeout(1.5)
+            with pytest.raises(TimeoutError):
+                late.recv(1)
+            clients[0].close()
+            late.settimeout(20)
+            assert ALIVE in answers(late)
+    assert len(server.workers) == 1
+
+
+def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
+    server = start("--keep-alive", "1")
+    with connected(server) as client, connected(server) as silent:
+        client.sendall(LIVE)
+        assert ALIVE in answers(client)
+        began = time.monotonic()
+        assert closed(client)
+        assert 0.5 < time.monotonic() - began < 4
+        silent.sendall(LIVE)  # for the first request there is more time
+        assert ALIVE in answers(silent)
+
+
+def test_clients_that_do_not_hang_up_hold_no_thread(server: Server) -> None:
+    with ExitStack() as stack:
+        lingering = [stack.enter_context(connected(server)) for _ in range(8)]
+        for client in lingering:
+            client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        for client in lingering:
+            assert ALIVE in answers(client)
+            assert closed(client)  # from their side: ours stays open
+        with connected(server) as other:
+            other.settimeout(1.5)
+            other.sendall(LIVE)
+            assert ALIVE in answers(other)
+
+
+def test_a_client_that_goes_on_sending_is_hung_up_on_in_a_while(server: Server) -> None:
+    """At once, it could lose the answer."""
+    with connected(server) as client:
+        began = time.monotonic()
+        client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert ALIVE in answers(client)
+
+        def hung_up() -> bool:
+            try:
+                client.sendall(b"more")
+            except OSError:
+                return True
+            return False
+
+        wait_until(hung_up)
+        assert time.monotonic() - began >= 2
+
+
+@pytest.fixture
+def polling() -> Any:
+    """The class of the worker, which only systems with epoll can load."""
+    from todo_api.serving.worker import PollingWorker
+
+    return PollingWorker
+
+
+class TakenMeanwhile(dict[int, object]):
+    """Idle connections, the first of which another thread takes as soon as they are listed."""
+
+    def items(self) -> Any:
+        listed = list(super().items())
+        self.pop(listed[0][0])
+        return listed
+
+
+def test_of_connections_that_idled_too_long_each_is_closed_unless_a_thread_has_taken_it(polling: Any) -> None:
+    connections = [Mock(timeout=0), Mock(timeout=0), Mock(timeout=time.monotonic() + 60)]
+    worker = Mock(keepalived_conns=TakenMeanwhile(enumerate(connections)))
+    polling._tick(worker)
+    worker._close.assert_called_once_with(connections[1])
+    assert worker.keepalived_conns == {2: connections[2]}
+
+
+def test_a_request_that_ends_the_thread_that_answers_it_leaves_no_connection(polling: Any) -> None:
+    worker, connection = Mock(parting=set(), **{"handle.side_effect": SystemExit}), Mock()
+    with pytest.raises(SystemExit):
+        polling._answer(worker, connection)
+    worker._close.assert_called_once_with(connection)
+
+
+def test_a_connection_that_is_closed_is_forgotten(polling: Any) -> None:
+    connection = Mock()
+    worker = Mock(parting={connection}, connections={connection})
+    polling._close(worker, connection)
+    connection.close.assert_called_once_with()
+    assert not worker.parting | worker.connections
+
+
+@contextmanager
+def serving_another(app: str, worker: str, folder: Path) -> Iterator[Server]:
+    """Serve another application, whose module is in that folder, with one worker of two threads."""
+    options = ["-c", "/dev/null", "--no-control-socket", "-k", worker, "--threads", "2", "--bind", "127.0.0.1:0"]
+    paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
+    with running(sys.executable, "-m", "gunicorn", app, *options, cwd=folder, env=paths) as program:
+        yield Server(program)
+
+
+def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Length', '20')])\n"
+        "    yield b'x' * 10\n"
+        "    if environ['PATH_INFO'] == '/broken':\n"
+        "        raise RuntimeError('broken off')\n"
+        "    yield b'y' * 10\n"
+    )
+    with serving_another("broken:app", "todo_api.serving.worker.PollingWorker", tmp_path) as server:
+        for _ in range(5):
+            with connected(server) as client:
+                client.sendall(LIVE.replace(b"/health/live", b"/broken"))
+                assert answers(client).endswith(b"x" * 10)
+        with connected(server) as client:
+            client.sendall(LIVE)
+            assert answers(client, holding=b"y").endswith(b"y" * 10)
+
+
+def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path) -> None:
+    (tmp_path / "unwatched.py").write_text(
+        "from todo_api.serving.worker import PollingWorker\n"
+        "def full(*_):\n"
+        "    raise OSError(28, 'No space left on device')\n"
+        "class Worker(PollingWorker):\n"
+        "    def _wait(self, connection, put, seconds):\n"
+        "        second = self.nr == 0 and len(self.connections) == 2\n"
+        "        super()._wait(connection, full if second else put, seconds)\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Length', '1')])\n"
+        "    return [b'y']\n"
+    )
+    with serving_another("unwatched:app", "unwatched.Worker", tmp_path) as server:
+        with connected(server) as first, connected(server), connected(server) as third:
+            server.program.wait_for("Error accepting a client")
+            server.program.wait_for("No space left on device")
+            for client in (third, first):
+                client.sendall(LIVE)
+                assert answers(client, holding=b"y").endswith(b"y")
+        assert server.program.output.count("Booting worker") == 1
+
+
+def test_clients_that_leave_in_the_middle_leave_nothing_behind(start: Start) -> None:
+    server = start()
+    server.request("GET", "/health/live")
+    worker = worker_of(server)
+    before = descriptors(worker)
+    for sent in (b"", LIVE[:10], LIVE, b"POST /api/tasks HTTP/1.1\r\nContent-Length: 10\r\n\r\n{"):
+        for _ in range(10):
+            with connected(server) as client:
+                client.sendall(sent)
+    wait_until(lambda: descriptors(worker) <= before)
+    assert server.request("GET", "/health/live")[0] == 200
+
+
+def descriptors(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
+def worker_of(server: Server) -> int:
+    master = server.program.process.pid
+    [worker] = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    return int(worker)
+
+
+def test_a_stop_waits_for_the_request_that_has_begun_and_closes_what_idles(start: Start) -> None:
+    server = start()
+    body = b'{"title": "Begun before the end"}'
+    head = (
+        f"POST /api/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Type: application/json\r\n"
+    )
+    with connected(server) as begun, connected(server) as idle:
+        begun.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+        idle.sendall(LIVE)
+        assert ALIVE in answers(idle)
+        told = time.monotonic()
+        os.kill(server.program.process.pid, signal.SIGTERM)
+        server.program.wait_for("Handling signal: term")
+        assert closed(idle)
+        assert time.monotonic() - told >= STOP_KEEPALIVE_LINGER  # a client may be sending a request already
+        with pytest.raises(ConnectionRefusedError), connected(server):
+            pass
+        begun.sendall(body[5:])
+        assert answers(begun, holding=b"Begun before the end").startswith(b"HTTP/1.1 201 ")
+        assert closed(begun)
+    assert server.program.process.wait(10) == 0
+
+
+def test_a_request_on_an_idle_connection_is_answered_while_the_worker_stops(start: Start) -> None:
+    server = start()
+    with connected(server) as client:
+        client.sendall(LIVE)
+        assert ALIVE in answers(client)
+        os.kill(server.program.process.pid, signal.SIGTERM)
+        server.program.wait_for("Handling signal: term")
+        answered = b""
+        while b"Connection: close" not in answered:  # the master says so before the worker is told
+            client.sendall(LIVE)
+            answered = answers(client)
+            assert ALIVE in answered
+    assert server.program.process.wait(10) == 0

@@ -1,0 +1,349 @@
+"""Load on the real service while something breaks: clients that write down what was acknowledged, and a judge.
+
+Each client is a user of its own and the only one to write its tasks: so it knows at any time what a read must answer.
+"""
+
+import http.client
+import json
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from traceback import format_exc
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import psycopg2
+
+from tests.support.postgres import Private, children
+from tests.support.programs import Server
+from tests.support.threads import wait_until
+from tests.support.tokens import token
+from todo_api.telemetry import access_log as reports
+
+USERS = 16
+WORKERS, THREADS = 2, 4
+PAUSE_SECONDS = 0.05  # a client's, before it repeats
+PATIENCE_SECONDS = 40  # a client's, until it calls a request lost for ever
+CALM_SECONDS = 0.5
+ERROR_BODY = {"detail", "error_code", "status_code"}
+FREE_OF_ERRORS = {"GET", "HEAD", "POST"}  # reads and creations: a repeat inside the service is harmless
+
+
+class Attempt(NamedTuple):
+    """One request and its end; a status of 0 is a connection that was cut."""
+
+    ended: float
+    user: str
+    method: str
+    status: int
+
+
+class Row(NamedTuple):
+    """One row of the table in docs/reliability.md."""
+
+    fault: str
+    attempts: int
+    refused_free: int
+    refused_other: int
+    cut: int
+    seconds: float
+
+
+class User(threading.Thread):
+    """Creates, reads, changes, lists and deletes tasks until told to stop; repeats what was not acknowledged."""
+
+    def __init__(self, load: "Load", name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.load = load
+        self.tasks: dict[str, dict[str, Any]] = {}
+        self.unsure: set[str] = set()  # tasks with a change that may still come
+        self.repeated = False
+        self.rounds = 0
+        self._connection: http.client.HTTPConnection | None = None
+        bearer = token(name, iat=None)  # which a clock that is set back would put into the future
+        self._headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
+
+    def run(self) -> None:
+        try:
+            while not self.load.stopping.is_set():
+                for step in (
+                    self._create,
+                    self._read,
+                    self._change,
+                    self._create,
+                    self._list,
+                    self._remove,
+                    self._sweep,
+                ):
+                    step()
+                self.rounds += 1
+        except Exception:  # whatever it is, the judge tells it
+            self.load.problems.append(f"{self.name}: {format_exc()}")
+        finally:
+            self._hang_up()
+
+    def _create(self) -> None:
+        key = uuid4().hex
+        task = self._until({201}, "POST", "/api/tasks", {"title": key}, {"Idempotency-Key": key})
+        assert task["title"] == key
+        assert task["id"] not in self.tasks
+        self.tasks[task["id"]] = task
+
+    def _read(self) -> None:
+        task = random.choice(list(self.tasks.values()))
+        self._compare([self._until({200}, "GET", f"/api/tasks/{task['id']}")], [task])
+        self._until({200}, "HEAD", f"/api/tasks/{task['id']}")
+
+    def _change(self) -> None:
+        task = random.choice([task for task in self.tasks.values() if task["id"] not in self.unsure])
+        description = uuid4().hex
+        method = random.choice(["PUT", "PATCH"])
+        changed = self._until({200}, method, f"/api/tasks/{task['id']}", {"description": description})
+        assert changed["updated_at"] > task["updated_at"]
+        assert changed == {**task, "description": description, "updated_at": changed["updated_at"]}
+        self.tasks[task["id"]] = changed
+        if self.repeated:
+            self.unsure.add(task["id"])
+
+    def _list(self) -> None:
+        self._compare(self._until({200}, "GET", "/api/tasks"), list(self.tasks.values()))
+
+    def _compare(self, found: list[dict[str, Any]], known: list[dict[str, Any]]) -> None:
+        """A change that was given up and repeated may be done a second time later: the task gets another version."""
+        for task in known:
+            [same] = [one for one in found if one["id"] == task["id"]]
+            version = same["updated_at"] if task["id"] in self.unsure else task["updated_at"]
+            assert same == {**task, "updated_at": version}
+        assert len(found) == len(known)
+
+    def _remove(self) -> None:
+        task = random.choice(list(self.tasks.values()))
+        self._until({204}, "DELETE", f"/api/tasks/{task['id']}")
+        del self.tasks[task["id"]]
+
+    def _sweep(self) -> None:
+        """Mark and delete all, as a user who has nothing that could be lost: a late repeat finds what came since."""
+        sweeper = {"Authorization": f"Bearer {token(f'{self.name}-sweeper', iat=None)}"}
+        task = self._until({201}, "POST", "/api/tasks", {"title": "Dust"}, {"Idempotency-Key": uuid4().hex, **sweeper})
+        self._until({200}, "PATCH", "/api/tasks?is_completed=false", {"is_completed": True}, sweeper)
+        self._until({200}, "DELETE", "/api/tasks?is_completed=true", None, sweeper)
+        self._until({404}, "GET", f"/api/tasks/{task['id']}", None, sweeper)
+
+    def _until(
+        self, expected: set[int], method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """Send the request until it is acknowledged; hold each answer before that to the contract."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        ends: list[int] = []
+        while time.monotonic() < deadline:
+            status, answer, said = self._send(method, path, body, headers or {})
+            self.load.attempts.append(Attempt(time.monotonic(), self.name, method, status))
+            hidden = said.get("Idempotency-Replayed") == "true" or (method == "DELETE" and status == 404)
+            if status in expected or (hidden and ends):
+                assert not hidden or ends, "a first call was answered as a repeated one"
+                self.load.hidden += bool(hidden and 0 in ends)
+                self.repeated = bool(ends)
+                return answer
+            if status:
+                assert status == 503, f"{method} {path} was answered {status}: {answer}"
+                assert int(said["Retry-After"]) > 0
+                if method != "HEAD":
+                    assert set(answer) == ERROR_BODY
+                    assert (answer["error_code"], answer["status_code"]) == ("DATABASE_UNAVAILABLE", 503)
+            ends.append(status)
+            time.sleep(PAUSE_SECONDS)
+        raise AssertionError(f"{method} {path} was not acknowledged in time: {Counter(ends)}")
+
+    def _send(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any, Any]:
+        try:
+            if self._connection is None:
+                self._connection = http.client.HTTPConnection("127.0.0.1", self.load.port, timeout=PATIENCE_SECONDS)
+            sent = json.dumps(body) if body is not None else None
+            self._connection.request(method, path, sent, {**self._headers, **headers})
+            response = self._connection.getresponse()
+            raw = response.read()
+        except (OSError, http.client.HTTPException):
+            self._hang_up()
+            return 0, None, {}
+        if response.will_close:
+            self._hang_up()
+        return response.status, json.loads(raw) if raw else None, response.headers
+
+    def _hang_up(self) -> None:
+        if self._connection:
+            self._connection.close()
+        self._connection = None
+
+
+def query(url: str, sql: str, *values: Any) -> list[Any]:
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(sql, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def resident(process: int) -> int:
+    """Return the bytes of memory that a process has for itself."""
+    held = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+    return sum(int(size) << 10 for size in re.findall(r"^(?:Private_\w+|Swap): +(\d+) kB$", held, re.MULTILINE))
+
+
+class Stack:
+    """The service: gunicorn and its database."""
+
+    def __init__(self, server: Server, database: Private, environment: Mapping[str, str]) -> None:
+        self.server, self.database, self.environment = server, database, environment
+        self.url = environment["DATABASE_URL"]
+
+    def workers(self) -> list[int]:
+        return children(self.server.program.process.pid)
+
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        return query(self.url, sql, *values)
+
+    @contextmanager
+    def session(self, *statements: str) -> Iterator[None]:
+        """Run statements in a transaction that stays open for the length of the block."""
+        with closing(psycopg2.connect(self.url)) as connection:
+            cursor = connection.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+            yield
+
+    def connections(self) -> Counter[str]:
+        """Count the service's connections to the database by what they do."""
+        states = (
+            "SELECT state FROM pg_stat_activity WHERE application_name = 'todo_api' AND datname = current_database()"
+        )
+        return Counter(state for (state,) in self.query(states))
+
+    def threads(self) -> list[int]:
+        return [len(list(Path(f"/proc/{worker}/task").iterdir())) for worker in self.workers()]
+
+    def wait(self) -> None:
+        """Wait until each worker serves with all its threads."""
+
+        def serve() -> bool:
+            threads = self.threads()
+            return len(threads) == WORKERS and min(threads) > THREADS
+
+        wait_until(serve, PATIENCE_SECONDS)
+
+    def descriptors(self) -> int:
+        """Count the workers' descriptors without those of the connections to the database."""
+        held = sum(len(list(Path(f"/proc/{worker}/fd").iterdir())) for worker in self.workers())
+        return held - self.connections().total()
+
+
+class Load:
+    """The users at work, from the first round of each to the judgement."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack, self.port = stack, stack.server.port
+        self.attempts: list[Attempt] = []
+        self.problems: list[str] = []
+        self.hidden = 0  # writes that were done while the client saw its connection cut
+        self.stopping = threading.Event()
+        self.began = self.ended = time.monotonic()
+        self.outage = 0.0
+        run = uuid4().hex[:8]
+        self.users = [User(self, f"{run}-{number}") for number in range(USERS)]
+        for user in self.users:
+            user.start()
+
+    @contextmanager
+    def fault(self) -> Iterator[None]:
+        """Time what goes wrong; then wait for all to be well again."""
+        self.began = time.monotonic()
+        yield
+        self.ended = time.monotonic()
+        self.outage = max(self.outage, self.ended - self.began)
+        self.go_on()
+
+    def go_on(self, seconds: float = CALM_SECONDS) -> None:
+        """Wait until each user has done two rounds more, and some time has passed without any failure."""
+        goals = {user: user.rounds + 2 for user in self.users}
+        deadline = time.monotonic() + 2 * PATIENCE_SECONDS
+        while not self.problems and (
+            any(user.rounds < goals[user] for user in self.users) or self.seconds_since_failure() < seconds
+        ):
+            assert time.monotonic() < deadline, "the service does not do well again"
+            time.sleep(0.05)
+        assert not self.problems, "\n".join(self.problems)
+
+    def seconds_since_failure(self) -> float:
+        return time.monotonic() - max([a.ended for a in self.failures()], default=0.0)
+
+    def failures(self, methods: set[str] | None = None) -> list[Attempt]:
+        """Return the attempts that ended in 503 or a cut connection, of these methods or all."""
+        return [a for a in list(self.attempts) if a.status in (0, 503) and (not methods or a.method in methods)]
+
+    def cuts(self) -> int:
+        return sum(a.status == 0 for a in self.attempts)
+
+    def refused(self, methods: set[str] | None = None) -> int:
+        return sum(a.status == 503 for a in self.failures(methods))
+
+    def stop(self) -> None:
+        self.stopping.set()
+        for user in self.users:
+            user.join(2 * PATIENCE_SECONDS)
+            assert not user.is_alive(), f"{user.name} hangs"
+        assert not self.problems, "\n".join(self.problems)
+
+    def judge(self) -> None:
+        """Compare the rows of the database with what was acknowledged: each once, and nothing else."""
+        columns = "user_id, id, title, description, is_completed"
+        rows = self.stack.query(f"SELECT {columns} FROM tasks WHERE user_id = ANY(%s)", [u.name for u in self.users])
+        known = [tuple(t[name] for name in columns.split(", ")) for u in self.users for t in u.tasks.values()]
+        assert sorted(rows, key=str) == sorted(known, key=str)
+
+    def row(self, fault: str) -> Row:
+        """Sum up. It is normal again with the first success after the last failure."""
+        over = max([self.ended, *[attempt.ended for attempt in self.failures()]])
+        normal = min(attempt.ended for attempt in self.attempts if attempt.ended > over)
+        refused = self.refused(FREE_OF_ERRORS)
+        return Row(fault, len(self.attempts), refused, self.refused() - refused, self.cuts(), normal - self.ended)
+
+
+ROWS: list[Row] = []
+
+
+@contextmanager
+def under_load(stack: Stack, fault: str) -> Iterator[Load]:
+    """Run a block under load; afterwards nothing acknowledged is missing, nothing is there twice, nothing leaks."""
+    load = Load(stack)
+    try:
+        load.go_on(0)
+        time.sleep(3 * reports.PAUSE_SECONDS)  # each worker has opened the file of its figures
+        descriptors = settled(stack.descriptors) - USERS
+        yield load
+        load.stop()
+    finally:
+        load.stopping.set()
+    load.judge()
+    assert_nothing_leaks(stack, descriptors)
+    ROWS.append(load.row(fault))
+
+
+def settled(count: Callable[[], int]) -> int:
+    """Return a number once it has been the same for half a second."""
+    before, now = -1, count()
+    while now != before:
+        time.sleep(0.5)
+        before, now = now, count()
+    return now
+
+
+def assert_nothing_leaks(stack: Stack, descriptors: int) -> None:
+    wait_until(lambda: stack.descriptors() <= descriptors, 15)
+    assert max(stack.threads()) <= THREADS + 3, "of a worker: those that serve, its first, the watchdog and the gauges"
+    connections = stack.connections()
+    assert set(connections) == {"idle"}
+    assert connections["idle"] <= WORKERS * THREADS

@@ -1,0 +1,185 @@
+"""What a supervisor is told: the process lives, and it can answer requests."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.conftest import MakeApp, assert_error
+from tests.support.databases import rows_of
+from tests.support.issuers import Key, KeyServer, answer
+from todo_api.auth import keys
+from todo_api.telemetry import health
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """An application that these tests may change."""
+    return make_app()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The questions to the database, as they are asked."""
+    questions: list[str] = []
+    original = health.database_hindrance
+
+    def ask() -> str | None:
+        questions.append("revision")
+        return original()
+
+    monkeypatch.setattr(health, "database_hindrance", ask)
+    return questions
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the monotonic clock is ahead of the true one."""
+    ahead, true_time = [0.0], time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: true_time() + ahead[0])
+    return ahead
+
+
+@pytest.fixture
+def revision(database_url: str) -> Iterator[Any]:
+    """Set what the database says its revision is, if any; afterwards it is as it was."""
+    [before] = rows_of(database_url, "SELECT version_num FROM alembic_version")
+
+    def be_at(*values: str) -> None:
+        rows_of(database_url, "DELETE FROM alembic_version")
+        for value in values:
+            rows_of(database_url, "INSERT INTO alembic_version VALUES (:value)", value=value)
+
+    yield be_at
+    be_at(before)
+
+
+def status(app: Flask) -> int:
+    return app.test_client().get("/health/ready").status_code
+
+
+def test_a_service_that_can_answer_says_so(app: Flask) -> None:
+    said = app.test_client().get("/health/ready")
+    assert (said.status_code, said.json) == (200, {"status": "ready"})
+
+
+def assert_logged(log: str, why: str) -> None:
+    assert re.search(f'(: |:")not ready: {re.escape(why)}("|$)', log, re.MULTILINE), log
+
+
+@pytest.mark.parametrize(("revisions", "told"), [([], "none"), (["0001"], "0001")])
+def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
+    make_app: MakeApp, revision: Any, capfd: pytest.CaptureFixture[str], revisions: list[str], told: str
+) -> None:
+    revision(*revisions)
+    said = make_app().test_client().get("/health/ready")
+    body = assert_error(said, 503, "NOT_READY")
+    assert said.headers["Retry-After"]
+    assert "revision" not in str(body)
+    assert told not in str(body)
+    why = f"the database is at revision {told}, the code needs a later one: flask db upgrade"
+    assert_logged(capfd.readouterr().err, why)
+
+
+def test_a_newer_schema_is_ready_for_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
+    revision("9999")
+    assert status(app) == 200
+
+
+def test_a_database_without_a_schema_is_not_ready(make_app: MakeApp, tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+    assert status(make_app(ENVIRONMENT="development", DATABASE_URL=url)) == 503
+
+
+def test_a_database_that_is_away_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(ENVIRONMENT="production", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setattr("todo_api.database.execution.PATIENCE_SECONDS", 0.1)
+    assert status(app) == 503
+    assert app.test_client().get("/health/live").status_code == 200
+
+
+def test_the_database_is_asked_once_in_the_interval(make_app: MakeApp, asked: list[str], clock: list[float]) -> None:
+    app = make_app(READY_INTERVAL="600")
+    assert [status(app) for _ in range(3)] == [200] * 3
+    clock[0] += 599
+    assert status(app) == 200
+    assert len(asked) == 1
+    clock[0] += 2
+    assert status(app) == 200
+    assert len(asked) == 2
+
+
+def test_a_failure_is_remembered_for_five_seconds_at_most(
+    make_app: MakeApp, database_url: str, revision: Any, asked: list[str], clock: list[float]
+) -> None:
+    app = make_app(READY_INTERVAL="600")
+    [newest] = rows_of(database_url, "SELECT version_num FROM alembic_version")
+    revision("0001")
+    assert [status(app), status(app)] == [503, 503]
+    assert len(asked) == 1
+    revision(newest)
+    clock[0] += 5.1
+    assert status(app) == 200
+
+
+def test_keys_are_fetched_to_see_whether_they_can_be(
+    make_app: MakeApp, clock: list[float], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closing(KeyServer()) as issuer:
+        issuer.behaviour = answer(500, b"")
+        app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
+        assert status(app) == 503
+        assert_logged(capfd.readouterr().err, "the keys that verify tokens cannot be fetched")
+        issuer.serve(Key("ES256", "one").jwk)
+        clock[0] += 6
+        assert status(app) == 200
+        issuer.behaviour = answer(500, b"")
+        clock[0] += 600
+        assert status(app) == 200, "the last good set serves on for an hour"
+
+
+def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_wake_the_database(
+    make_app: MakeApp, asked: list[str], clock: list[float]
+) -> None:
+    with closing(KeyServer(Key("ES256", "one").jwk)) as issuer:
+        app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a", READY_INTERVAL="86400")
+        assert status(app) == 200
+        issuer.behaviour = answer(500, b"")
+        clock[0] += keys.STALE_SECONDS + 1
+        for _ in range(3):
+            assert status(app) == 503
+            clock[0] += 6
+        assert len(asked) == 1
+
+
+def test_while_one_request_asks_another_gets_the_last_answer(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.05)
+    assert status(app) == 200
+    database, _ = app.extensions["readiness"]
+    database._until = 0.0
+    with database._lock:
+        assert status(app) == 200
+
+
+def test_while_the_first_question_is_under_way_nothing_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.1)
+    asked, answered = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        asked.set()
+        answered.wait(10)
+
+    answer = health.Answer(ask, 60)
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(answer.is_good)
+        asked.wait(10)
+        assert not answer.is_good()
+        answered.set()
+        assert first.result()
+    assert answer.is_good()

@@ -1,0 +1,283 @@
+"""What /metrics shows, to whom, and over how many processes."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+from werkzeug.test import TestResponse
+
+from tests.conftest import MISSING, Caller, MakeApp, assert_error
+from tests.support.databases import engine_of
+from tests.support.issuers import Key, KeyServer
+from tests.support.programs import Server, in_production, serving
+from tests.support.threads import wait_until
+from tests.support.tokens import SECRET, token
+from todo_api import __version__
+from todo_api.telemetry import metrics
+
+METRICS_TOKEN = "a-token-for-the-metrics-of-the-tests"
+Samples = dict[tuple[str, ...], float]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_counted_yet() -> None:
+    metrics.REQUESTS.clear()
+    metrics.timer.cache_clear()
+    metrics.REFUSED_TOKENS.clear()
+
+
+def samples(page: str) -> Samples:
+    """The figures by name and values of labels, in the order of the labels' names."""
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def scrape(app: Flask, path: str = "/metrics", **headers: str) -> TestResponse:
+    return app.test_client().get(path, headers=headers)
+
+
+@pytest.fixture
+def development(make_app: MakeApp) -> Flask:
+    return make_app(ENVIRONMENT="development")
+
+
+def figures(app: Flask) -> Samples:
+    answer = scrape(app)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    return samples(answer.text)
+
+
+def test_requests_are_counted_and_timed_by_route_method_and_status(development: Flask) -> None:
+    alice = Caller(development.test_client(), "alice")
+    for _ in range(3):
+        alice.create()
+    task = alice.create()
+    alice.get(f"/api/tasks/{task['id']}")
+    alice.get(MISSING)
+    alice.get("/nowhere")
+    alice("BREW", "/api/tasks")
+    found = figures(development)
+    count = "todo_api_request_duration_seconds_count"
+    assert found[count, "POST", "/api/tasks", "201"] == 4
+    assert found[count, "GET", "/api/tasks/{id}", "200"] == 1
+    assert found[count, "GET", "/api/tasks/{id}", "404"] == 1
+    assert found[count, "GET", "other", "404"] == 1
+    assert found[count, "OTHER", "other", "405"] == 1
+    assert 0 < found["todo_api_request_duration_seconds_sum", "POST", "/api/tasks", "201"] < 60
+    assert found["todo_api_request_duration_seconds_bucket", "+Inf", "POST", "/api/tasks", "201"] == 4
+
+
+def test_no_label_names_a_user_or_a_task(development: Flask) -> None:
+    alice = Caller(development.test_client(), "alice")
+    task = alice.create()
+    alice.get(f"/api/tasks/{task['id']}?q=secret")
+    page = scrape(development).text
+    assert not [word for word in ("alice", task["id"], "secret") if word in page]
+
+
+def test_refusals_of_tokens_are_counted_by_reason(development: Flask) -> None:
+    for text in (token(exp=1), token(secret=SECRET[::-1]), token(secret=SECRET[::-1])):
+        development.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {text}"})
+    found = figures(development)
+    assert found["todo_api_token_refusals_total", "expired"] == 1
+    assert found["todo_api_token_refusals_total", "signature"] == 2
+
+
+@pytest.mark.parametrize("conceal", ["true", "false"])
+def test_attempts_on_foreign_tasks_are_counted_concealed_or_not(make_app: MakeApp, conceal: str) -> None:
+    app = make_app(ENVIRONMENT="development", CONCEAL_FOREIGN_TASKS=conceal)
+    alice, bob = (Caller(app.test_client(), user) for user in ("alice", "bob"))
+    task = f"/api/tasks/{alice.create()['id']}"
+    attempts = ("todo_api_foreign_task_attempts_total",)
+    before = figures(app)[attempts]
+    alice.get(task)
+    bob.get(MISSING)
+    assert figures(app)[attempts] == before
+    bob.get(task)
+    bob.put(task, json={"title": "Mine"})
+    bob.delete(task)
+    assert figures(app)[attempts] == before + 3
+
+
+def test_connections_in_use_and_requests_that_wait_are_shown(make_app: MakeApp) -> None:
+    """One connection is held here, so that two requests wait for it."""
+    app = make_app(ENVIRONMENT="development", DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0", DB_POOL_TIMEOUT="20")
+    in_use, waiting = ("todo_api_database_connections_in_use",), ("todo_api_database_connections_waiting",)
+    assert (figures(app)[in_use], figures(app)[waiting]) == (0, 0)
+    held = app.extensions["ownership"].database._engine.raw_connection()
+    callers = [threading.Thread(target=Caller(app.test_client(), "alice").get, args=["/api/tasks"]) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    wait_until(lambda: figures(app)[waiting] == 2)
+    found = figures(app)
+    held.close()
+    for caller in callers:
+        caller.join()
+    assert (found[in_use], found[waiting]) == (1, 2)
+    assert (figures(app)[in_use], figures(app)[waiting]) == (0, 0)
+
+
+def test_the_time_of_the_last_good_fetch_of_keys_is_shown(make_app: MakeApp) -> None:
+    key = Key("ES256", "one")
+    with closing(KeyServer(key.jwk)) as issuer:
+        app = make_app(ENVIRONMENT="development", JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
+        fetched = ("todo_api_keys_fetched_timestamp_seconds",)
+        assert figures(app)[fetched] == 0
+        signed = key.token(iss="i", aud="a")
+        assert app.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {signed}"}).status_code == 200
+        assert figures(app)[fetched] == pytest.approx(time.time(), abs=30)
+
+
+def test_the_build_is_told(development: Flask) -> None:
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert figures(development)["todo_api_build_info", python, __version__] == 1
+
+
+def test_outside_development_there_is_no_such_route_without_a_token_of_its_own(make_app: MakeApp) -> None:
+    app = make_app(ENVIRONMENT="development")
+    app.config["ENVIRONMENT"] = "production"
+    assert_error(scrape(app), 404, "NOT_FOUND")
+    assert_error(scrape(app, Authorization=f"Bearer {token()}"), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (f"Bearer {METRICS_TOKEN}", 200),
+        (f"bearer {METRICS_TOKEN}", 200),
+        ("", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        (f"Bearer {METRICS_TOKEN}x", 401),
+        (f"Bearer {METRICS_TOKEN[:-1]}", 401),
+        (f"Basic {METRICS_TOKEN}", 401),
+        (METRICS_TOKEN, 401),
+        (f"Bearer {token()}", 401),
+        ("Bearer \xe9", 401),
+    ],
+)
+def test_outside_development_the_token_for_metrics_is_needed(make_app: MakeApp, header: str, status: int) -> None:
+    app = make_app(ENVIRONMENT="development", METRICS_TOKEN=METRICS_TOKEN)
+    app.config["ENVIRONMENT"] = "production"
+    answer = scrape(app, Authorization=header)
+    assert answer.status_code == status
+    if status == 401:
+        code = "TOKEN_INVALID" if header[:7].lower() == "bearer " and header[7:] else "TOKEN_MISSING"
+        assert_error(answer, 401, code)
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert_error(scrape(app), 401, "TOKEN_MISSING")
+
+
+@pytest.fixture(scope="module")
+def settings(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return in_production(
+        migrated_database("metrics"),
+        METRICS_TOKEN=METRICS_TOKEN,
+        WEB_CONCURRENCY="2",
+        TMPDIR=str(tmp_path_factory.mktemp("temporary")),
+    )
+
+
+@pytest.fixture
+def server(settings: dict[str, str]) -> Iterator[Server]:
+    with serving(settings) as server:
+        yield server
+
+
+def scraped(server: Server) -> Samples:
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
+        response = connection.getresponse()
+        assert response.status == 200
+        return samples(response.read().decode())
+
+
+LISTS = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
+
+
+def wait_for_lists(server: Server, number: int) -> None:
+    """Return when the processes, which report now and then, have told of so many."""
+    wait_until(lambda: scraped(server).get(LISTS) == number)
+
+
+def test_whichever_process_is_asked_tells_the_sum_of_all(server: Server) -> None:
+    """Each request comes over a connection of its own, so that the processes share them."""
+    for _ in range(60):
+        server.request("GET", "/api/tasks")
+    wait_for_lists(server, 60)
+    assert [scraped(server)[LISTS] for _ in range(6)] == [60] * 6
+
+
+def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_it(server: Server) -> None:
+    for _ in range(20):
+        server.request("GET", "/api/tasks")
+    wait_for_lists(server, 20)  # what a killed worker has not reported yet is lost
+    os.kill(server.workers[0], signal.SIGKILL)
+    wait_until(lambda: len(server.workers) == 3)
+    server.request("GET", "/api/tasks")
+    wait_for_lists(server, 21)
+    assert scraped(server)["todo_api_database_connections_in_use",] == 0
+
+
+def test_whichever_process_is_asked_tells_of_the_connections_that_are_held(
+    server: Server, settings: dict[str, str]
+) -> None:
+    """Two requests hold one each while the table is locked."""
+    held = ("todo_api_database_connections_in_use",)
+    callers = [threading.Thread(target=server.request, args=["GET", "/api/tasks"]) for _ in range(2)]
+    with engine_of(settings["DATABASE_URL"]) as engine, engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE tasks")
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: scraped(server)[held] == 2)
+        assert [scraped(server)[held] for _ in range(6)] == [2] * 6
+    for caller in callers:
+        caller.join()
+    wait_until(lambda: scraped(server)[held] == 0)
+
+
+def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(settings: dict[str, str]) -> None:
+    folder = Path(settings["TMPDIR"])
+    for _ in range(2):
+        with serving(settings) as server:
+            server.request("GET", "/api/tasks")
+            [kept] = folder.glob("todo-api-metrics-*")
+            assert list(kept.glob("*.db"))
+            wait_for_lists(server, 1)
+        assert list(folder.glob("todo-api-metrics-*")) == []
+
+
+def test_a_worker_that_was_killed_before_it_filled_its_file_costs_the_others_nothing(
+    server: Server, settings: dict[str, str]
+) -> None:
+    server.request("GET", "/api/tasks")
+    wait_for_lists(server, 1)
+    [kept] = Path(settings["TMPDIR"]).glob("todo-api-metrics-*")
+    (kept / "histogram_4194305.db").touch()  # no process has this number
+    assert scraped(server)[LISTS] == 1
+
+
+def test_a_file_that_has_gone_meanwhile_is_none_to_add_up(tmp_path: Path) -> None:
+    assert not metrics.is_filled(tmp_path / "gauge_livesum_1.db")
+
+
+def test_a_reload_keeps_the_counts(server: Server) -> None:
+    server.request("GET", "/api/tasks")
+    server.program.process.send_signal(signal.SIGHUP)
+    server.program.wait_for("Hang up: Master")
+    wait_until(lambda: len(server.workers) == 4)
+    server.request("GET", "/api/tasks")
+    wait_for_lists(server, 2)

@@ -1,0 +1,1 @@
+"""Who is calling: tokens, keys, and the guard of every route under /api/."""

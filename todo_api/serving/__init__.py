@@ -1,0 +1,1 @@
+"""What gunicorn needs: the worker and its logger."""

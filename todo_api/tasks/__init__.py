@@ -1,0 +1,1 @@
+"""The tasks blueprint and everything about a task."""

@@ -1,0 +1,197 @@
+"""The tasks blueprint: one short view per route."""
+
+import re
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Flask, Response, request
+from marshmallow import Schema, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from todo_api.auth.tokens import current_user_id, jwt_required
+from todo_api.config import MAX_BODY_BYTES
+from todo_api.errors import ApiError, error_response
+from todo_api.tasks.etags import quoted, tags_of
+from todo_api.tasks.ownership import (
+    IdempotencyKeyReused,
+    OwnedTasks,
+    PreconditionFailed,
+    TaskForbidden,
+    TaskLimitReached,
+    TaskNotFound,
+    id_of,
+    version_of,
+)
+from todo_api.tasks.pagination import EVERYTHING, InvalidCursor, Query
+from todo_api.tasks.schemas import (
+    CHANGES,
+    LIST,
+    MARK,
+    NEW_TASK,
+    NO_PARAMETERS,
+    WHICH,
+    MalformedJSON,
+    parse_object,
+    parse_query,
+)
+
+CODES: dict[type[Exception], str] = {
+    TaskNotFound: "TASK_NOT_FOUND",
+    TaskForbidden: "TASK_FORBIDDEN",
+    TaskLimitReached: "TASK_LIMIT_REACHED",
+    IdempotencyKeyReused: "IDEMPOTENCY_KEY_REUSED",
+    PreconditionFailed: "PRECONDITION_FAILED",
+}
+IDEMPOTENCY_KEY = re.compile("[!-+\\--~]{1,255}")  # visible ASCII but the comma
+
+blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
+
+
+@blueprint.get("")
+@jwt_required
+def list_tasks() -> Response:
+    """List the caller's tasks."""
+    query = Query(**parameters(LIST)) if request.query_string else EVERYTHING  # saves 8 us
+    page = own_tasks().list(query, unless=tags_of(request.headers.get("If-None-Match")))
+    if page.tasks is None:
+        return empty_response(304, page.tag)
+    response = json_response(page.tasks, tag=page.tag)
+    if page.next_cursor:
+        following = urlencode(query.parameters_after(page.next_cursor))
+        response.headers["Link"] = f'</api/tasks?{following}>; rel="next"'
+        response.headers["X-Next-Cursor"] = page.next_cursor
+    if page.total is not None:
+        response.headers["X-Total-Count"] = str(page.total)
+    return response
+
+
+@blueprint.post("")
+@jwt_required
+def create_task() -> Response:
+    """Create a task."""
+    fields = body(NEW_TASK)
+    if request.query_string:
+        parameters(NO_PARAMETERS)
+    task, replayed = own_tasks().create(**fields, key=idempotency_key())
+    response = task_response(task, 201)
+    response.headers["Location"] = f"/api/tasks/{id_of(task)}"
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+@blueprint.patch("")
+@jwt_required
+def mark_tasks() -> Response:
+    """Mark all tasks that are completed as open, or all open ones as completed."""
+    mark = body(MARK)["is_completed"]
+    return json_response(f'{{"count": {own_tasks().mark_all(mark=mark, **parameters(WHICH))}}}')
+
+
+@blueprint.delete("")
+@jwt_required
+def delete_tasks() -> Response:
+    """Delete all tasks that are completed, or all that are not."""
+    return json_response(f'{{"count": {own_tasks().delete_all(**parameters(WHICH))}}}')
+
+
+@blueprint.get("/<task_id>")
+@jwt_required
+def get_task(task_id: str) -> Response:
+    """Get a task."""
+    task = own_tasks().get(task_id)
+    known = tags_of(request.headers.get("If-None-Match"))
+    if known and known.match(version_of(task)):
+        return empty_response(304, version_of(task))
+    return task_response(task)
+
+
+@blueprint.route("/<task_id>", methods=["PUT", "PATCH"])
+@jwt_required
+def update_task(task_id: str) -> Response:
+    """Change some fields of a task."""
+    changes = body(CHANGES)
+    return task_response(own_tasks().update(task_id, changes, if_match=tags_of(request.headers.get("If-Match"))))
+
+
+@blueprint.delete("/<task_id>")
+@jwt_required
+def delete_task(task_id: str) -> Response:
+    """Delete a task."""
+    own_tasks().delete(task_id, if_match=tags_of(request.headers.get("If-Match")))
+    return empty_response(204)
+
+
+def own_tasks() -> OwnedTasks:
+    return OwnedTasks(current_user_id())
+
+
+def body(schema: Schema) -> dict[str, Any]:
+    """Return the validated body; judged in the order size, media type, JSON, fields."""
+    try:
+        raw = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has its own for broken chunks and clients that hang up
+        raise ApiError("BAD_REQUEST", "The body cannot be read.") from error
+    if len(raw) > MAX_BODY_BYTES:
+        raise ApiError("PAYLOAD_TOO_LARGE")
+    if request.content_length is not None and len(raw) < request.content_length:
+        raise ApiError("BAD_REQUEST", "The body is shorter than its Content-Length.")
+    if request.mimetype != "application/json":
+        raise ApiError("UNSUPPORTED_MEDIA_TYPE")
+    fields: dict[str, Any] = schema.load(parse_object(raw))
+    return fields
+
+
+def parameters(schema: Schema) -> dict[str, Any]:
+    """Return the validated parameters of the query."""
+    found: dict[str, Any] = schema.load(parse_query(request.query_string))
+    return found
+
+
+def idempotency_key() -> str | None:
+    """Return the key of the header, None without one; a repeated header arrives joined by a comma."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise ValidationError(
+            {"Idempotency-Key": ["Must be one value of 1 to 255 visible ASCII characters, no comma."]}
+        )
+    return key
+
+
+def json_response(document: str | list[str], status: int = 200, tag: str | None = None) -> Response:
+    response = Response(document, status, mimetype="application/json")
+    if tag:
+        response.headers["ETag"] = quoted(tag)
+    return response
+
+
+def task_response(task: str, status: int = 200) -> Response:
+    return json_response(task, status, version_of(task))
+
+
+def empty_response(status: int, tag: str | None = None) -> Response:
+    response = json_response("", status, tag)
+    del response.headers["Content-Type"]
+    return response
+
+
+@blueprint.errorhandler(MalformedJSON)
+def malformed_json(error: MalformedJSON) -> Response:
+    return error_response("MALFORMED_JSON", str(error))
+
+
+@blueprint.errorhandler(InvalidCursor)
+def invalid_cursor(_: InvalidCursor) -> Response:
+    return error_response("VALIDATION_ERROR", errors={"cursor": ["Is broken, or from a list with other parameters."]})
+
+
+def refused(error: Exception) -> Response:
+    return error_response(CODES[type(error)])
+
+
+def init_app(app: Flask) -> None:
+    for kind in CODES:
+        app.register_error_handler(kind, refused)
+    app.register_blueprint(blueprint)

@@ -1,0 +1,1 @@
+"""What is recorded about a request: log, metrics, health."""
