@@ -1,97 +1,140 @@
-"""The one error body, and every handler that makes it."""
+"""The one error body, and the exceptions that become it.
 
+Every package raises subclasses of `ApiError`; the handlers here turn them, and whatever else ends a request, into the
+body of the contract. `error_types()` lists them all.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, current_app, g, json, request
+from flask import Flask, Response, json, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from todo_api.database.execution import DatabaseUnavailable
-
-RETRY_AFTER_SECONDS = 2
-
-# error_code: status, detail for a person
-ERRORS = {
-    "BAD_REQUEST": (400, "The request cannot be read."),
-    "MALFORMED_JSON": (400, "The body is not a JSON object."),
-    "VALIDATION_ERROR": (400, "Some fields, parameters or headers are not valid."),
-    "TOKEN_MISSING": (401, "A bearer token is required."),
-    "TOKEN_EXPIRED": (401, "The token has expired."),
-    "TOKEN_INVALID": (401, "The token is not valid."),
-    "TASK_FORBIDDEN": (403, "This task belongs to another user."),
-    "TASK_NOT_FOUND": (404, "There is no such task."),
-    "NOT_FOUND": (404, "There is no such route."),
-    "METHOD_NOT_ALLOWED": (405, "This route does not have that method."),
-    "PRECONDITION_FAILED": (412, "The task has been changed since you read it."),
-    "PAYLOAD_TOO_LARGE": (413, "The body is larger than 64 KiB."),
-    "UNSUPPORTED_MEDIA_TYPE": (415, "The body must be sent as application/json."),
-    "IDEMPOTENCY_KEY_REUSED": (422, "This Idempotency-Key was sent before with another body."),
-    "TASK_LIMIT_REACHED": (422, "This user has as many tasks as a user may have."),
-    "INTERNAL_ERROR": (500, "Something went wrong here; the request id finds it in the log."),
-    "KEYS_UNAVAILABLE": (503, "The keys that verify tokens cannot be fetched now."),
-    "DATABASE_UNAVAILABLE": (503, "The database cannot be reached now."),
-    "NOT_READY": (503, "The service cannot answer requests now."),
-}
-BY_STATUS = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
+logger = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
-    """Ends a request with the error body of `code`, a key of ERRORS."""
+    """Ends a request with the one error body; a subclass names its status, code and sentence for a person."""
 
-    def __init__(self, code: str, detail: str | None = None) -> None:
-        super().__init__(code)
-        self.code, self.detail = code, detail
+    status_code = 500
+    error_code = "INTERNAL_ERROR"
+    detail = "Something went wrong on the server; look for the request id in the log."
+    headers: Mapping[str, str] = {}
+    members: Mapping[str, Any] = {}  # what the body has besides detail, error_code and status_code
+    log_message: str | None = None  # logged as an error, never sent
+    refusal: str | None = None  # why a token was refused: a label of the metrics
+    foreign_task = False  # an attempt on another user's task
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.detail)
+        if detail:
+            self.detail = detail
 
 
-def error_response(code: str, detail: str | None = None, **more: Any) -> Response:
-    """Return the error body of `code`; `more` adds members to it."""
-    status, sentence = ERRORS[code]
-    return _response(code, status, detail or sentence, **more)
+class BadRequest(ApiError):
+    status_code = 400
+    error_code = "BAD_REQUEST"
+    detail = "The request cannot be read."
 
 
-def _response(code: str, status: int, detail: str, **more: Any) -> Response:
-    g.trace.error_code = code
-    body = json.dumps({"detail": detail, "error_code": code, "status_code": status, **more})
-    response = Response(body, status, mimetype="application/json")
-    if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer" if code == "TOKEN_MISSING" else 'Bearer error="invalid_token"'
-    if status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return response
+class InvalidInput(ApiError):
+    status_code = 400
+    error_code = "VALIDATION_ERROR"
+    detail = "Some fields, parameters or headers are not valid."
+
+    def __init__(self, errors: Any) -> None:
+        super().__init__()
+        self.members = {"errors": errors}
+
+
+class NotFound(ApiError):
+    status_code = 404
+    error_code = "NOT_FOUND"
+    detail = "There is no such route."
+
+
+class MethodNotAllowed(ApiError):
+    status_code = 405
+    error_code = "METHOD_NOT_ALLOWED"
+    detail = "This route does not support this method."
+
+
+class PayloadTooLarge(ApiError):
+    status_code = 413
+    error_code = "PAYLOAD_TOO_LARGE"
+    detail = "The body is larger than 64 KiB."
+
+
+class UnsupportedMediaType(ApiError):
+    status_code = 415
+    error_code = "UNSUPPORTED_MEDIA_TYPE"
+    detail = "Send the body as application/json."
+
+
+class Unavailable(ApiError):
+    """The base of all errors that a client may retry soon."""
+
+    status_code = 503
+    error_code = "SERVICE_UNAVAILABLE"
+    detail = "The service is busy; try again soon."
+    headers = {"Retry-After": "2"}
+
+
+BY_STATUS = {error.status_code: error for error in (NotFound, MethodNotAllowed, PayloadTooLarge)}
+
+
+class ErrorResponse(Response):
+    """The one error body; the log and the metrics read `error` from it."""
+
+    def __init__(self, error: ApiError) -> None:
+        body = {"detail": error.detail, "error_code": error.error_code, "status_code": error.status_code}
+        super().__init__(json.dumps(body | dict(error.members)), error.status_code, mimetype="application/json")
+        self.headers.extend(error.headers)
+        self.error = error
+
+
+def error_types(base: type[ApiError] = ApiError) -> Iterator[type[ApiError]]:
+    """Yield `base` and all its subclasses that have been imported."""
+    yield base
+    for subclass in base.__subclasses__():
+        yield from error_types(subclass)
 
 
 def api_error(error: ApiError) -> Response:
-    return error_response(error.code, error.detail)
+    if error.log_message:
+        logger.error("%s: %s", error.error_code, error.log_message)
+    return ErrorResponse(error)
 
 
 def validation_error(error: ValidationError) -> Response:
-    return error_response("VALIDATION_ERROR", errors=error.messages)
+    return ErrorResponse(InvalidInput(error.messages))
 
 
 def http_error(error: HTTPException) -> Response:
-    """Answer what Flask and Werkzeug refuse themselves, with the methods they allow."""
+    """Answer what Flask and Werkzeug refuse themselves; 405 keeps its Allow header."""
     status = HTTPStatus(error.code or 500)
-    code = BY_STATUS.get(status)
-    response = error_response(code) if code else _response(status.name, status, status.description or status.phrase)
+    refused: ApiError
+    if status in BY_STATUS:
+        refused = BY_STATUS[status]()
+    else:
+        refused = ApiError(status.description or status.phrase)
+        refused.status_code, refused.error_code = status, status.name
+    response = ErrorResponse(refused)
     response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
     return response
 
 
-def database_unavailable(error: DatabaseUnavailable) -> Response:
-    current_app.logger.error("database unavailable: %s", error)
-    return error_response("DATABASE_UNAVAILABLE")
-
-
 def unexpected_error(error: Exception) -> Response:
-    current_app.logger.error("unexpected error in %s %s", request.method, request.url_rule, exc_info=error)
-    return error_response("INTERNAL_ERROR")
+    logger.error("unexpected error in %s %s", request.method, request.url_rule, exc_info=error)
+    return ErrorResponse(ApiError())
 
 
 def init_app(app: Flask) -> None:
-    """Let every answer of 400 and above have the one body."""
+    """Give every answer of 400 and above the one body."""
     app.register_error_handler(ApiError, api_error)
     app.register_error_handler(ValidationError, validation_error)
     app.register_error_handler(HTTPException, http_error)
-    app.register_error_handler(DatabaseUnavailable, database_unavailable)
     app.register_error_handler(Exception, unexpected_error)

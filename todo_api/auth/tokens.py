@@ -20,9 +20,8 @@ from jwt import exceptions as refused
 from jwt.utils import base64url_decode, base64url_encode
 
 from todo_api.auth.keys import ALGORITHMS, KeySet, KeysUnavailableError, UnknownKeyError
-from todo_api.errors import ApiError
+from todo_api.errors import ApiError, Unavailable
 from todo_api.extensions import jwt
-from todo_api.telemetry import metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +45,30 @@ LEEWAY = 10  # seconds
 REMEMBERED_TOKENS = 10_000  # some 3 MB a process
 REMEMBERED_SECONDS = 60
 QUIET_SECONDS = 1  # between two lines of the log about refusals for the same reason
+
+
+class TokenMissing(ApiError):
+    status_code = 401
+    error_code = "TOKEN_MISSING"
+    detail = "A bearer token is required."
+    headers = {"WWW-Authenticate": "Bearer"}
+
+
+class TokenInvalid(ApiError):
+    status_code = 401
+    error_code = "TOKEN_INVALID"
+    detail = "The token is not valid."
+    headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+
+
+class TokenExpired(TokenInvalid):
+    error_code = "TOKEN_EXPIRED"
+    detail = "The token has expired."
+
+
+class KeysUnavailable(Unavailable):
+    error_code = "KEYS_UNAVAILABLE"
+    detail = "The keys that verify tokens cannot be fetched."
 
 
 class Memory:
@@ -125,11 +148,11 @@ def bearer_token(header: str) -> str:
     """
     parts = [WORD.findall(part) for part in header.split(",")]
     if not any(words and words[0].lower() == "bearer" for words in parts):
-        raise refusal("TOKEN_MISSING", "missing")
+        raise refusal(TokenMissing(), "missing")
     if len(parts) > 1 or len(parts[0]) > 2:
-        raise refusal("TOKEN_INVALID", "malformed header")
+        raise refusal(TokenInvalid(), "malformed header")
     if len(parts[0]) < 2:
-        raise refusal("TOKEN_MISSING", "missing")
+        raise refusal(TokenMissing(), "missing")
     return str(parts[0][1])
 
 
@@ -141,10 +164,10 @@ def verify(token: str) -> tuple[str, float]:
     try:
         claims = check(token)
     except KeysUnavailableError:
-        raise ApiError("KEYS_UNAVAILABLE") from None
+        raise KeysUnavailable from None
     except BAD_TOKEN as error:
         reason = reason_of(error)
-        raise refusal("TOKEN_EXPIRED" if reason == "expired" else "TOKEN_INVALID", reason, token) from None
+        raise refusal(TokenExpired() if reason == "expired" else TokenInvalid(), reason, token) from None
     return claims["sub"], claims["exp"]
 
 
@@ -206,17 +229,17 @@ def key_for(header: dict[str, Any], _claims: dict[str, Any]) -> PyJWK:
     return sources.keys.key(kid)
 
 
-def refusal(code: str, reason: str, token: str | None = None) -> ApiError:
-    """Count a refusal, log it without the token, and return the error for the client."""
+def refusal(error: ApiError, reason: str, token: str | None = None) -> ApiError:
+    """Log a refusal without the token, and return the error for the client."""
+    error.refusal = reason
     sources = trust()
-    metrics.REFUSED_TOKENS.labels(reason).inc()
     routine = reason in ("expired", "missing")
     now = time.monotonic()
     if routine or now - sources.logged_at.get(reason, 0.0) >= QUIET_SECONDS:
         sources.logged_at[reason] = now
         level = logging.INFO if routine else logging.WARNING
         current_app.logger.log(level, "token refused: %s%s", reason, _description(token))
-    return ApiError(code)
+    return error
 
 
 def _description(token: str | None) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from todo_api.database.prepared import KEPT, Preparer
 from todo_api.database.watchdog import Wait, Watchdog
+from todo_api.errors import Unavailable
 
 PATIENCE_SECONDS = 2.0  # how long requests wait for a database that just went away; later ones fail at once
 PAUSE_SECONDS = 0.05
@@ -39,11 +40,18 @@ class DatabaseError(Exception):
     def __init__(self, error: Exception) -> None:
         self.code = getattr(error, "pgcode", None)
         said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error)
-        super().__init__(f"{self.code or type(error).__name__}: {' '.join(said.split())}")
+        Exception.__init__(self, f"{self.code or type(error).__name__}: {' '.join(said.split())}")
 
 
-class DatabaseUnavailable(DatabaseError):
+class DatabaseUnavailable(DatabaseError, Unavailable):
     """The database is away, too slow, read-only, or has no connection left."""
+
+    error_code = "DATABASE_UNAVAILABLE"
+    detail = "The database cannot be reached."
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.log_message = str(self)
 
 
 class ConstraintViolated(DatabaseError):

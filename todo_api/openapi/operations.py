@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 from marshmallow import Schema
 
 from todo_api.cors import READABLE
-from todo_api.errors import ERRORS
+from todo_api.errors import error_types
 from todo_api.tasks.ownership import TASK_ID
 from todo_api.tasks.schemas import LIST, TITLE_MAX, WHICH, Limit, Text
 from todo_api.tasks.views import IDEMPOTENCY_KEY
+from todo_api.telemetry import health  # noqa: F401
 from todo_api.telemetry.requests import CLIENT_ID
 
 TITLE = "Task API"
@@ -50,7 +51,7 @@ PROXY_ERRORS = {
     "SERVICE_UNAVAILABLE": (503, "The service is busy now."),
     "GATEWAY_TIMEOUT": (504, "The service did not answer in time."),
 }
-ALL_ERRORS = ERRORS | PROXY_ERRORS
+ALL_ERRORS = {error.error_code: (error.status_code, error.detail) for error in error_types()} | PROXY_ERRORS
 
 # Which codes an answer may have; their status is the same.
 REFUSALS = {

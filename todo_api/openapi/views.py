@@ -8,7 +8,7 @@ from pathlib import Path
 import flask_swagger_ui
 from flask import Blueprint, Flask, Response, current_app, request
 
-from todo_api.errors import ApiError
+from todo_api.errors import NotFound
 from todo_api.tasks.etags import tags_of
 
 PAGE = Path(__file__).with_name("static")
@@ -61,7 +61,7 @@ def page() -> Response:
 def asset(name: str) -> Response:
     """Answer one of the files that the page is made of."""
     if name not in ASSETS:
-        raise ApiError("NOT_FOUND")
+        raise NotFound
     folder, mimetype = ASSETS[name]
     file = folder / name
     about = file.stat()

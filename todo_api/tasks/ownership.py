@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 from flask import Flask, current_app
 
 from todo_api.database.execution import ConstraintViolated, Database
+from todo_api.errors import ApiError
 from todo_api.extensions import db
 from todo_api.models import RFC3339, new_task_id
 from todo_api.tasks.etags import Tags
 from todo_api.tasks.pagination import EVERYTHING, Position, Query
-from todo_api.telemetry.requests import add_database_time, note_foreign_task
+from todo_api.telemetry.requests import add_database_time
 
 TASK_ID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 FOREIGN_KEY_VIOLATION = "23503"
@@ -112,24 +113,45 @@ COLUMNS = {"created_at": "created_at", "updated_at": "updated_at", "title": "{ti
 Rows = list[str]  # the first column of what a statement returns
 
 
-class TaskNotFound(LookupError):
+class TaskNotFound(ApiError):
     """There is no such task, or it is concealed."""
 
+    status_code = 404
+    error_code = "TASK_NOT_FOUND"
+    detail = "There is no such task."
 
-class TaskForbidden(PermissionError):
+
+class TaskForbidden(ApiError):
     """The task belongs to somebody else."""
 
-
-class TaskLimitReached(ValueError):
-    """The user has as many tasks as a user may have."""
-
-
-class IdempotencyKeyReused(ValueError):
-    """The key made a task from another body."""
+    status_code = 403
+    error_code = "TASK_FORBIDDEN"
+    detail = "This task belongs to another user."
+    foreign_task = True
 
 
-class PreconditionFailed(Exception):
-    """The task is there, at another version."""
+class TaskConcealed(TaskNotFound):
+    """The task belongs to somebody else, and the client is not to know."""
+
+    foreign_task = True
+
+
+class TaskLimitReached(ApiError):
+    status_code = 422
+    error_code = "TASK_LIMIT_REACHED"
+    detail = "This user has as many tasks as a user may have."
+
+
+class IdempotencyKeyReused(ApiError):
+    status_code = 422
+    error_code = "IDEMPOTENCY_KEY_REUSED"
+    detail = "This Idempotency-Key was sent before with another body."
+
+
+class PreconditionFailed(ApiError):
+    status_code = 412
+    error_code = "PRECONDITION_FAILED"
+    detail = "The task has been changed since you read it."
 
 
 class Created(NamedTuple):
@@ -252,9 +274,9 @@ class OwnedTasks:
         if condition and self._run(fill(GET, if_match=""), id=values["id"]):
             raise PreconditionFailed
         exists = self._statements.run(EXISTS, {"id": values["id"]})
-        if exists:
-            note_foreign_task()
-        raise TaskForbidden if exists and not self._statements.conceal else TaskNotFound
+        if not exists:
+            raise TaskNotFound
+        raise TaskConcealed if self._statements.conceal else TaskForbidden
 
     def _count(self, query: Query) -> int:
         statement = fill(COUNT, filters=filters_of(query))

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 
 from marshmallow import Schema, ValidationError, fields, pre_load
 
+from todo_api.errors import ApiError
+
 TITLE_MAX = 200
 DESCRIPTION_MAX = 2000
 SEARCH_MAX = 200
@@ -18,8 +20,12 @@ READ_ONLY = {"id", "user_id", "created_at", "updated_at"}
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
 
 
-class MalformedJSON(ValueError):
-    """The body is not one JSON object (RFC 8259) in UTF-8; the message says what is wrong with it."""
+class MalformedJSON(ApiError):
+    """The body is not one JSON object (RFC 8259) in UTF-8; `detail` says what is wrong with it."""
+
+    status_code = 400
+    error_code = "MALFORMED_JSON"
+    detail = "The body is not a JSON object."
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -10,15 +10,10 @@ from werkzeug.exceptions import HTTPException
 
 from todo_api.auth.tokens import current_user_id, jwt_required
 from todo_api.config import MAX_BODY_BYTES
-from todo_api.errors import ApiError, error_response
+from todo_api.errors import BadRequest, ErrorResponse, InvalidInput, PayloadTooLarge, UnsupportedMediaType
 from todo_api.tasks.etags import quoted, tags_of
 from todo_api.tasks.ownership import (
-    IdempotencyKeyReused,
     OwnedTasks,
-    PreconditionFailed,
-    TaskForbidden,
-    TaskLimitReached,
-    TaskNotFound,
     id_of,
     version_of,
 )
@@ -30,18 +25,10 @@ from todo_api.tasks.schemas import (
     NEW_TASK,
     NO_PARAMETERS,
     WHICH,
-    MalformedJSON,
     parse_object,
     parse_query,
 )
 
-CODES: dict[type[Exception], str] = {
-    TaskNotFound: "TASK_NOT_FOUND",
-    TaskForbidden: "TASK_FORBIDDEN",
-    TaskLimitReached: "TASK_LIMIT_REACHED",
-    IdempotencyKeyReused: "IDEMPOTENCY_KEY_REUSED",
-    PreconditionFailed: "PRECONDITION_FAILED",
-}
 IDEMPOTENCY_KEY = re.compile("[!-+\\--~]{1,255}")  # visible ASCII but the comma
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
@@ -133,13 +120,13 @@ def body(schema: Schema) -> dict[str, Any]:
     except HTTPException:
         raise
     except Exception as error:  # each server has its own for broken chunks and clients that hang up
-        raise ApiError("BAD_REQUEST", "The body cannot be read.") from error
+        raise BadRequest("The body cannot be read.") from error
     if len(raw) > MAX_BODY_BYTES:
-        raise ApiError("PAYLOAD_TOO_LARGE")
+        raise PayloadTooLarge
     if request.content_length is not None and len(raw) < request.content_length:
-        raise ApiError("BAD_REQUEST", "The body is shorter than its Content-Length.")
+        raise BadRequest("The body is shorter than its Content-Length.")
     if request.mimetype != "application/json":
-        raise ApiError("UNSUPPORTED_MEDIA_TYPE")
+        raise UnsupportedMediaType
     fields: dict[str, Any] = schema.load(parse_object(raw))
     return fields
 
@@ -177,21 +164,10 @@ def empty_response(status: int, tag: str | None = None) -> Response:
     return response
 
 
-@blueprint.errorhandler(MalformedJSON)
-def malformed_json(error: MalformedJSON) -> Response:
-    return error_response("MALFORMED_JSON", str(error))
-
-
 @blueprint.errorhandler(InvalidCursor)
 def invalid_cursor(_: InvalidCursor) -> Response:
-    return error_response("VALIDATION_ERROR", errors={"cursor": ["Is broken, or from a list with other parameters."]})
-
-
-def refused(error: Exception) -> Response:
-    return error_response(CODES[type(error)])
+    return ErrorResponse(InvalidInput({"cursor": ["Is broken, or from a list with other parameters."]}))
 
 
 def init_app(app: Flask) -> None:
-    for kind in CODES:
-        app.register_error_handler(kind, refused)
     app.register_blueprint(blueprint)

@@ -34,6 +34,7 @@ class Trace:
     error_code: str | None = None
     user_id: str | None = None
     is_foreign: bool = False
+    refusal: str | None = None
 
     @property
     def level(self) -> int:
@@ -88,6 +89,10 @@ class Reporter:
         piece = ""
         for trace in traces:
             metrics.timer(trace.route, trace.method, trace.status).observe(trace.seconds)
+            if trace.is_foreign:
+                metrics.FOREIGN_TASKS.inc()
+            if trace.refusal:
+                metrics.REFUSED_TOKENS.labels(trace.refusal).inc()
             if self._logger.isEnabledFor(trace.level):
                 line = self._line(trace)
                 if len(piece) + len(line) > PIECE_BYTES:

@@ -8,12 +8,18 @@ from pathlib import Path
 from flask import Blueprint, Flask, Response, current_app
 
 from todo_api.database.execution import DatabaseError
-from todo_api.errors import ApiError
+from todo_api.errors import Unavailable
 
 SCHEMA = "SELECT version_num FROM alembic_version"
 MAX_FAILURE_SECONDS = 5  # a failure is not remembered longer than this
 KEYS_SECONDS = 5  # keys at hand cost nothing to look at, and there is one fetch in 5 seconds
 PATIENCE_SECONDS = 1  # for what another request is asking already
+
+
+class NotReady(Unavailable):
+    error_code = "NOT_READY"
+    detail = "The service is not ready to answer requests."
+
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
 
@@ -29,7 +35,7 @@ def ready() -> Response:
     """Say whether requests can be answered: 503 NOT_READY when not. The log tells why, not the answer."""
     answers: tuple[Answer, ...] = current_app.extensions["readiness"]
     if not all(answer.is_good() for answer in answers):
-        raise ApiError("NOT_READY")
+        raise NotReady
     return Response('{"status": "ready"}', mimetype="application/json")
 
 

@@ -25,7 +25,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from todo_api import __version__
-from todo_api.errors import ApiError
+from todo_api.auth.tokens import TokenInvalid, TokenMissing
+from todo_api.errors import NotFound
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -110,12 +111,12 @@ def is_filled(file: Path) -> bool:
 
 def refuse_strangers(token: str | None) -> None:
     if token is None:
-        raise ApiError("NOT_FOUND")
+        raise NotFound
     scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not sent:
-        raise ApiError("TOKEN_MISSING")
+        raise TokenMissing
     if not hmac.compare_digest(sent.encode(), token.encode()):
-        raise ApiError("TOKEN_INVALID")
+        raise TokenInvalid
 
 
 def is_multiprocess() -> bool:

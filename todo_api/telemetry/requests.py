@@ -8,8 +8,8 @@ from functools import lru_cache
 from flask import Flask, Response, current_app, g, has_request_context, request
 from uuid_utils import uuid4
 
+from todo_api.errors import ErrorResponse
 from todo_api.log_format import formatter
-from todo_api.telemetry import metrics
 from todo_api.telemetry.access_log import Reporter, Trace
 
 CLIENT_ID = re.compile("[A-Za-z0-9._-]{1,128}")
@@ -45,6 +45,9 @@ def finish(response: Response) -> Response:
     trace.route = template(rule.rule) if rule else "other"
     trace.status = response.status_code
     trace.user_id = g.get("user_id")
+    if isinstance(response, ErrorResponse):
+        trace.error_code, trace.is_foreign = response.error.error_code, response.error.foreign_task
+        trace.refusal = response.error.refusal
     reporter: Reporter = current_app.extensions["reporter"]
     reporter.report(trace)
     return response
@@ -54,13 +57,6 @@ def add_database_time(began: float) -> None:
     """Add the seconds since `began`, a time.perf_counter(), to those of the request; the shell has no request."""
     if trace := g.get("trace"):
         trace.database += time.perf_counter() - began
-
-
-def note_foreign_task() -> None:
-    """Count an attempt on another user's task, and mark the line of the request: the alarm of isolation."""
-    metrics.FOREIGN_TASKS.inc()
-    if trace := g.get("trace"):
-        trace.is_foreign = True
 
 
 @lru_cache
