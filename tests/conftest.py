@@ -181,7 +181,14 @@ def empty(databases: dict[str, str]) -> Iterator[Callable[[str], None]]:
         yield delete
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that has a database on both, but for those marked `any_database`: SQLite is enough for them."""
+    if "database_url" in metafunc.fixturenames:
+        once = metafunc.definition.get_closest_marker("any_database")
+        metafunc.parametrize("database_url", ["sqlite"] if once else ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest, databases: dict[str, str], empty: Callable[[str], None]) -> str:
     """A migrated database without rows."""
     url = databases[request.param]
