@@ -183,7 +183,8 @@ def empty(databases: dict[str, str]) -> Iterator[Callable[[str], None]]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that has a database on both, but for those marked `any_database`: SQLite is enough for them."""
-    if "database_url" in metafunc.fixturenames:
+    chosen = any("database_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "database_url" in metafunc.fixturenames and not chosen:
         once = metafunc.definition.get_closest_marker("any_database")
         metafunc.parametrize("database_url", ["sqlite"] if once else ["sqlite", "postgresql"], indirect=True)
 
