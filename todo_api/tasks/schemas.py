@@ -1,15 +1,10 @@
-"""What a body and a query may say: both read strictly, and the marshmallow schemas of what they hold."""
+"""The marshmallow schemas of bodies and query parameters."""
 
-import json
 import re
-from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NoReturn
-from urllib.parse import parse_qsl
+from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, pre_load
-
-from todo_api.errors import ApiError
 
 TITLE_MAX = 200
 DESCRIPTION_MAX = 2000
@@ -18,60 +13,6 @@ LIMIT_MAX = 1000
 SORTS = ("created_at", "updated_at", "title")
 READ_ONLY = {"id", "user_id", "created_at", "updated_at"}
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
-
-
-class MalformedJSON(ApiError):
-    """The body is not one JSON object (RFC 8259) in UTF-8; `detail` says what is wrong with it."""
-
-    status_code = 400
-    error_code = "MALFORMED_JSON"
-    detail = "The body is not a JSON object."
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in `body`; duplicate names, NaN and Infinity are refused. Raises MalformedJSON."""
-    try:
-        value = _DECODER.decode(body.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise MalformedJSON("The body is not UTF-8.") from None
-    except RecursionError:
-        raise MalformedJSON("The body is nested too deeply.") from None
-    except json.JSONDecodeError as error:
-        raise MalformedJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
-    except MalformedJSON:
-        raise
-    except ValueError:  # Python's limit on the digits of an integer
-        raise MalformedJSON("The body holds a number with too many digits.") from None
-    if not isinstance(value, dict):
-        raise MalformedJSON("The body must be a JSON object.")
-    return value
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise MalformedJSON("The body names a field twice in one object.")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise MalformedJSON(f"The body is not JSON: {name} is not a JSON value.")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_no_constant)
-
-
-def parse_query(query: bytes) -> dict[str, str]:
-    """Return the parameters of a query string. Raises ValidationError on repeated ones.
-
-    What is not UTF-8 comes out as lone surrogates, which no field admits.
-    """
-    text = query.decode("utf-8", "surrogateescape")
-    pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
-    repeated = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
-    if repeated:
-        raise ValidationError({name: ["Must not be repeated."] for name in repeated})
-    return dict(pairs)
 
 
 def says(description: str) -> dict[str, str]:

@@ -1,16 +1,13 @@
 """The tasks blueprint: one short view per route."""
 
 import re
-from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, Response, request
-from marshmallow import Schema, ValidationError
-from werkzeug.exceptions import HTTPException
+from marshmallow import ValidationError
 
 from todo_api.auth.tokens import current_user_id, jwt_required
-from todo_api.config import MAX_BODY_BYTES
-from todo_api.errors import BadRequest, ErrorResponse, InvalidInput, PayloadTooLarge, UnsupportedMediaType
+from todo_api.errors import ErrorResponse, InvalidInput
 from todo_api.tasks.etags import quoted, tags_of
 from todo_api.tasks.ownership import (
     OwnedTasks,
@@ -18,6 +15,7 @@ from todo_api.tasks.ownership import (
     version_of,
 )
 from todo_api.tasks.pagination import EVERYTHING, InvalidCursor, Query
+from todo_api.tasks.parsing import body, parameters
 from todo_api.tasks.schemas import (
     CHANGES,
     LIST,
@@ -25,8 +23,6 @@ from todo_api.tasks.schemas import (
     NEW_TASK,
     NO_PARAMETERS,
     WHICH,
-    parse_object,
-    parse_query,
 )
 
 IDEMPOTENCY_KEY = re.compile("[!-+\\--~]{1,255}")  # visible ASCII but the comma
@@ -111,30 +107,6 @@ def delete_task(task_id: str) -> Response:
 
 def own_tasks() -> OwnedTasks:
     return OwnedTasks(current_user_id())
-
-
-def body(schema: Schema) -> dict[str, Any]:
-    """Return the validated body; judged in the order size, media type, JSON, fields."""
-    try:
-        raw = request.get_data(cache=False)
-    except HTTPException:
-        raise
-    except Exception as error:  # each server has its own for broken chunks and clients that hang up
-        raise BadRequest("The body cannot be read.") from error
-    if len(raw) > MAX_BODY_BYTES:
-        raise PayloadTooLarge
-    if request.content_length is not None and len(raw) < request.content_length:
-        raise BadRequest("The body is shorter than its Content-Length.")
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType
-    fields: dict[str, Any] = schema.load(parse_object(raw))
-    return fields
-
-
-def parameters(schema: Schema) -> dict[str, Any]:
-    """Return the validated parameters of the query."""
-    found: dict[str, Any] = schema.load(parse_query(request.query_string))
-    return found
 
 
 def idempotency_key() -> str | None:

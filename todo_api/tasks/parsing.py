@@ -1,0 +1,96 @@
+"""Strict parsing of request bodies (JSON) and query strings."""
+
+import json
+from collections import Counter
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+from flask import request
+from marshmallow import Schema, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from todo_api.config import MAX_BODY_BYTES
+from todo_api.errors import ApiError, BadRequest, PayloadTooLarge, UnsupportedMediaType
+
+
+class MalformedJSON(ApiError):
+    """The body is not one JSON object (RFC 8259) in UTF-8."""
+
+    status_code = 400
+    error_code = "MALFORMED_JSON"
+    detail = "The body is not a JSON object."
+
+
+def body(schema: Schema) -> dict[str, Any]:
+    """Return the request's validated body. The order of checks: size, media type, JSON, fields."""
+    raw = _read_body()
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType
+    fields: dict[str, Any] = schema.load(parse_object(raw))
+    return fields
+
+
+def parameters(schema: Schema) -> dict[str, Any]:
+    """Return the request's validated query parameters."""
+    found: dict[str, Any] = schema.load(parse_query(request.query_string))
+    return found
+
+
+def _read_body() -> bytes:
+    try:
+        raw = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # each server raises its own for a broken chunk or a client that hangs up
+        raise BadRequest("The body cannot be read.") from error
+    if len(raw) > MAX_BODY_BYTES:
+        raise PayloadTooLarge
+    if request.content_length is not None and len(raw) < request.content_length:
+        raise BadRequest("The body is shorter than its Content-Length.")
+    return raw
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in `body`. Duplicate names, NaN and Infinity raise MalformedJSON."""
+    try:
+        value = _DECODER.decode(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise MalformedJSON("The body is not UTF-8.") from None
+    except RecursionError:
+        raise MalformedJSON("The body is nested too deeply.") from None
+    except json.JSONDecodeError as error:
+        raise MalformedJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
+    except MalformedJSON:
+        raise
+    except ValueError:  # Python's limit on the digits of an integer
+        raise MalformedJSON("The body holds a number with too many digits.") from None
+    if not isinstance(value, dict):
+        raise MalformedJSON("The body must be a JSON object.")
+    return value
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise MalformedJSON("The body names a field twice in one object.")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise MalformedJSON(f"The body is not JSON: {name} is not a JSON value.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_no_constant)
+
+
+def parse_query(query: bytes) -> dict[str, str]:
+    """Return the parameters of a query string. Repeated ones raise ValidationError.
+
+    Bytes that are not UTF-8 become lone surrogates, which every field refuses.
+    """
+    text = query.decode("utf-8", "surrogateescape")
+    pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+    repeated = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
+    if repeated:
+        raise ValidationError({name: ["Must not be repeated."] for name in repeated})
+    return dict(pairs)
