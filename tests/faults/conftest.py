@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -18,6 +18,7 @@ from tests.support.tokens import SECRET
 
 Start = Callable[..., Any]
 TABLE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEAD = """| what happened | requests | 503: reads, creations | 503: other writes | cut | normal again after |
 |---|---|---|---|---|---|
 """
@@ -73,13 +74,15 @@ def service(database: postgres.Private) -> Start:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show the tables; with WRITE=yes put them into the documentation."""
+    """Show the tables; with WRITE=yes update the one of faults in the documentation."""
     faults = [(*row[:-1], f"{row.seconds:.2f} s") for row in ROWS]
-    for name, head, rows in (("faults", HEAD, faults), ("soak", SOAK_HEAD, SOAK)):
-        table = head + "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
+    for head, rows in ((HEAD, faults), (SOAK_HEAD, SOAK)):
         if rows:
-            terminalreporter.write_line(table)
-        if rows and os.environ.get("WRITE") == "yes":
-            begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-            before, _, rest = TABLE.read_text().partition(begin)
-            TABLE.write_text(f"{before}{begin}\n{table}{end}{rest.partition(end)[2]}")
+            terminalreporter.write_line(head + as_rows(rows))
+    if faults and os.environ.get("WRITE") == "yes":
+        before, _, rest = TABLE.read_text().partition(BEGIN)
+        TABLE.write_text(f"{before}{BEGIN}\n{HEAD}{as_rows(faults)}{END}{rest.partition(END)[2]}")
+
+
+def as_rows(rows: Sequence[tuple[object, ...]]) -> str:
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
