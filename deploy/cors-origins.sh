@@ -1,11 +1,11 @@
 #!/bin/sh
-# Print nginx's list of origins, from the CORS_ORIGINS in the service's file of settings:
+# Print nginx's map of origins for the CORS_ORIGINS in the settings file:
 #   cors-origins.sh /etc/todo-api.env > /etc/nginx/conf.d/todo-api-cors.conf
 set -eu
 origins=$(sed -n "s/^CORS_ORIGINS=//p" "$1" | tail -n 1 | tr -d "\"'")
 case $origins in
 *[!A-Za-z0-9:/.,\ _\[\]-]*)
-    echo "CORS_ORIGINS in $1 holds what no origin has" >&2
+    echo "CORS_ORIGINS in $1 contains a character that no origin has" >&2
     exit 1
     ;;
 esac
