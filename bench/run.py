@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -87,8 +87,9 @@ def criteria(crowd: Load, many: Load, users: int, acknowledged: int, bad: int) -
 
 
 def fill(url: str, user: str, size: int) -> dict[str, Any]:
-    client, bearer = service.Client(url), service.token(user)
-    made = (json.loads(client("POST", TASKS, bearer, {"title": f"Task {number}"})) for number in range(size))
+    bearer = service.token(user)
+    with closing(service.Client(url)) as client:
+        made = [json.loads(client("POST", TASKS, bearer, {"title": f"Task {number}"})) for number in range(size)]
     return {"name": user, "known": {task["id"]: task for task in made}, "gone": [], "unsure": [], "unsure_creates": 0}
 
 
@@ -112,13 +113,14 @@ def load(url: str, actions: Mapping[str, int], users: int, seconds: int, setting
 
 def read_back(url: str, records: list[dict[str, Any]], *, leave_tasks: bool) -> int:
     """Return how many tasks are not as acknowledged; take away all tasks unless they go with their database."""
-    client, bad = service.Client(url), 0
-    for record in records:
-        bearer = service.token(record["name"])
-        listed = json.loads(client("GET", TASKS, bearer))
-        bad += not_as_acknowledged(record, listed)
-        for task in () if leave_tasks else listed:
-            client("DELETE", f"{TASKS}/{task['id']}", bearer)
+    bad = 0
+    with closing(service.Client(url)) as client:
+        for record in records:
+            bearer = service.token(record["name"])
+            listed = json.loads(client("GET", TASKS, bearer))
+            bad += not_as_acknowledged(record, listed)
+            for task in () if leave_tasks else listed:
+                client("DELETE", f"{TASKS}/{task['id']}", bearer)
     return bad
 
 

@@ -60,6 +60,9 @@ class Client:
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._connection = kind(str(parts.hostname), parts.port, timeout=30)
 
+    def close(self) -> None:
+        self._connection.close()
+
     def __call__(self, method: str, path: str, bearer: str, body: Any = None) -> bytes:
         """Return the body of an answer; anything but success ends the run."""
         headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
