@@ -1,10 +1,10 @@
-# Thin on purpose: README.md has run and test in plain commands too.
+# Thin on purpose: README.md lists the plain commands behind `run` and `test`.
 PORT ?= 8000
 VENV ?= .venv
-# worksteal: a module stays with one of them, which starts its servers once, and both end together.
+# worksteal keeps a module in one process, which starts its servers once, and both processes finish together.
 TEST_OPTIONS ?= -n auto --dist worksteal
 BIN = $(VENV)/bin
-# What an operator's shell holds must not become a developer's database or secret: those are in .env.
+# `make run` ignores an operator's settings in the shell: a developer's are in .env.
 OPERATORS = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_URL JWKS_URL JWT_ISSUER JWT_AUDIENCE \
   METRICS_TOKEN LOG_HASH_KEY
 DEVELOPMENT = env $(foreach name,$(OPERATORS),-u $(name) -u $(name)_FILE) ENVIRONMENT=development
@@ -12,7 +12,7 @@ DEVELOPMENT = env $(foreach name,$(OPERATORS),-u $(name) -u $(name)_FILE) ENVIRO
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLite, and print a token to paste
+run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLite and print a curl command with a token
 	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' "$(PORT)" 2>/dev/null \
 	  || { echo "Port $(PORT) is in use, or no port: choose another, as in make run PORT=8042" >&2; exit 1; }
 	@$(DEVELOPMENT) $(BIN)/flask db upgrade
@@ -22,52 +22,53 @@ run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLit
 	  echo "curl -H 'Authorization: Bearer $${token:-A_TOKEN_OF_YOUR_BETTER_AUTH}' http://127.0.0.1:$(PORT)/api/tasks"
 	@exec $(DEVELOPMENT) $(BIN)/flask run --port $(PORT)
 
-test: $(VENV)/requirements-dev.txt ## Try all behaviour on SQLite and PostgreSQL (2 to 3 minutes)
+test: $(VENV)/requirements-dev.txt ## Run the tests on SQLite and PostgreSQL (90 seconds)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
 
-test-slow: $(VENV)/requirements-dev.txt ## Run what is slow by nature: a million rows, 20,000 generated requests, the image (5 minutes)
+test-slow: $(VENV)/requirements-dev.txt ## Run the slow tests: a million rows, 20,000 generated requests, the image (5 minutes)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m slow $(TEST_OPTIONS) --dist loadfile
 
-test-faults: $(VENV)/requirements-dev.txt ## Break things under load, in 3 minutes; WRITE=yes updates docs/reliability.md
+test-faults: $(VENV)/requirements-dev.txt ## Inject faults under load (3 minutes); WRITE=yes updates docs/reliability.md
 	@PATH="$(abspath $(BIN)):$$PATH" WRITE="$(WRITE)" $(BIN)/python -m pytest -m faults -p no:randomly
 
-test-e2e: $(VENV)/requirements-dev.txt ## Try the docs page and CORS in a real browser (3 minutes; needs chromium)
+test-e2e: $(VENV)/requirements-dev.txt ## Test the docs page and CORS in a browser (3 minutes; needs Chromium)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m e2e
 
-test-client: $(VENV)/requirements-dev.txt ## Compare, compile and run the TypeScript client against the service (30 seconds)
+test-client: $(VENV)/requirements-dev.txt ## Test the TypeScript client and its types against the service (30 seconds; needs Node.js)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "client or not client" tests/openapi/test_typescript_client.py
 
-test-example: ## Drive the Next.js example in a real browser (4 minutes; needs Node.js and chromium)
+test-example: ## Test the Next.js example in a browser (4 minutes; needs Node.js and Chromium)
 	@PATH="$(abspath $(BIN)):$$PATH" $(MAKE) --no-print-directory -C examples/nextjs test VENV="$(abspath $(VENV))"
 
-bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against their targets, in 2 minutes (URL=, USERS=, OUT=)
+bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against their targets (2 minutes; URL=, USERS=, OUT=)
 	@$(BIN)/python -m bench.run $(if $(URL),--url "$(URL)") $(if $(REMOTE),--remote) $(if $(USERS),--users "$(USERS)") $(if $(OUT),--out "$(OUT)")
 
-bench-growth: $(VENV)/bench/requirements.txt ## Measure a request as the table grows to 2 million tasks, with the plans (OUT=)
+bench-growth: $(VENV)/bench/requirements.txt ## Measure requests and query plans as the table grows to 2 million tasks (OUT=)
 	@$(BIN)/python -m bench.growth $(if $(OUT),--out "$(OUT)")
 
-mutants: $(VENV)/tests/mutants.txt ## Break todo_api in some 4,200 small ways; list what no test notices (hours)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.mutants
-
-lint: $(VENV)/requirements-dev.txt ## Check style and types
+lint: $(VENV)/requirements-dev.txt ## Check style, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-audit: $(VENV)/requirements-dev.txt ## Look for known vulnerabilities in what production installs
-	@$(BIN)/python .ci/audit.py
+audit: $(VENV)/requirements-dev.txt ## Look for known vulnerabilities in production's packages
+	@$(BIN)/pip-audit --requirement requirements.txt --disable-pip --progress-spinner off
+
+lock: $(VENV)/requirements-dev.txt ## Compile each requirements.in to requirements.txt (UPGRADE=yes takes the newest versions)
+	@for name in requirements requirements-dev bench/requirements .ci/requirements; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-package pip \
+	    --annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit 1; done
 
 .env:
 	@cp .env.example .env
 
 $(VENV)/requirements.txt: requirements.txt
-$(VENV)/requirements-dev.txt: requirements-dev.txt requirements.txt
-$(VENV)/bench/requirements.txt: bench/requirements.txt requirements-dev.txt requirements.txt
-$(VENV)/tests/mutants.txt: tests/mutants.txt requirements-dev.txt requirements.txt
+$(VENV)/requirements-dev.txt: requirements-dev.txt
+$(VENV)/bench/requirements.txt: bench/requirements.txt $(VENV)/requirements-dev.txt
 $(VENV)/%.txt: | $(BIN)/python
 	@echo "Installing $*.txt ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --retries 1 -r $*.txt >$(VENV)/pip.log 2>&1 \
-	  || { echo "The packages could not be installed (is there a network?); $(VENV)/pip.log says why" >&2; exit 1; }
+	  || { echo "The packages could not be installed (is there a network?); see $(VENV)/pip.log" >&2; exit 1; }
 	@mkdir -p $(@D) && cp $*.txt $@
 
 $(BIN)/python:
@@ -78,5 +79,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test test-slow test-faults test-client test-e2e test-example bench bench-growth mutants lint audit
+.PHONY: help run test test-slow test-faults test-client test-e2e test-example bench bench-growth lint audit lock
 .DELETE_ON_ERROR:

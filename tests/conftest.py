@@ -3,7 +3,6 @@
 import io
 import logging
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -126,13 +125,9 @@ def fresh_database() -> Iterator[Callable[..., str]]:
 def migrated_database(
     tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[..., str]
 ) -> Callable[[str], str]:
-    """Make a migrated PostgreSQL database and return its URL: a copy takes 40 ms, `flask db upgrade` 900.
-
-    Who starts the tests thousands of times (tests/mutants.py) has one to copy.
-    """
-    template = os.environ.get("TODO_TEST_TEMPLATE") or fresh_database("template")
-    if "TODO_TEST_TEMPLATE" not in os.environ:
-        migrate(template, tmp_path_factory.mktemp("template"))
+    """Make a migrated PostgreSQL database and return its URL: a copy takes 40 ms, `flask db upgrade` 900."""
+    template = fresh_database("template")
+    migrate(template, tmp_path_factory.mktemp("template"))
     return partial(fresh_database, template=make_url(template).database)
 
 
@@ -141,10 +136,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory, migrated_database: Calla
     """The URLs of one migrated database of each kind."""
     folder = tmp_path_factory.mktemp("databases")
     urls = {"sqlite": f"sqlite:///{folder / 'todo.db'}", "postgresql": migrated_database("main")}
-    if template := os.environ.get("TODO_TEST_SQLITE"):
-        shutil.copy(template, folder / "todo.db")
-    else:
-        migrate(urls["sqlite"], folder)
+    migrate(urls["sqlite"], folder)
     return urls
 
 

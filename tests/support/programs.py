@@ -41,8 +41,6 @@ def copy_project(target: Path) -> Path:
 def environment(**settings: str) -> dict[str, str]:
     """An environment with these settings and nothing else of the caller's but where programs are."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    if "__mutmut_" in (mutant := os.environ.get("MUTANT_UNDER_TEST", "")):  # see tests/mutants.py
-        settings["MUTANT_UNDER_TEST"] = mutant
     return {"PATH": path, "HOME": os.environ.get("HOME", "/"), "LANG": os.environ.get("LANG", "C.UTF-8"), **settings}
 
 
