@@ -17,11 +17,10 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
     from flask import Flask
 
-    from todo_api import cli, config, cors, errors
+    from todo_api import cli, config, cors, database, errors
     from todo_api.auth import tokens as auth
     from todo_api.extensions import db, migrate
     from todo_api.openapi import views as docs
-    from todo_api.tasks import ownership
     from todo_api.tasks import views as tasks
     from todo_api.telemetry import health, metrics
     from todo_api.telemetry import requests as observability
@@ -30,12 +29,12 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     app.url_map.merge_slashes = False  # an unknown path is 404, not a redirect
     app.ensure_sync = lambda func: func  # type: ignore[method-assign]  # no view is async: 4 us a request
     app.config.update(config.read(config.environment() if environ is None else environ, Path(app.instance_path)))
+    database.init_app(app)
     observability.init_app(app)
     errors.init_app(app)
     db.init_app(app)
     migrate.init_app(app)
     auth.init_app(app)
-    ownership.init_app(app)
     cors.init_app(app)
     tasks.init_app(app)
     health.init_app(app)

@@ -12,7 +12,7 @@ from flask_jwt_extended import create_access_token
 from todo_api.auth.diagnosis import findings
 from todo_api.auth.keys import KeysUnavailableError
 from todo_api.auth.tokens import BAD_TOKEN, USER_ID, check, reason_of, trust
-from todo_api.database.execution import DatabaseError
+from todo_api.database import DatabaseError
 from todo_api.openapi.views import document
 from todo_api.tasks.ownership import OwnedTasks
 

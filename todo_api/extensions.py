@@ -8,8 +8,8 @@ from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, event
-from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import Pool
 
 
 class Base(DeclarativeBase):
@@ -31,7 +31,7 @@ migrate = Migrate(db=db, render_as_batch=True)
 jwt = JWTManager()
 
 
-@event.listens_for(Engine, "connect")
+@event.listens_for(Pool, "connect")
 def prepare_sqlite(connection: Any, _record: Any) -> None:
     """Make SQLite keep foreign keys and let readers work beside a writer; PostgreSQL needs nothing."""
     if isinstance(connection, sqlite3.Connection):

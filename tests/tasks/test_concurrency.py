@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.support.databases import rows_of
 from tests.support.threads import at_once
+from todo_api.database import execution
 
 ROUNDS = 25
 WRITERS = 50
@@ -174,14 +175,13 @@ def test_changes_of_many_tasks_at_the_same_time_never_wait_for_each_other_in_a_c
     for number in range(200):
         alice.create(f"Task {number}", is_completed=number % 7 % 2 == 0)
 
-    database = app.extensions["ownership"].database
-    is_lost, refused = database._is_lost, []
+    refused, may_retry = [], execution.may_retry
 
-    def watched(connection: Any, error: Exception) -> bool:
+    def noted(error: Exception, **options: Any) -> bool:
         refused.append(error)
-        return bool(is_lost(connection, error))
+        return may_retry(error, **options)
 
-    monkeypatch.setattr(database, "_is_lost", watched)
+    monkeypatch.setattr(execution, "may_retry", noted)
 
     def mark(number: int) -> int:
         which, to = number % 2 == 0, number // 2 % 2 == 0

@@ -9,8 +9,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import NOWHERE, Caller, MakeApp, assert_error
+from tests.support.statements import recorded
 from tests.support.threads import at_once
-from tests.tasks.test_isolation import REQUESTS, statements, told
+from tests.tasks.test_isolation import REQUESTS, told
 from todo_api.tasks.etags import Tags, quoted, tags_of
 
 WRITERS = 50
@@ -205,9 +206,9 @@ def test_a_foreign_and_a_missing_id_run_the_same_statements_with_a_condition_too
     alice, bob = Caller(app.test_client(), "alice"), Caller(app.test_client(), "bob")
     seen = []
     for task_id in (alice.create()["id"], NOWHERE):
-        with statements(app) as run:
+        with recorded(app) as run:
             bob(method, f"/api/tasks/{task_id}", headers={"If-Match": tag}, **more)
-        seen.append(run)
+        seen.append([sql for sql, _ in run])
     assert seen[0] == seen[1]
     assert len(seen[0]) == number
 
@@ -217,7 +218,7 @@ def test_a_condition_that_holds_is_judged_in_the_statement_that_writes(
     app: Flask, alice: Caller, method: str, more: dict[str, Any]
 ) -> None:
     task = alice.create()
-    with statements(app) as run:
+    with recorded(app) as run:
         alice(method, f"/api/tasks/{task['id']}", headers={"If-Match": f'"{task["updated_at"]}"'}, **more)
     assert len(run) == 1
 

@@ -1,7 +1,5 @@
 """Bob and alice's tasks: he sees none, changes none, and learns no more than that an id is taken."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,6 +7,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import NOWHERE, Caller, MakeApp, assert_error, headers_of
+from tests.support.statements import recorded
 
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("GET", {}),
@@ -84,22 +83,6 @@ def test_concealed_tasks_cannot_be_told_from_missing_ones(make_app: MakeApp, met
     assert alice.get("/api/tasks").json == [task]
 
 
-@contextmanager
-def statements(app: Flask) -> Iterator[list[str]]:
-    """Collect what is sent to the database."""
-    seen: list[str] = []
-    database = app.extensions["ownership"].database
-    run = database.run
-
-    def noted(sql: str, *more: Any, **options: Any) -> Any:
-        seen.append(sql)
-        return run(sql, *more, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "run", noted)
-        yield seen
-
-
 @pytest.mark.parametrize("conceal", ["true", "false"])
 @pytest.mark.parametrize(("method", "more"), REQUESTS)
 def test_a_foreign_and_a_missing_id_run_the_same_statements(
@@ -108,11 +91,11 @@ def test_a_foreign_and_a_missing_id_run_the_same_statements(
     app = make_app(CONCEAL_FOREIGN_TASKS=conceal)
     alice, bob = Caller(app.test_client(), "alice"), Caller(app.test_client(), "bob")
     task = alice.create("Hers")
-    with statements(app) as foreign:
+    with recorded(app) as foreign:
         bob(method, f"/api/tasks/{task['id']}", **more)
-    with statements(app) as missing:
+    with recorded(app) as missing:
         bob(method, f"/api/tasks/{NOWHERE}", **more)
-    assert foreign == missing
+    assert [sql for sql, _ in foreign] == [sql for sql, _ in missing]
     assert len(foreign) == 2
 
 
@@ -126,6 +109,6 @@ def test_each_request_of_the_owner_is_one_statement(alice: Caller, app: Flask) -
         lambda: alice.put(path, json={}),
         lambda: alice.delete(path),
     ):
-        with statements(app) as seen:
+        with recorded(app) as seen:
             request()
         assert len(seen) == 1

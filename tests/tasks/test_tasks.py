@@ -12,9 +12,12 @@ from flask import Flask
 from sqlalchemy import select, text
 
 from tests.conftest import MISSING, NOWHERE, Caller, MakeApp, assert_error
+from tests.support.statements import database_of
+from todo_api.database import Statement
 from todo_api.extensions import db
 from todo_api.models import User
-from todo_api.tasks.ownership import CREATE_USER, OwnedTasks
+from todo_api.tasks.ownership import OwnedTasks
+from todo_api.tasks.statements import CREATE_USER
 
 FAMILY = "👩‍👩‍👧‍👦"  # 7 code points, drawn as one
 E_ACUTE = "e\u0301"  # 2 code points
@@ -47,7 +50,7 @@ def test_a_task_has_the_fields_of_the_contract(alice: Caller) -> None:
 
 def test_in_the_shell_a_title_is_enough(app: Flask) -> None:
     with app.app_context():
-        made = json.loads(OwnedTasks("alice").create("Buy milk").task)
+        made = json.loads(OwnedTasks("alice").create("Buy milk").task.json)
     assert (made["title"], made["description"], made["is_completed"]) == ("Buy milk", None, False)
 
 
@@ -55,18 +58,18 @@ def test_in_the_shell_a_title_is_enough(app: Flask) -> None:
 def test_a_first_task_is_stored_though_another_request_makes_the_user_meanwhile(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    genuine = OwnedTasks._insert
+    """The other request comes between the look for the user and the creation."""
+    app = make_app(MAX_TASKS_PER_USER=limit)
+    database = database_of(app)
+    execute = database.execute
 
-    tries: list[list[str]] = []
+    def late(statement: Statement, values: Mapping[str, Any]) -> int:
+        if statement is CREATE_USER:
+            assert execute(statement, values) == 1
+        return execute(statement, values)
 
-    def insert(tasks: OwnedTasks, task: Mapping[str, Any]) -> list[str]:
-        assert len(tries) < 3
-        tries.append(genuine(tasks, task))
-        tasks._run(CREATE_USER)
-        return tries[-1]
-
-    monkeypatch.setattr(OwnedTasks, "_insert", insert)
-    alice = Caller(make_app(MAX_TASKS_PER_USER=limit).test_client(), "alice")
+    monkeypatch.setattr(database, "execute", late)
+    alice = Caller(app.test_client(), "alice")
     created = alice.create()
     assert alice.get("/api/tasks").json == [created]
 

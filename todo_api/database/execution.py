@@ -1,240 +1,191 @@
-"""Runs statements, each as a transaction of its own, and repeats what a lost connection cannot have doubled.
+"""Statement execution: each statement is one transaction, run again only where that is safe."""
 
-It uses the driver's connections as the pool keeps them: SQLAlchemy's own execution would cost 50 us a statement. The
-pool's methods that it calls for this are private, as they were in SQLAlchemy 2.1.9.
-"""
-
-import select
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from threading import Lock, get_ident
+from threading import Lock
 from typing import Any
 
-from sqlalchemy import Engine, event
-from sqlalchemy.exc import DBAPIError
+from flask import Flask, current_app
+from sqlalchemy import PoolProxiedConnection, make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from todo_api.database.prepared import KEPT, Preparer
-from todo_api.database.watchdog import Wait, Watchdog
-from todo_api.errors import Unavailable
+from todo_api.database.connections import Connections, may_lead_elsewhere
+from todo_api.database.errors import (
+    DEADLOCK_DETECTED,
+    READ_ONLY_TRANSACTION,
+    SERIALIZATION_FAILURE,
+    STALE_STATEMENT,
+    ConstraintViolated,
+    DatabaseError,
+    DatabaseUnavailable,
+    sqlstate,
+)
+from todo_api.database.prepared import PREPARED, PreparedStatement, Preparer, Statement
+from todo_api.database.watchdog import Watchdog
 
-PATIENCE_SECONDS = 2.0  # how long requests wait for a database that just went away; later ones fail at once
-PAUSE_SECONDS = 0.05
-REPEATS = 3
-IDLE_SECONDS = 0.1  # from here on a connection may have been closed as idle
-ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock: nothing was done
-# The statement is not there, or there already (behind a pooler after all), or its table has changed since.
-NOT_PREPARED = ("26000", "42P05", "0A000")
-STANDBY = "25006"  # a failover left us with a standby
-STANDBY_SECONDS = 1.0  # where all are read-only, a connection serves that long at least
+RETRY_WINDOW = 2.0  # seconds that requests wait for a database that just went away; later ones fail at once
+RETRY_PAUSE = 0.05
+MAX_RETRIES = 3
 
-CONNECTED = "connected"  # by time.monotonic(): the pool's own note is of a clock that may be set back
-
-PoolEntry = Any  # a place in the pool and the connection that it holds: _ConnectionRecord of SQLAlchemy
-
-
-class DatabaseError(Exception):
-    """The database refused a statement for the SQLSTATE `code`; the message quotes no value of a row."""
-
-    def __init__(self, error: Exception) -> None:
-        self.code = getattr(error, "pgcode", None)
-        said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error)
-        Exception.__init__(self, f"{self.code or type(error).__name__}: {' '.join(said.split())}")
-
-
-class DatabaseUnavailable(DatabaseError, Unavailable):
-    """The database is away, too slow, read-only, or has no connection left."""
-
-    error_code = "DATABASE_UNAVAILABLE"
-    detail = "The database cannot be reached."
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.log_message = str(self)
-
-
-class ConstraintViolated(DatabaseError):
-    """A constraint of a table forbids the statement."""
+Rows = list[tuple[Any, ...]]
+NO_DEADLINE = nullcontext()
 
 
 class Database:
-    """The pool of connections of one engine in autocommit mode."""
+    """Runs statements; `timeout` is the limit of one in seconds. `on_statement` is told the seconds each took."""
 
-    def __init__(self, engine: Engine, timeout_seconds: int) -> None:
-        self.is_sqlite = engine.dialect.name == "sqlite"
-        self._engine = engine
-        self._driver: Any = engine.dialect.loaded_dbapi
-        # SQLite plans in no time, and waits for its lock as long as the connection was told to.
-        self._preparer = None if self.is_sqlite else Preparer(timeout_seconds)
-        self._watchdog = Watchdog(timeout_seconds + 1)  # the server's own limit comes first
-        # None while it answers. Requests wait for it PATIENCE_SECONDS from then on; later, one at a time looks whether
-        # it is back (`_looking`), and all others fail at once. Any answer ends that.
+    def __init__(self, connections: Connections, timeout: int) -> None:
+        self.connections = connections
+        self._driver = connections.driver
+        self.is_sqlite = connections.is_sqlite
+        self.on_statement: Callable[[float], None] | None = None
+        self._compiled: dict[Statement, PreparedStatement] = {}
+        # SQLite needs neither: it plans in no time, and its driver was told how long to wait for a lock.
+        self._preparer = Preparer(timeout)
+        self._watchdog = Watchdog(timeout + 1)  # the server's own limit comes first
+        # Since when the database is away, None while it answers. Requests wait for it RETRY_WINDOW from then on; later
+        # one at a time probes it, and all others fail at once: no thread is left to wait for each of them.
         self._away_since: float | None = None
-        self._lost_at = 0.0  # connections from before then are replaced
-        self._looking = Lock()
-        self._waiting: set[int] = set()  # threads
-        self._first_questions: dict[int, Wait] = {}  # by thread: the limit on their time
-        if not self.is_sqlite:
-            event.listen(engine, "do_connect", self._connect)
+        self._probing = Lock()
 
-    def in_use(self) -> int:
-        """Return the number of connections that statements are running on."""
-        return int(self._engine.pool.checkedout())  # type: ignore[attr-defined]  # typed by its base class
+    def fetch(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
+        """Run a statement and return its rows. Raises DatabaseError."""
+        rows: Rows = self._timed(statement, values, fetch_all)
+        return rows
 
-    def waiting(self) -> int:
-        """Return the number of threads that wait for a connection."""
-        return len(self._waiting)
+    def execute(self, statement: Statement, values: Mapping[str, Any]) -> int:
+        """Run a statement and return how many rows it changed. Raises DatabaseError."""
+        count: int = self._timed(statement, values, row_count)
+        return count
 
-    def run(self, sql: str, values: Mapping[str, Any], *, repeatable: bool) -> list[Any]:
-        """Run one statement and return the first column of its rows. Raises DatabaseError.
+    def compiled(self, statement: Statement) -> PreparedStatement:
+        """Return the statement in the words of this database."""
+        if not (found := self._compiled.get(statement)):
+            found = self._compiled[statement] = PreparedStatement.compile(statement.core, self.connections.dialect)
+        return found
 
-        Nothing has been done, and the statement is run again, when no connection could be made or the database rolled
-        it back. When its connection was lost, it is run again if that is harmless: `repeatable`.
-        """
-        away_since = self._away_since
-        if away_since is None or not self._is_late(away_since):
-            return self._run(sql, values, repeatable)
-        # Each request would wait 10 s for a database that hangs, and soon no thread would be left to say so.
-        if not self._looking.acquire(blocking=False):
-            raise DatabaseUnavailable(TimeoutError("it is away, and another request looks whether it is back"))
+    def _timed(self, statement: Statement, values: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+        began = time.perf_counter()
         try:
-            return self._run(sql, values, repeatable)
+            return self._admitted(statement, values, read)
         finally:
-            self._looking.release()
+            if self.on_statement:
+                self.on_statement(time.perf_counter() - began)
 
-    def _run(self, sql: str, values: Mapping[str, Any], repeatable: bool) -> list[Any]:
+    def _admitted(self, statement: Statement, values: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+        """Run the statement, but while the database is away let one request at a time probe it."""
+        if self._away_since is None or not is_over(self._away_since):
+            return self._run(statement, values, read)
+        if not self._probing.acquire(blocking=False):
+            raise DatabaseUnavailable(TimeoutError("it is away, and another request is probing it"))
+        try:
+            return self._run(statement, values, read)
+        finally:
+            self._probing.release()
+
+    def _run(self, statement: Statement, values: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+        compiled = self.compiled(statement)
         began = time.monotonic()
-        repeats = 0
+        retries = 0
         while True:
-            entry, sent = self._take(began), False
-            wait = None if self.is_sqlite else self._watchdog.over(entry.dbapi_connection)
+            connection = self._connect(began)
+            deadline = None if self.is_sqlite else self._watchdog.watch(connection.dbapi_connection)
+            sent = False
             try:
-                cursor = entry.dbapi_connection.cursor()
-                with wait or nullcontext():
-                    text = self._preparer.prepare(cursor, entry.info, sql) if self._preparer else sql
+                cursor = connection.cursor()
+                with deadline or NO_DEADLINE:
+                    sql = compiled.sql if self.is_sqlite else self._preparer.prepare(cursor, connection.info, compiled)
                     sent = True
-                    cursor.execute(text, values)
-                    rows = [row[0] for row in cursor.fetchall()]
+                    cursor.execute(sql, values)
+                    result = read(cursor)
                 self._away_since = None
-                return rows
+                return result
             except self._driver.Error as error:
-                lost = self._is_lost(entry.dbapi_connection, error)
-                if self._was_stale(entry, error):
+                if forget_prepared(connection, error):
                     continue  # at most once for each connection
-                if lost or self._may_another_write(entry, error):
-                    self._give_up(entry)
-                if wait and wait.hung_up:
+                lost = self._note_failure(connection, error)
+                if deadline and deadline.expired:
                     self._away_since = self._away_since or began
-                if repeats == REPEATS or not self._may_repeat(error, lost, repeatable or not sent, began):
+                safe = statement.repeatable or not sent
+                if retries == MAX_RETRIES or not may_retry(error, lost=lost, safe=safe, began=began):
                     raise self._translated(error, lost) from None
-                repeats += 1
+                retries += 1
             finally:
-                self._give_back(entry)
+                connection.close()
 
-    def _take(self, began: float) -> PoolEntry:
-        """Take a live connection out of the pool, waiting as long as the patience for this request and outage lasts.
-
-        Without the proxy that SQLAlchemy would put around it: 2 us in place of 7 to take it and give it back.
-        """
-        thread = get_ident()
-        self._waiting.add(thread)
-        try:
-            while True:
-                try:
-                    entry = self._engine.pool._do_get()
-                    if self._is_good(entry):
-                        return entry
-                except PoolTimeout as error:
+    def _connect(self, began: float) -> PoolProxiedConnection:
+        """Take a live connection, waiting as long as the retry window of this request and this outage lasts."""
+        while True:
+            try:
+                return self.connections.take()
+            except PoolTimeout as error:
+                raise DatabaseUnavailable(error) from None
+            except self._driver.Error as error:
+                away_since = self._away_since = self._away_since or time.monotonic()
+                if is_over(min(began, away_since)):
                     raise DatabaseUnavailable(error) from None
-                except (self._driver.Error, DBAPIError) as error:  # SQLAlchemy's own while it looks who answers
-                    away_since = self._away_since = self._away_since or time.monotonic()
-                    if self._is_late(min(began, away_since)):
-                        raise DatabaseUnavailable(getattr(error, "orig", None) or error) from None
-                    time.sleep(PAUSE_SECONDS)
-                finally:
-                    if questions := self._first_questions.pop(thread, None):
-                        questions.__exit__(None, None, None)
-        finally:
-            self._waiting.discard(thread)
+                time.sleep(RETRY_PAUSE)
 
-    def _is_good(self, entry: PoolEntry) -> bool:
-        """Connect where need be, and tell whether the connection may be used; one that may not is given back.
-
-        Raises the driver's error.
-        """
-        good = False
-        try:
-            entry.get_connection()
-            good = self.is_sqlite or not (entry.info[CONNECTED] < self._lost_at or self._was_hung_up(entry))
-        finally:
-            if not good:
-                entry.invalidate()
-                self._give_back(entry)
-        return good
-
-    def _connect(self, _dialect: Any, entry: PoolEntry, where: Any, how: dict[str, Any]) -> Any:
-        """Connect, and limit the time that SQLAlchemy's questions to a new connection may take."""
-        entry.info[CONNECTED] = time.monotonic()
-        connection = self._driver.connect(*where, **how)
-        self._first_questions[get_ident()] = questions = self._watchdog.over(connection)
-        questions.__enter__()
-        return connection
-
-    def _give_up(self, entry: PoolEntry) -> None:
-        """Close a connection, and have all that were made before now replaced: what ended one has ended the others.
-
-        Else a request would meet one dead connection after the other, more than it may repeat.
-        """
-        if entry.info[CONNECTED] >= self._lost_at:
-            self._lost_at = time.monotonic()
-        entry.invalidate()
-
-    def _may_another_write(self, entry: PoolEntry, error: Exception) -> bool:
-        """Tell whether a connection came to a standby so long ago that another may find who took over."""
-        is_standby = getattr(error, "pgcode", None) == STANDBY
-        return is_standby and bool(time.monotonic() - entry.info[CONNECTED] > STANDBY_SECONDS)
-
-    def _give_back(self, entry: PoolEntry) -> None:
-        self._engine.pool._do_return_conn(entry)
-
-    def _was_hung_up(self, entry: PoolEntry) -> bool:
-        """Tell whether the server has closed a connection that idled in the pool.
-
-        Asking the socket costs 2 us and a turn at the GIL, so one just used is not asked; a ping would cost 80 us.
-        """
-        now = time.monotonic()
-        idle_since = entry.info.get("idle_since", now)  # a new one may hold what the server has to say yet
-        entry.info["idle_since"] = now
-        if now - idle_since < IDLE_SECONDS:
-            return False
-        poll = select.poll()
-        poll.register(entry.dbapi_connection.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
-
-    def _was_stale(self, entry: PoolEntry, error: Exception) -> bool:
-        """Tell whether what was prepared is to blame, and nothing was done; the connection keeps no more of it."""
-        stale = getattr(error, "pgcode", None) in NOT_PREPARED and entry.info.get(KEPT) is not None
-        if stale:
-            entry.info[KEPT] = None
-        return stale
-
-    def _may_repeat(self, error: Exception, lost: bool, harmless: bool, began: float) -> bool:
-        undone = getattr(error, "pgcode", None) in ROLLED_BACK
-        return undone or (lost and harmless and not self._is_late(began))
-
-    def _is_lost(self, connection: Any, error: Exception) -> bool:
-        """Tell whether the server has gone; the driver does not notice when it left just before the statement."""
-        if self.is_sqlite:
-            return False
-        unnoticed = type(error) is self._driver.DatabaseError and getattr(error, "pgcode", None) is None
-        return unnoticed or bool(connection.closed)
-
-    def _is_late(self, since: float) -> bool:
-        return time.monotonic() - since > PATIENCE_SECONDS
+    def _note_failure(self, connection: PoolProxiedConnection, error: Exception) -> bool:
+        """Return whether the connection was lost, and replace one that is of no more use."""
+        # The driver does not notice when the server left just before the statement.
+        unnoticed = type(error) is self._driver.DatabaseError and sqlstate(error) is None
+        lost = not self.is_sqlite and (unnoticed or bool(connection.dbapi_connection.closed))  # type: ignore[union-attr]  # psycopg2's
+        if lost or (sqlstate(error) == READ_ONLY_TRANSACTION and may_lead_elsewhere(connection)):
+            self.connections.discard(connection)
+        return lost
 
     def _translated(self, error: Exception, lost: bool) -> DatabaseError:
         if isinstance(error, self._driver.IntegrityError):
             return ConstraintViolated(error)
         away = lost or isinstance(error, self._driver.OperationalError | self._driver.InterfaceError)
-        return DatabaseUnavailable(error) if away or getattr(error, "pgcode", None) == STANDBY else DatabaseError(error)
+        return DatabaseUnavailable(error) if away or sqlstate(error) == READ_ONLY_TRANSACTION else DatabaseError(error)
+
+
+def is_over(since: float) -> bool:
+    """Return whether a retry window that began at `since`, a time.monotonic(), has ended."""
+    return time.monotonic() - since > RETRY_WINDOW
+
+
+def may_retry(error: Exception, *, lost: bool, safe: bool, began: float) -> bool:
+    """Return whether a statement may be run again: the database rolled it back, or a repeat changes nothing more."""
+    rolled_back = sqlstate(error) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED)
+    return rolled_back or (lost and safe and not is_over(began))
+
+
+def forget_prepared(connection: PoolProxiedConnection, error: Exception) -> bool:
+    """Return whether a stale prepared statement caused the error; its connection then prepares no more."""
+    stale = sqlstate(error) in STALE_STATEMENT and connection.info.get(PREPARED) is not None
+    if stale:
+        connection.info[PREPARED] = None
+    return stale
+
+
+def fetch_all(cursor: Any) -> Rows:
+    rows: Rows = cursor.fetchall()
+    return rows
+
+
+def row_count(cursor: Any) -> int:
+    return int(cursor.rowcount)
+
+
+def get_database() -> Database:
+    """Return the database of the current application."""
+    database: Database = current_app.extensions["database"]
+    return database
+
+
+def init_app(app: Flask) -> None:
+    """Make the application's pool of connections; the first request connects."""
+    config = app.config
+    connections = Connections(
+        make_url(config["SQLALCHEMY_DATABASE_URI"]),
+        config["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"],
+        pool_size=config["DB_POOL_SIZE"],
+        max_overflow=config["DB_MAX_OVERFLOW"],
+        timeout=config["DB_POOL_TIMEOUT"],
+        recycle=config["DB_POOL_RECYCLE"],
+    )
+    app.extensions["database"] = Database(connections, config["DB_STATEMENT_TIMEOUT"])

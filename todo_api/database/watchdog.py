@@ -1,4 +1,4 @@
-"""A limit on the wait for a database that hangs: its own limit on a statement is no help when it answers nothing."""
+"""A client-side limit on statements: PostgreSQL's own statement_timeout is no help when the server hangs."""
 
 import os
 import socket
@@ -8,52 +8,53 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-TICK_SECONDS = 0.25
+TICK = 0.25  # seconds between two checks
 
 
 class Watchdog:
-    """Hangs up connections that got no answer in `seconds`; the driver then raises as for a lost connection.
+    """Shuts down connections whose statement got no answer in `timeout` seconds.
 
-    Costs less than 1 us a statement; a wait callback of psycopg2 for the same would cost some 20.
+    The driver then raises as for a lost connection. It costs less than 1 µs a statement; a wait callback of psycopg2
+    would cost some 20.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
         self._lock = threading.Lock()
-        self._waits: dict[Wait, float] = {}
+        self._deadlines: dict[Deadline, float] = {}
         self._thread: threading.Thread | None = None
 
-    def over(self, connection: Any) -> "Wait":
-        """Watch a psycopg2 connection for the length of a with block."""
-        return Wait(self, connection)
+    def watch(self, connection: Any) -> "Deadline":
+        """Return a context manager that limits what happens on a psycopg2 connection inside it."""
+        return Deadline(self, connection)
 
-    def begin(self, wait: "Wait") -> None:
+    def begin(self, deadline: "Deadline") -> None:
         with self._lock:
-            self._waits[wait] = time.monotonic() + self._seconds
+            self._deadlines[deadline] = time.monotonic() + self._timeout
             if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
                 self._thread.start()
 
-    def end(self, wait: "Wait") -> None:
-        with self._lock:  # so that no descriptor is hung up that already serves something else
-            del self._waits[wait]
+    def end(self, deadline: "Deadline") -> None:
+        with self._lock:  # else a descriptor that serves something else already could be shut down
+            del self._deadlines[deadline]
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while True:
-            time.sleep(TICK_SECONDS)
+            time.sleep(TICK)
             now = time.monotonic()
             with self._lock:
-                for wait, deadline in self._waits.items():
-                    if now > deadline:
-                        wait.hang_up()
+                for deadline, until in self._deadlines.items():
+                    if now > until:
+                        deadline.shut_down()
 
 
-class Wait:
-    """One statement under way."""
+class Deadline:
+    """The time limit of one statement."""
 
     def __init__(self, watchdog: Watchdog, connection: Any) -> None:
         self._watchdog, self._connection = watchdog, connection
-        self.hung_up = False
+        self.expired = False
 
     def __enter__(self) -> None:
         self._watchdog.begin(self)
@@ -61,7 +62,8 @@ class Wait:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._watchdog.end(self)
 
-    def hang_up(self) -> None:
-        self.hung_up = True
+    def shut_down(self) -> None:
+        """Shut the connection's socket down, so that the driver stops waiting."""
+        self.expired = True
         with suppress(Exception), socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
             wire.shutdown(socket.SHUT_RDWR)  # the driver may have closed it in this very moment

@@ -3,18 +3,17 @@
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID
 
+from todo_api.models import RFC3339
+from todo_api.tasks.errors import InvalidCursor
+
 SCOPE_BYTES = 12
 ID_BYTES = 16
 LONGEST_TITLE_BYTES = 4 * 200
-
-
-class InvalidCursor(ValueError):
-    """The cursor is broken, another user's, or made under other parameters."""
 
 
 class Position(NamedTuple):
@@ -82,11 +81,15 @@ class Query:
         """Tell whether a task could have this value: a database refuses to compare with any other."""
         if self.column == "title":
             return "\0" not in text and len(text.encode()) <= LONGEST_TITLE_BYTES
-        try:
-            moment = datetime.fromisoformat(text.removesuffix("Z") + "+00:00")
-        except ValueError:
-            return False
-        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z") == text
+        return is_moment(text)
+
+
+def is_moment(text: str) -> bool:
+    """Return whether a text is a time as the API writes it (RFC 3339, in UTC with microseconds)."""
+    try:
+        return datetime.strptime(text, RFC3339).replace(tzinfo=UTC).strftime(RFC3339) == text
+    except ValueError:
+        return False
 
 
 EVERYTHING = Query()

@@ -7,14 +7,9 @@ from flask import Blueprint, Flask, Response, request
 from marshmallow import ValidationError
 
 from todo_api.auth.tokens import current_user_id, jwt_required
-from todo_api.errors import ErrorResponse, InvalidInput
 from todo_api.tasks.etags import quoted, tags_of
-from todo_api.tasks.ownership import (
-    OwnedTasks,
-    id_of,
-    version_of,
-)
-from todo_api.tasks.pagination import EVERYTHING, InvalidCursor, Query
+from todo_api.tasks.ownership import OwnedTasks, StoredTask
+from todo_api.tasks.pagination import EVERYTHING, Query
 from todo_api.tasks.parsing import body, parameters
 from todo_api.tasks.schemas import (
     CHANGES,
@@ -57,7 +52,7 @@ def create_task() -> Response:
         parameters(NO_PARAMETERS)
     task, replayed = own_tasks().create(**fields, key=idempotency_key())
     response = task_response(task, 201)
-    response.headers["Location"] = f"/api/tasks/{id_of(task)}"
+    response.headers["Location"] = f"/api/tasks/{task.id}"
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
     return response
@@ -84,8 +79,8 @@ def get_task(task_id: str) -> Response:
     """Get a task."""
     task = own_tasks().get(task_id)
     known = tags_of(request.headers.get("If-None-Match"))
-    if known and known.match(version_of(task)):
-        return empty_response(304, version_of(task))
+    if known and known.match(task.version):
+        return empty_response(304, task.version)
     return task_response(task)
 
 
@@ -119,26 +114,21 @@ def idempotency_key() -> str | None:
     return key
 
 
-def json_response(document: str | list[str], status: int = 200, tag: str | None = None) -> Response:
+def json_response(document: str | list[bytes], status: int = 200, tag: str | None = None) -> Response:
     response = Response(document, status, mimetype="application/json")
     if tag:
         response.headers["ETag"] = quoted(tag)
     return response
 
 
-def task_response(task: str, status: int = 200) -> Response:
-    return json_response(task, status, version_of(task))
+def task_response(task: StoredTask, status: int = 200) -> Response:
+    return json_response(task.json, status, task.version)
 
 
 def empty_response(status: int, tag: str | None = None) -> Response:
     response = json_response("", status, tag)
     del response.headers["Content-Type"]
     return response
-
-
-@blueprint.errorhandler(InvalidCursor)
-def invalid_cursor(_: InvalidCursor) -> Response:
-    return ErrorResponse(InvalidInput({"cursor": ["Is broken, or from a list with other parameters."]}))
 
 
 def init_app(app: Flask) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, current_app
+from sqlalchemy import text
 
-from todo_api.database.execution import DatabaseError
+from todo_api.database import DatabaseError, Statement, get_database
 from todo_api.errors import Unavailable
 
-SCHEMA = "SELECT version_num FROM alembic_version"
+SCHEMA = Statement(text("SELECT version_num FROM alembic_version"), repeatable=True)
 MAX_FAILURE_SECONDS = 5  # a failure is not remembered longer than this
 KEYS_SECONDS = 5  # keys at hand cost nothing to look at, and there is one fetch in 5 seconds
 PATIENCE_SECONDS = 1  # for what another request is asking already
@@ -72,7 +73,7 @@ class Answer:
 
 def database_hindrance() -> str | None:
     try:
-        found = current_app.extensions["ownership"].database.run(SCHEMA, {}, repeatable=True)
+        found = [row[0] for row in get_database().fetch(SCHEMA, {})]
     except DatabaseError as error:
         return f"the database does not answer, or has no schema yet (flask db upgrade): {error}"
     if is_behind(found):

@@ -131,7 +131,7 @@ def set_gauges(app: Flask) -> None:
 
 def init_app(app: Flask) -> None:
     """Serve /metrics and find what the gauges show."""
-    database, keys = app.extensions["ownership"].database, app.extensions["trust"].keys
+    database, keys = app.extensions["database"].connections, app.extensions["trust"].keys
     gauges: dict[Gauge, Callable[[], float]] = {IN_USE: database.in_use, WAITING: database.waiting}
     if keys:
         gauges[KEYS_FETCHED] = keys.fetched_at

@@ -53,10 +53,10 @@ def finish(response: Response) -> Response:
     return response
 
 
-def add_database_time(began: float) -> None:
-    """Add the seconds since `began`, a time.perf_counter(), to those of the request; the shell has no request."""
+def add_database_time(seconds: float) -> None:
+    """Add the seconds of a statement to those of the request; the shell has no request."""
     if trace := g.get("trace"):
-        trace.database += time.perf_counter() - began
+        trace.database += seconds
 
 
 @lru_cache
@@ -100,6 +100,7 @@ def init_app(app: Flask) -> None:
     logging.getLogger("werkzeug").addFilter(is_not_of_a_request)
     reporter = Reporter(handler, app.logger, app.config["LOG_HASH_KEY"], as_json=not development)
     app.extensions["reporter"] = reporter
+    app.extensions["database"].on_statement = add_database_time
     app.before_request(begin)
     app.after_request(finish)
     if development:
