@@ -35,7 +35,7 @@ NO_DEADLINE = nullcontext()
 class Database:
     """Runs statements; `timeout` is the limit of one in seconds. `on_statement` is told the seconds each took."""
 
-    def __init__(self, connections: Connections, timeout: int) -> None:
+    def __init__(self, connections: Connections, timeout: float) -> None:
         self.connections = connections
         self._driver = connections.driver
         self.is_sqlite = connections.is_sqlite

@@ -49,9 +49,9 @@ class PreparedStatement(NamedTuple):
 class Preparer:
     """Says how to run a statement on PostgreSQL: by name where that works, always under a time limit in seconds."""
 
-    def __init__(self, timeout: int) -> None:
+    def __init__(self, timeout: float) -> None:
         # Sent in the same message, so it costs no round trip, and a pooler in transaction mode keeps nothing of it.
-        self._limit = f"SET LOCAL statement_timeout = {timeout * 1000}; "
+        self._limit = f"SET LOCAL statement_timeout = {int(timeout * 1000)}; "
 
     def prepare(self, cursor: Any, info: dict[Any, Any], statement: PreparedStatement) -> str:
         """Return what to execute on a psycopg2 cursor; `info` is the pool's dictionary of its connection."""
