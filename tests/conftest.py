@@ -77,11 +77,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{count} skipped: {reason}")
 
 
-@pytest.fixture(autouse=True)
-def _push_request_context() -> None:
-    """Replace pytest-flask's: it keeps one context for a whole test, so a view that forgets to commit would pass."""
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _keys_are_fetched_on_demand_only() -> Iterator[None]:
     """Let no thread of an application that a test is done with go on asking for keys."""
