@@ -24,8 +24,8 @@ from bench import report, service
 from bench.report import Row
 from bench.service import TASKS
 from tests.support.programs import ROOT
+from tests.support.statements import database_of, recorded
 from todo_api import create_app
-from todo_api.extensions import db
 from todo_api.models import new_task_id
 
 SMALLEST, *_, LARGEST = SIZES = (10_000, 100_000, 2_000_000)
@@ -162,31 +162,20 @@ def plans_of(stand: Stand) -> dict[str, list[str]]:
     """Return the plans of the very statements that the operations run."""
     secret = os.environ[service.SECRET]
     app = create_app({"LOG_LEVEL": "ERROR", "DATABASE_URL": stand.database_url, service.SECRET: secret})
-    database = app.extensions["ownership"].database
-    ran: list[tuple[str, Any]] = []
-    run = database.run
-
-    def noted(sql: str, values: Any, *, repeatable: bool) -> list[Any]:
-        ran.append((sql, values))
-        return list(run(sql, values, repeatable=repeatable))
-
-    database.run = noted
     plans = {}
     for name, operation in OPERATIONS.items():
-        ran.clear()
         bearer, (method, path, body) = stand.pick(random.Random(0), operation)
-        app.test_client().open(path, method=method, json=body, headers={"Authorization": f"Bearer {bearer}"})
-        plans[name] = [line for statement, values in ran for line in explain(stand.database, statement, values)]
-    with app.app_context():
-        db.engines["autocommit"].dispose()
+        with recorded(app) as statements:
+            app.test_client().open(path, method=method, json=body, headers={"Authorization": f"Bearer {bearer}"})
+        plans[name] = [line for statement, values in statements for line in explain(stand.database, statement, values)]
+    database_of(app).connections.dispose()
     return plans
 
 
 def explain(database: Connection, statement: str, values: Any) -> list[str]:
-    bare = re.sub(r"^SET LOCAL [^;]*; ", "", statement)
-    values = {**values, "id": new_task_id()} if "INSERT" in bare else values  # the task itself is there by now
+    values = {**values, "id": new_task_id()} if "INSERT" in statement else values  # the task itself is there by now
     database.exec_driver_sql("BEGIN")
-    lines = database.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) {bare}", values)
+    lines = database.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) {statement}", values)
     plan = [row[0] for row in lines]
     database.exec_driver_sql("ROLLBACK")
     return plan

@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 from tests.support import postgres
 from tests.support.databases import engine_of
 from tests.support.described import Answers, client_of
+from tests.support.statements import database_of
 from tests.support.tokens import SECRET, indiscreet, token
 from todo_api import create_app
 from todo_api.auth import keys
@@ -149,9 +150,10 @@ def environ_for(url: str, **settings: str) -> dict[str, str]:
 
 
 def dispose(app: Flask) -> None:
+    """Close the application's connections."""
+    database_of(app).connections.dispose()
     with app.app_context():
-        for engine in db.engines.values():
-            engine.dispose()
+        db.engine.dispose()
 
 
 @pytest.fixture(scope="session")

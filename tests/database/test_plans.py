@@ -1,8 +1,7 @@
 """What PostgreSQL does for each statement, on a million tasks of which one user has 100,000."""
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from sqlalchemy import text
 
 from tests.conftest import Caller, dispose, environ_for
 from tests.support.databases import engine_of
-from tests.tasks.test_lists import SORTS
+from tests.support.statements import recorded
 from todo_api import create_app
 from todo_api.extensions import db
 
@@ -29,8 +28,9 @@ FILL = """
         now() - (n::bigint * 7919 % :all) * interval '1 s'
     FROM generate_series(1, :all) n
 """
+SORTS = [sign + name for name in ("created_at", "updated_at", "title") for sign in ("", "-")]
 FILTERS = ["", "&is_completed=false", "&is_completed=true", "&q=task", "&q=words&is_completed=false", "&q=no+such"]
-Statement = tuple[str, dict[str, Any]]
+Ran = tuple[str, Mapping[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +55,14 @@ def caller(filled: Flask) -> Caller:
     return Caller(filled.test_client(), "alice")
 
 
-def ran(app: Flask, request: Callable[[], Any]) -> list[Statement]:
-    """Return the statements that a request sends, without the limit on their time."""
-    database = app.extensions["ownership"].database
-    run, seen = database.run, []
-
-    def noted(sql: str, values: dict[str, Any], *, repeatable: bool) -> Any:
-        seen.append((re.sub("^SET LOCAL [^;]*; ", "", sql), values))
-        return run(sql, values, repeatable=repeatable)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "run", noted)
+def ran(app: Flask, request: Callable[[], Any]) -> list[Ran]:
+    """Return the statements that a request sends."""
+    with recorded(app) as statements:
         request()
-    return seen
+    return statements
 
 
-def explained(app: Flask, statement: Statement, options: str = "") -> tuple[list[dict[str, Any]], int]:
+def explained(app: Flask, statement: Ran, options: str = "") -> tuple[list[dict[str, Any]], int]:
     """Return the nodes of the plan, and the pages of the table and its indexes that it read."""
 
     def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

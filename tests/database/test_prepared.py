@@ -8,10 +8,9 @@ from sqlalchemy import text
 
 from tests.conftest import Caller, MakeApp
 from tests.support.databases import engine_of, rows_of
-from todo_api.database import prepared
-from todo_api.database.execution import DatabaseError
-from todo_api.database.prepared import form_of
-from todo_api.tasks.ownership import Statements
+from tests.support.statements import apart
+from todo_api.database import Database, DatabaseError, Statement, prepared
+from todo_api.database.prepared import PreparedStatement
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -22,90 +21,87 @@ def app(make_app: MakeApp) -> Flask:
     return make_app()
 
 
-def statements_of(app: Flask) -> Statements:
-    found: Statements = app.extensions["ownership"]
-    return found
+@pytest.fixture
+def database(app: Flask) -> Database:
+    return apart(app)
 
 
-def connection_of(app: Flask) -> tuple[Any, dict[str, Any]]:
-    """The driver's connection that the next request will use, and the pool's notes on it."""
-    pool = statements_of(app).database._engine.pool
-    entry = pool._do_get()
-    pool._do_return_conn(entry)
-    return entry.dbapi_connection, entry.info
+@pytest.fixture
+def alice(app: Flask) -> Caller:
+    return Caller(app.test_client(), "alice")
 
 
-def count_of(user: Caller) -> int:
-    found = user.get("/api/tasks").json
-    assert found is not None
-    return len(found)
+@pytest.fixture
+def behind_a_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There another process answers than the one that was connected to."""
+    monkeypatch.setattr(prepared, "BACKEND", "SELECT pg_backend_pid() + 1")
+
+
+def connection_of(database: Database) -> tuple[Any, dict[Any, Any]]:
+    """Return the driver's connection that the next request will use, and the pool's notes on it."""
+    connection = database.connections.take()
+    try:
+        return connection.dbapi_connection, connection.info
+    finally:
+        connection.close()
 
 
 def names(connection: Any) -> set[str]:
-    """What the server process has prepared."""
+    """Return what the server process has prepared."""
     cursor = connection.cursor()
     cursor.execute("SELECT name FROM pg_prepared_statements")
     return {name for (name,) in cursor.fetchall()}
 
 
-def test_a_statement_has_its_values_by_number_each_once(database_url: str) -> None:
-    form = form_of("SELECT %(b)s, %(a)s WHERE x = %(b)s")
-    assert form.declaration == f"PREPARE {form.name} AS SELECT $1, $2 WHERE x = $1"
-    assert form.call == f"EXECUTE {form.name}(%(b)s, %(a)s)"
-    assert form_of("SELECT 1").call == f"EXECUTE {form_of('SELECT 1').name}"
-    assert form.name != form_of("SELECT 1").name
+def test_a_statement_has_its_values_by_number_each_once(database: Database) -> None:
+    compiled = database.compiled(Statement(text("SELECT :b, :a WHERE x = :b")))
+    assert compiled.sql == "SELECT %(b)s, %(a)s WHERE x = %(b)s"
+    assert compiled.declaration == f"PREPARE {compiled.name} AS SELECT $1, $2 WHERE x = $1"
+    assert compiled.call == f"EXECUTE {compiled.name}(%(b)s, %(a)s)"
+    other = PreparedStatement.compile(text("SELECT 1"), database.connections.dialect)
+    assert other.call == f"EXECUTE {other.name}"
+    assert other.name != compiled.name
 
 
-def test_each_statement_is_prepared_once_on_a_connection(app: Flask) -> None:
-    alice = Caller(app.test_client(), "alice")
+def test_each_statement_is_prepared_once_on_a_connection(database: Database, alice: Caller) -> None:
     for _ in range(3):
         alice.get("/api/tasks")
-    connection, notes = connection_of(app)
+    connection, notes = connection_of(database)
     assert len(names(connection)) == 1
-    assert names(connection) == notes[prepared.KEPT]
+    assert names(connection) == notes[prepared.PREPARED]
     alice.create()
     alice.create()
     assert len(names(connection)) == 3  # the list, the creation, the user
 
 
-def test_behind_a_pooler_nothing_is_prepared(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There another process answers than the one that was introduced."""
-    monkeypatch.setattr(prepared, "PROCESS", "SELECT pg_backend_pid() + 1")
-    alice = Caller(app.test_client(), "alice")
+@pytest.mark.usefixtures("behind_a_pooler")
+def test_behind_a_pooler_nothing_is_prepared(database: Database, alice: Caller) -> None:
     task = alice.create()
     assert alice.get("/api/tasks").json == [task]
-    connection, notes = connection_of(app)
-    assert notes[prepared.KEPT] is None
+    connection, notes = connection_of(database)
+    assert notes[prepared.PREPARED] is None
     assert names(connection) == set()
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
-def test_a_statement_that_the_process_does_not_know_goes_out_as_it_is(app: Flask, method: str) -> None:
-    """Another process than before, and it may even know one of that name."""
-    alice = Caller(app.test_client(), "alice")
-
-    def call() -> int:
-        if method == "POST":
-            return alice.post("/api/tasks", json={"title": "x"}).status_code
-        task = f"/api/tasks/{alice.create()['id']}"
-        return alice(method, task, json={"title": "y"} if method == "PATCH" else None).status_code
-
-    status = call()
-    before = count_of(alice)
-    for undo in ("DEALLOCATE ALL", None):
-        connection, notes = connection_of(app)
-        if undo:
-            connection.cursor().execute(undo)
-        else:
-            notes[prepared.KEPT] = set()
-        assert call() == status
-        assert connection_of(app)[1][prepared.KEPT] in (None, set()) or undo is None
-        notes[prepared.KEPT] = set(names(connection))
-    assert count_of(alice) == before + 2 * (method != "DELETE")
+@pytest.mark.parametrize("known_to", ["us", "the server"])
+def test_a_statement_that_only_one_side_knows_goes_out_as_it_is(
+    database: Database, alice: Caller, known_to: str
+) -> None:
+    """Another process answers than before; it may even know a statement of that name. Nothing is written twice."""
+    alice.create()
+    connection, notes = connection_of(database)
+    if known_to == "us":
+        connection.cursor().execute("DEALLOCATE ALL")
+    else:
+        notes[prepared.PREPARED].clear()
+    task = alice.create("Written once")
+    assert [one["title"] for one in alice.get("/api/tasks").json or []] == ["Written once", "Buy milk"]
+    assert alice.patch(f"/api/tasks/{task['id']}", json={"is_completed": True}).status_code == 200
+    assert connection_of(database) == (connection, notes)
+    assert notes[prepared.PREPARED] is None
 
 
-def test_a_change_of_the_schema_is_noticed(app: Flask, database_url: str) -> None:
-    alice = Caller(app.test_client(), "alice")
+def test_a_change_of_the_schema_is_noticed(database_url: str, alice: Caller) -> None:
     task = alice.create()
     for change in ("ADD COLUMN other integer", "DROP COLUMN other"):
         rows_of(database_url, f"ALTER TABLE tasks {change}")
@@ -113,56 +109,45 @@ def test_a_change_of_the_schema_is_noticed(app: Flask, database_url: str) -> Non
         assert alice.patch(f"/api/tasks/{task['id']}", json={}).json == task
 
 
-def test_a_statement_that_cannot_be_prepared_says_why(app: Flask) -> None:
+def test_a_table_that_changed_its_types_is_asked_anew(database: Database, database_url: str) -> None:
+    read = Statement(text("SELECT n FROM changing"))
+    rows_of(database_url, "CREATE TABLE changing AS SELECT 1 AS n")
+    try:
+        assert database.fetch(read, {}) == [(1,)]
+        rows_of(database_url, "ALTER TABLE changing ALTER n TYPE text")
+        assert database.fetch(read, {}) == [("1",)]
+    finally:
+        rows_of(database_url, "DROP TABLE changing")
+
+
+def test_a_statement_that_cannot_be_prepared_says_why(database: Database) -> None:
     with pytest.raises(DatabaseError, match="42P01"):
-        statements_of(app).database.run("SELECT 1 FROM nowhere", {}, repeatable=True)
-    assert Caller(app.test_client(), "alice").get("/api/tasks").status_code == 200
+        database.fetch(Statement(text("SELECT 1 FROM nowhere")), {})
+    assert database.fetch(Statement(text("SELECT 1")), {}) == [(1,)]
 
 
-def test_the_limit_on_time_holds_for_what_is_prepared(app: Flask) -> None:
-    database = statements_of(app).database
-    assert database._preparer
-    database._preparer._limit = "SET LOCAL statement_timeout = 50; "
+def test_the_limit_on_time_holds_for_what_is_prepared_and_no_longer(database: Database, database_url: str) -> None:
+    """To prepare a statement waits for a lock of its table, too."""
+    impatient = Database(database.connections, 0.05)
+    sleep, count = Statement(text("SELECT pg_sleep(:seconds)")), Statement(text("SELECT count(*) FROM tasks"))
     for _ in range(2):
         with pytest.raises(DatabaseError, match="57014"):
-            database.run("SELECT pg_sleep(%(seconds)s)", {"seconds": 5}, repeatable=False)
-    connection, _ = connection_of(app)
-    cursor = connection.cursor()
+            impatient.fetch(sleep, {"seconds": 5})
+    with engine_of(database_url) as engine, engine.begin() as locker:
+        locker.execute(text("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(DatabaseError, match="57014"):
+            impatient.fetch(count, {})
+    cursor = connection_of(database)[0].cursor()
     cursor.execute("SHOW statement_timeout")
     assert cursor.fetchone() == ("0",)
 
 
-def test_a_table_that_changed_its_types_is_asked_anew(app: Flask) -> None:
-    run = statements_of(app).database.run
-    Caller(app.test_client(), "alice").create()
-    connection, _ = connection_of(app)
-    connection.cursor().execute("CREATE TABLE changing (n integer)")
-    try:
-        connection.cursor().execute("INSERT INTO changing VALUES (1)")
-        assert run("SELECT n FROM changing", {}, repeatable=False) == [1]
-        connection.cursor().execute("ALTER TABLE changing ALTER n TYPE text")
-        assert run("SELECT n FROM changing", {}, repeatable=False) == ["1"]
-    finally:
-        connection.cursor().execute("DROP TABLE changing")
-
-
-def test_a_lock_on_a_table_does_not_outlast_the_limit(app: Flask, database_url: str) -> None:
-    """What is prepared waits for the lock, too, and the server is to give that up by itself."""
-    database = statements_of(app).database
-    assert database._preparer
-    database._preparer._limit = "SET LOCAL statement_timeout = 100; "
-    with engine_of(database_url) as engine, engine.begin() as locker:
-        locker.execute(text("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"))
-        with pytest.raises(DatabaseError, match="57014"):
-            database.run("SELECT count(*) FROM tasks", {}, repeatable=False)
-
-
-@pytest.mark.parametrize("behind_a_pooler", [True, False])
-def test_a_statement_that_the_database_does_not_know_how_to_run_ends(
-    app: Flask, monkeypatch: pytest.MonkeyPatch, behind_a_pooler: bool
+@pytest.mark.parametrize("pooler", [True, False])
+def test_a_statement_that_the_database_cannot_run_ends(
+    database: Database, request: pytest.FixtureRequest, pooler: bool
 ) -> None:
     """It has the code of a plan that is out of date, and it has it without any plan."""
-    if behind_a_pooler:
-        monkeypatch.setattr(prepared, "PROCESS", "SELECT pg_backend_pid() + 1")
+    if pooler:
+        request.getfixturevalue("behind_a_pooler")
     with pytest.raises(DatabaseError, match="0A000"):
-        statements_of(app).database.run("SELECT 1 FROM elsewhere.public.tasks", {}, repeatable=True)
+        database.fetch(Statement(text("SELECT 1 FROM elsewhere.public.tasks"), repeatable=True), {})

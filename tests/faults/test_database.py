@@ -17,7 +17,7 @@ from tests.faults.conftest import Start
 from tests.support.load import FREE_OF_ERRORS, Load, Stack, query, under_load
 from tests.support.postgres import Private, unprivileged
 from tests.support.threads import wait_until
-from todo_api.database.execution import PATIENCE_SECONDS
+from todo_api.database.execution import RETRY_WINDOW
 
 SMALL_MIB = 64  # of a disk that fills up
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'todo_api'"
@@ -25,9 +25,9 @@ A_BACKEND = "SELECT pid FROM pg_stat_activity WHERE application_name = 'todo_api
 
 
 def assert_reads_and_creations_never_failed(load: Load) -> None:
-    """As promised for an absence that is shorter than the patience of a request."""
+    """As promised for an absence that is shorter than a request waits."""
     assert load.cuts() == 0
-    if load.outage < PATIENCE_SECONDS - 0.5:
+    if load.outage < RETRY_WINDOW - 0.5:
         assert load.refused(FREE_OF_ERRORS) == 0, load.failures(FREE_OF_ERRORS)
 
 

@@ -15,6 +15,11 @@ def database_of(app: Flask) -> Database:
     return database
 
 
+def apart(app: Flask, timeout: float = 10) -> Database:
+    """Return a database on the application's connections that works outside of requests, where nothing is timed."""
+    return Database(database_of(app).connections, timeout)
+
+
 @contextmanager
 def recorded(app: Flask) -> Iterator[list[tuple[str, Mapping[str, Any]]]]:
     """Collect the statements that the application runs, as SQL, and their values."""
