@@ -26,7 +26,7 @@ from tests.support.statements import database_of
 from tests.support.tokens import SECRET, indiscreet, token
 from todo_api import create_app
 from todo_api.auth import keys
-from todo_api.auth.tokens import Memory
+from todo_api.auth.tokens import TokenCache
 from todo_api.extensions import db
 from todo_api.openapi.document import describe
 
@@ -79,11 +79,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _keys_are_fetched_on_demand_only() -> Iterator[None]:
-    """Let no thread of an application that a test is done with go on asking for keys."""
+def _failed_fetches_of_keys_are_not_repeated() -> Iterator[None]:
+    """Keep the threads of applications that tests are done with from asking for keys."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keys, "REFRESH_SECONDS", 3600)
-        patch.setattr(keys, "RETRY_SECONDS", 3600)
+        patch.setattr(keys, "RETRY_INTERVAL", 3600)
         yield
 
 
@@ -214,8 +213,8 @@ def shared_apps(databases: dict[str, str], tmp_path_factory: pytest.TempPathFact
 def app(shared_apps: dict[str, Flask], database_url: str) -> Iterator[Flask]:
     """An application that remembers no token, for all tests that leave it as it was; others take `make_app`."""
     app = shared_apps[database_url]
-    app.extensions["trust"].memory = Memory()
-    app.extensions["trust"].logged_at.clear()
+    app.extensions["auth"].cache = TokenCache()
+    app.extensions["auth"].logged_at.clear()
     app.extensions.pop("openapi", None)
     app.logger.handlers = [app.extensions["reporter"]._handler]  # the logger is the same for all applications
     app.logger.setLevel(app.config["LOG_LEVEL"])

@@ -561,7 +561,7 @@ def test_a_deployed_service_says_once_which_claims_it_does_not_check(
     lines = [json.loads(line) for line in said.err.splitlines()]
     told = missing and kind != "development"
     assert [(line["level"], line["message"]) for line in lines] == (
-        [("WARNING", f"{missing} not set: tokens of any issuer or audience are taken")] if told else []
+        [("WARNING", f"{missing} not set: tokens of any issuer or audience are accepted")] if told else []
     )
     assert said.out == ""
     assert SECRET not in said.err

@@ -17,8 +17,7 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
     from flask import Flask
 
-    from todo_api import cli, config, cors, database, errors
-    from todo_api.auth import tokens as auth
+    from todo_api import auth, cli, config, cors, database, errors
     from todo_api.extensions import db, migrate
     from todo_api.openapi import views as docs
     from todo_api.tasks import views as tasks

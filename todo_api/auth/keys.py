@@ -1,4 +1,4 @@
-"""The issuer's public keys (JWKS, RFC 7517): fetched apart from requests, and kept through an outage."""
+"""The issuer's public keys (JWKS, RFC 7517), and the thread that keeps them fresh."""
 
 import json
 import logging
@@ -7,90 +7,92 @@ import threading
 import time
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPSConnection
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from jwt import PyJWK
-from jwt.exceptions import PyJWTError
+from jwt import PyJWK, PyJWTError
 
+from todo_api.errors import Unavailable
+
+# Times are in seconds.
 ALGORITHMS = ("EdDSA", "ES256", "RS256", "PS256")
-REFRESH_SECONDS = 300
-RETRY_SECONDS = 30  # after a failure, unless a request asks sooner
-COOLDOWN_SECONDS = 5  # between two fetches, whatever the requests ask
-STALE_SECONDS = 3600
-PATIENCE_SECONDS = 3  # of a fetch, and of a request that needs one
-WAITERS = 2  # once a set is at hand: unknown keys, which anybody can name, must not hold all threads of a worker
+REFRESH_INTERVAL = 300
+RETRY_INTERVAL = 30  # after a failed fetch, unless a request asks sooner
+COOLDOWN = 5  # between two fetches, however many requests ask
+MAX_AGE = 3600  # how long a key set serves through an outage
+FETCH_TIMEOUT = 3  # for a fetch, and for a request that waits for one
+MAX_WAITERS = 2  # of requests once there is a key set: unknown kids must not block all threads of a worker
 MAX_BYTES = 256 * 1024
 
-
-class UnknownKeyError(PyJWTError):
-    """A good, fresh set does not hold the key."""
+logger = logging.getLogger(__name__)
 
 
-class KeysUnavailableError(ConnectionError):
-    """The key may exist, but no set can be fetched that would tell."""
+class UnknownKey(PyJWTError):
+    """A freshly fetched key set lacks the key."""
+
+
+class KeysUnavailable(Unavailable):
+    """The key may exist, but the key set cannot be fetched."""
+
+    error_code = "KEYS_UNAVAILABLE"
+    detail = "The keys that verify tokens cannot be fetched."
 
 
 class KeySet:
-    """The keys at `url`, by `kid`. One thread, started on first need, does all the fetching.
+    """The keys at a URL, by `kid`. One thread, started when keys are first needed, fetches them."""
 
-    Times are of time.monotonic(), in seconds.
-    """
-
-    def __init__(self, url: str, logger: logging.Logger) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
         self.keys: dict[str, PyJWK] = {}
-        self.good_at = float("-inf")
-        self._tried_at = float("-inf")
-        self._fetching = self._wanted = False
-        self._waiting = 0
-        self._logger = logger
+        self._fetched = self._tried = float("-inf")  # time.monotonic() of the last good fetch and of the last one
+        self._pending = False  # a fetch is due or under way
+        self._waiters = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def age(self) -> float:
-        """Return the seconds since the set in use was fetched; infinite without one."""
-        return time.monotonic() - self.good_at
+        """Return the seconds since the keys were fetched; infinite without keys."""
+        return time.monotonic() - self._fetched
 
     def fetched_at(self) -> float:
-        """Return when the set in use was fetched, in seconds since 1970; 0 without one."""
+        """Return when the keys were fetched, in seconds since 1970; 0 without keys."""
         return max(time.time() - self.age(), 0.0)
 
-    def are_usable(self) -> bool:
-        """Tell whether there is a set that tokens can be verified with; without one, fetch it. May take 3 s."""
-        if self.age() >= STALE_SECONDS:
+    def is_usable(self) -> bool:
+        """Return whether there are keys to verify tokens with; fetch them first if there are none."""
+        if self.age() >= MAX_AGE:
             with self._changed:
                 self._await_fetch()
-        return self.age() < STALE_SECONDS
+        return self.age() < MAX_AGE
 
-    def key(self, kid: str) -> PyJWK:
-        """Return the key; one that is not at hand may take a fetch. Raises UnknownKeyError, KeysUnavailableError."""
-        if found := self._at_hand(kid):
-            return found
+    def get(self, kid: str) -> PyJWK:
+        """Return a key; wait for a fetch if the set lacks it. Raises UnknownKey, KeysUnavailable."""
+        if key := self._find(kid):
+            return key
         with self._changed:
             self._await_fetch()
-            if found := self._at_hand(kid):
-                return found
-            if self._wanted or self._fetching or self.good_at < self._tried_at:
-                raise KeysUnavailableError
-            raise UnknownKeyError
+            if key := self._find(kid):
+                return key
+            if self._pending or self._fetched < self._tried:
+                raise KeysUnavailable
+            raise UnknownKey("the key set has no such key")
 
-    def _at_hand(self, kid: str) -> PyJWK | None:
-        return self.keys.get(kid) if self.age() < STALE_SECONDS else None
+    def _find(self, kid: str) -> PyJWK | None:
+        return self.keys.get(kid) if self.age() < MAX_AGE else None
 
     def _await_fetch(self) -> None:
-        """Wait for a fetch that is under way or due, unless enough others do; the caller holds the lock."""
-        if not self._fetching and time.monotonic() - self._tried_at < COOLDOWN_SECONDS:
+        """Wait for a fetch, unless the last one was just now or enough requests wait. The caller holds the lock."""
+        if not self._pending and time.monotonic() - self._tried < COOLDOWN:
             return
-        self._want_fetch()
-        if self.keys and self._waiting >= WAITERS:
+        self._request_fetch()
+        if self.keys and self._waiters >= MAX_WAITERS:
             return
-        self._waiting += 1
-        self._changed.wait_for(lambda: not (self._wanted or self._fetching), PATIENCE_SECONDS)
-        self._waiting -= 1
+        self._waiters += 1
+        self._changed.wait_for(lambda: not self._pending, FETCH_TIMEOUT)
+        self._waiters -= 1
 
-    def _want_fetch(self) -> None:
-        self._wanted = not self._fetching
+    def _request_fetch(self) -> None:
+        self._pending = True
         self._changed.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._keep_fresh, name="keys", daemon=True)
@@ -98,43 +100,42 @@ class KeySet:
 
     def _keep_fresh(self) -> NoReturn:
         while True:
-            seconds = REFRESH_SECONDS if self.refresh() else RETRY_SECONDS
+            seconds = REFRESH_INTERVAL if self.refresh() else RETRY_INTERVAL
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted, seconds)
+                self._changed.wait_for(lambda: self._pending, seconds)
 
     def refresh(self) -> bool:
         """Fetch the keys now and return whether that worked."""
         with self._changed:
-            self._wanted, self._fetching, self._tried_at = False, True, time.monotonic()
-        keys = self._fetch()
+            self._pending, self._tried = True, time.monotonic()
+        keys = fetch(self.url)
         with self._changed:
-            self._fetching = False
+            self._pending = False
             if keys:
-                self.keys, self.good_at = keys, self._tried_at
+                self.keys, self._fetched = keys, self._tried
             self._changed.notify_all()
         return bool(keys)
 
-    def _fetch(self) -> dict[str, PyJWK]:
-        try:
-            keys = parse(download(self.url))
-        except Exception as error:  # whatever an issuer sends: the thread that fetches must go on
-            self._logger.warning("keys not fetched from %s: %s: %.200r", self.url, type(error).__name__, str(error))
-            return {}
-        self._logger.info("keys fetched from %s: %s", self.url, ", ".join(repr(kid[:64]) for kid in keys))
-        return keys
+
+def fetch(url: str) -> dict[str, PyJWK]:
+    """Return the keys at `url`; on any failure log it and return none."""
+    try:
+        keys = parse(download(url))
+    except Exception as error:  # the thread must survive whatever the issuer sends
+        logger.warning("keys not fetched from %s: %s: %.200r", url, type(error).__name__, str(error))
+        return {}
+    logger.info("keys fetched from %s: %s", url, ", ".join(repr(kid[:64]) for kid in keys))
+    return keys
 
 
 def download(url: str) -> bytes:
-    """Return the body at `url`, read within PATIENCE_SECONDS in all; no redirect is followed.
-
-    Raises OSError, HTTPException, ValueError.
-    """
+    """Return the body at `url` within FETCH_TIMEOUT; follow no redirect. Raises OSError, HTTPException, ValueError."""
     parts = urlsplit(url)
     connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    with closing(connect(parts.netloc, timeout=PATIENCE_SECONDS)) as connection:
+    with closing(connect(parts.netloc, timeout=FETCH_TIMEOUT)) as connection:
         connection.connect()
-        # The connection's own timeout is for each read, so that a trickle could last for ever.
-        deadline = threading.Timer(PATIENCE_SECONDS, hang_up, [connection.sock])
+        # The connection's timeout is for each read; the timer limits all reads together.
+        deadline = threading.Timer(FETCH_TIMEOUT, shut_down, [connection.sock])
         deadline.start()
         try:
             connection.request("GET", f"{parts.path or '/'}?{parts.query}".rstrip("?"))
@@ -149,22 +150,30 @@ def download(url: str) -> bytes:
     return body
 
 
-def hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):  # it may be closed in this very moment
+def shut_down(connection: socket.socket) -> None:
+    with suppress(OSError):  # it may have been closed meanwhile
         connection.shutdown(socket.SHUT_RDWR)
 
 
 def parse(body: bytes) -> dict[str, PyJWK]:
-    """Return the keys of a JWKS document that can verify a token here. Raises ValueError when there is none."""
+    """Return the keys of a JWKS document that can verify tokens here. Raises ValueError if there are none."""
     keys = {}
-    for member in json.loads(body)["keys"]:
-        try:
+    for member in filter(is_for_us, json.loads(body)["keys"]):
+        with suppress(PyJWTError):
             key = PyJWK(member)
-            usable = key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
-        except (PyJWTError, AttributeError, TypeError, ValueError):
-            continue  # a key of a kind that is not for us, or none at all
-        if usable and isinstance(key.key_id, str):
-            keys[key.key_id] = key
+            if key.algorithm_name in ALGORITHMS:  # without `alg`, PyJWK infers it from the kind of key
+                keys[member["kid"]] = key
     if not keys:
-        raise ValueError("no key that can be used")
+        raise ValueError("no usable key")
     return keys
+
+
+def is_for_us(member: Any) -> bool:
+    """Return whether a member of a JWKS says of itself that it is a named public key for signatures."""
+    return (
+        isinstance(member, dict)
+        and member.get("kty") != "oct"
+        and member.get("alg") in (None, *ALGORITHMS)
+        and member.get("use") in (None, "sig")
+        and isinstance(member.get("kid"), str)
+    )

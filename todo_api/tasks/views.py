@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Flask, Response, request
 from marshmallow import ValidationError
 
-from todo_api.auth.tokens import current_user_id, jwt_required
+from todo_api.auth import current_user_id, jwt_required
 from todo_api.tasks.etags import quoted, tags_of
 from todo_api.tasks.ownership import OwnedTasks, StoredTask
 from todo_api.tasks.pagination import EVERYTHING, Query

@@ -25,7 +25,6 @@ class Trace:
     began: float = field(default_factory=time.perf_counter)
     ended: float = 0.0
     seconds: float = 0.0
-    auth: float = 0.0
     database: float = 0.0
     request_id: str = ""
     method: str = ""

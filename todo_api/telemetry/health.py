@@ -8,6 +8,7 @@ from pathlib import Path
 from flask import Blueprint, Flask, Response, current_app
 from sqlalchemy import text
 
+from todo_api.auth import get_key_set
 from todo_api.database import DatabaseError, Statement, get_database
 from todo_api.errors import Unavailable
 
@@ -91,8 +92,8 @@ def is_behind(found: list[str]) -> bool:
 
 
 def keys_hindrance() -> str | None:
-    keys = current_app.extensions["trust"].keys
-    return "the keys that verify tokens cannot be fetched" if keys and not keys.are_usable() else None
+    keys = get_key_set()
+    return "the keys that verify tokens cannot be fetched" if keys and not keys.is_usable() else None
 
 
 def init_app(app: Flask) -> None:

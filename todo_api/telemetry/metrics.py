@@ -25,7 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from todo_api import __version__
-from todo_api.auth.tokens import TokenInvalid, TokenMissing
+from todo_api.auth import TokenInvalid, TokenMissing, get_key_set
 from todo_api.errors import NotFound
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -131,7 +131,8 @@ def set_gauges(app: Flask) -> None:
 
 def init_app(app: Flask) -> None:
     """Serve /metrics and find what the gauges show."""
-    database, keys = app.extensions["database"].connections, app.extensions["trust"].keys
+    with app.app_context():
+        database, keys = app.extensions["database"].connections, get_key_set()
     gauges: dict[Gauge, Callable[[], float]] = {IN_USE: database.in_use, WAITING: database.waiting}
     if keys:
         gauges[KEYS_FETCHED] = keys.fetched_at

@@ -1,0 +1,148 @@
+"""Who is let in: the Authorization header, the challenge, and what the log says about refusals."""
+
+import io
+import json
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.conftest import NOWHERE, Caller, assert_error
+from tests.support.clock import Clock
+from tests.support.tokens import SECRET, token
+from todo_api.auth import guard
+
+pytestmark = pytest.mark.any_database
+
+PUBLIC = {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/<name>"}
+
+
+def ask(app: Flask, header: str | None) -> Any:
+    headers = {} if header is None else {"Authorization": header}
+    return Caller(app.test_client(), None).get("/api/tasks", headers=headers)
+
+
+def assert_refused(response: Any, code: str = "TOKEN_INVALID") -> None:
+    assert_error(response, 401, code)
+    challenge = "Bearer" if code == "TOKEN_MISSING" else 'Bearer error="invalid_token"'
+    assert response.headers["WWW-Authenticate"] == challenge
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "bEaReR ", "Bearer   ", " Bearer ", "Bearer\t"])
+def test_a_bearer_token_lets_its_user_in(app: Flask, scheme: str) -> None:
+    assert ask(app, f"{scheme}{token()}").status_code == 200
+
+
+@pytest.mark.parametrize("header", [None, "", " ", "Bearer", "bearer ", "Basic YTpi", "Bearerx", "Bearer:x"])
+def test_without_a_bearer_token_the_client_is_asked_for_one(app: Flask, header: str | None) -> None:
+    assert_refused(ask(app, header), "TOKEN_MISSING")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bearer {},",
+        "Bearer {} x",
+        "Bearer {},Bearer {}",
+        "Bearer {}, Basic YTpi",
+        "Basic YTpi, Bearer {}",
+        "Bearer ,",
+        "Bearer Bearer {}",
+        "Bearer {}\xa0{}",
+        "Bearer \xa0{}",
+    ],
+)
+def test_anything_but_one_token_is_refused(app: Flask, header: str) -> None:
+    assert_refused(ask(app, header.replace("{}", token())))
+
+
+@pytest.mark.parametrize("other", ["Bearer {}", "Basic YTpi"])
+def test_two_headers_are_refused(app: Flask, other: str) -> None:
+    headers = [("Authorization", f"Bearer {token()}"), ("Authorization", other.replace("{}", token()))]
+    for pair in (headers, headers[::-1]):
+        assert_refused(app.test_client().get("/api/tasks", headers=pair))
+
+
+def test_an_invalid_and_an_expired_token_are_refused(app: Flask) -> None:
+    assert_refused(ask(app, "Bearer x"))
+    assert_refused(ask(app, f"Bearer {token(exp=int(time.time()) - 60, iat=None)}"), "TOKEN_EXPIRED")
+
+
+def test_only_the_header_carries_a_token(app: Flask) -> None:
+    client = app.test_client()
+    client.set_cookie("access_token_cookie", token())
+    for response in (
+        client.get(f"/api/tasks?jwt={token()}&access_token={token()}"),
+        client.post("/api/tasks", json={"access_token": token()}),
+    ):
+        assert_refused(response, "TOKEN_MISSING")
+
+
+def test_every_route_but_the_public_ones_demands_a_valid_token(app: Flask) -> None:
+    client = app.test_client()
+    guarded = [rule for rule in app.url_map.iter_rules() if rule.rule not in PUBLIC]
+    assert {rule.rule for rule in app.url_map.iter_rules()} > PUBLIC
+    assert len(guarded) >= 5
+    for rule in guarded:
+        path = rule.rule.replace("<task_id>", NOWHERE)
+        for method in (rule.methods or set()) - {"OPTIONS"}:
+            missing, bad = (
+                client.open(path, method=method, headers=headers, json={"title": "x"})
+                for headers in ({}, {"Authorization": "Bearer x"})
+            )
+            assert (missing.status_code, bad.status_code) == (401, 401), (method, rule.rule)
+            if method != "HEAD":
+                assert_refused(missing, "TOKEN_MISSING")
+                assert_refused(bad)
+
+
+REFUSALS: dict[str, tuple[str, str]] = {
+    "expired": (token(exp=int(time.time()) - 3600, iat=None), "INFO"),
+    "signature": (token(secret=SECRET[::-1]), "WARNING"),
+    "not yet valid": (token(nbf=int(time.time()) + 3600), "WARNING"),
+    "algorithm": (token(algorithm="HS384"), "WARNING"),
+    "missing claim": (token(exp=None), "WARNING"),
+    "malformed": ("not-a-token", "WARNING"),
+    "malformed header": ("two tokens", "WARNING"),
+    "missing": ("", "INFO"),
+}
+
+
+@pytest.mark.parametrize(("reason", "text", "level"), [(reason, *found) for reason, found in REFUSALS.items()])
+def test_a_refusal_is_logged_with_its_reason_and_without_the_token(
+    app: Flask, log: io.StringIO, reason: str, text: str, level: str
+) -> None:
+    headers = {"Authorization": f"Bearer {text}", "X-Request-ID": "refused-1"}
+    assert app.test_client().get("/api/tasks", headers=headers).status_code == 401
+    line, request = log.getvalue().splitlines()
+    assert f"token refused: {reason}" in line
+    assert level in line
+    assert "refused-1" in line
+    assert "401" in request
+    assert not [text[at : at + 20] for at in range(len(text) - 19) if text[at : at + 20] in line]
+
+
+def test_what_is_logged_of_a_token_is_cut_and_escaped(app: Flask, log: io.StringIO) -> None:
+    kid, iss = "kid\nforged line \u202e" + "k" * 100, "\x1b[31m" + "i" * 100
+    ask(app, f"Bearer {token(headers={'kid': kid}, iss=iss, secret=SECRET[::-1])}")
+    line, _ = log.getvalue().splitlines()
+    assert line.isascii()
+    line = json.loads(line)["message"] if line.startswith("{") else line
+    assert rf"kid='kid\nforged line \u202e{'k' * 47}' " in line
+    assert rf"iss='\x1b[31m{'i' * 59}' alg='HS256'" in line
+
+
+def test_a_reason_is_logged_once_a_second_but_each_expiry_is(
+    app: Flask, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(guard, "time", clock)
+    for _ in range(2):
+        for _ in range(20):
+            ask(app, f"Bearer {REFUSALS['signature'][0]}")
+        clock.ahead += 1.5
+    for _ in range(5):
+        ask(app, f"Bearer {REFUSALS['expired'][0]}")
+    assert log.getvalue().count("token refused: signature") == 2
+    assert log.getvalue().count("token refused: expired") == 5

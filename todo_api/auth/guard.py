@@ -1,0 +1,85 @@
+"""The guard of every route under /api/."""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import jwt as pyjwt
+from flask import g, request
+
+from todo_api.auth.tokens import BAD_TOKEN, TokenInvalid, TokenMissing, get_verifier
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WORD = re.compile("[^ \t]+")
+LOG_INTERVAL = 1  # seconds between two log lines for the same reason
+
+logger = logging.getLogger(__name__)
+
+
+def jwt_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Run a view only for the user of a valid token. Goes below the route decorator."""
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        began = time.perf_counter()
+        g.user_id = authenticate(request.headers.get("Authorization", ""))
+        g.auth_seconds = time.perf_counter() - began
+        return view(*args, **kwargs)
+
+    return guarded
+
+
+def current_user_id() -> str:
+    """Return the user that `jwt_required` let in."""
+    return str(g.user_id)
+
+
+def authenticate(header: str) -> str:
+    """Return the user id for an Authorization header. Raises TokenMissing, TokenInvalid, KeysUnavailable."""
+    token = None
+    try:
+        token = bearer_token(header)
+        return get_verifier().user_id(token)
+    except TokenInvalid as error:
+        log_refusal(error.refusal or "", token)
+        raise
+
+
+def bearer_token(header: str) -> str:
+    """Return the only token of an Authorization header (RFC 6750, section 2.1).
+
+    Werkzeug joins repeated headers with a comma. Raises TokenMissing, TokenInvalid.
+    """
+    parts = [WORD.findall(part) for part in header.split(",")]
+    if not any(words and words[0].lower() == "bearer" for words in parts):
+        raise TokenMissing("missing")
+    if len(parts) > 1 or len(parts[0]) > 2:
+        raise TokenInvalid("malformed header")
+    if len(parts[0]) < 2:
+        raise TokenMissing("missing")
+    return str(parts[0][1])
+
+
+def log_refusal(reason: str, token: str | None) -> None:
+    """Log a refusal without the token; suspicious ones at most once a second for each reason."""
+    is_routine = reason in ("expired", "missing")
+    logged_at, now = get_verifier().logged_at, time.monotonic()
+    if is_routine or now - logged_at.get(reason, 0.0) >= LOG_INTERVAL:
+        logged_at[reason] = now
+        level = logging.INFO if is_routine else logging.WARNING
+        logger.log(level, "token refused: %s%s", reason, describe(token) if token else "")
+
+
+def describe(token: str) -> str:
+    """Return what may be logged of an unverified token: kid, iss and alg, each cut and escaped."""
+    try:
+        parts = pyjwt.decode_complete(token, options={"verify_signature": False})
+    except BAD_TOKEN:
+        return ""
+    values = {"kid": parts["header"].get("kid"), "iss": parts["payload"].get("iss"), "alg": parts["header"].get("alg")}
+    return "".join(f" {name}={str(value)[:64]!a}" for name, value in values.items() if value is not None)
