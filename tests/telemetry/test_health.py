@@ -151,7 +151,7 @@ def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_wake_the_da
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a", READY_INTERVAL="86400")
         assert status(app) == 200
         issuer.behaviour = answer(500, b"")
-        clock[0] += keys.STALE_SECONDS + 1
+        clock[0] += keys.MAX_AGE + 1
         for _ in range(3):
             assert status(app) == 503
             clock[0] += 6
