@@ -21,14 +21,13 @@ from werkzeug.test import TestResponse
 
 from tests.support import postgres
 from tests.support.databases import engine_of
-from tests.support.described import Answers, client_of
+from tests.support.described import checked_client
 from tests.support.statements import database_of
 from tests.support.tokens import SECRET, indiscreet, token
 from todo_api import create_app
 from todo_api.auth import keys
 from todo_api.auth.tokens import TokenCache
 from todo_api.extensions import db
-from todo_api.openapi.document import describe
 
 SERVER = pytest.StashKey[ExitStack]()
 MakeApp = Callable[..., Flask]
@@ -91,7 +90,7 @@ def _answers_are_described(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Hold every answer that a test client gets to the OpenAPI document."""
     app = create_app({"ENVIRONMENT": "development"}, tmp_path_factory.mktemp("described"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flask, "test_client_class", client_of(Answers(describe(app))))
+        patch.setattr(Flask, "test_client_class", checked_client(app))
         yield
 
 

@@ -17,10 +17,8 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
     from flask import Flask
 
-    from todo_api import auth, cli, config, cors, database, errors
+    from todo_api import auth, cli, config, cors, database, errors, openapi, tasks
     from todo_api.extensions import db, migrate
-    from todo_api.openapi import views as docs
-    from todo_api.tasks import views as tasks
     from todo_api.telemetry import health, metrics
     from todo_api.telemetry import requests as observability
 
@@ -38,6 +36,6 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     tasks.init_app(app)
     health.init_app(app)
     metrics.init_app(app)
-    docs.init_app(app)
+    openapi.init_app(app)
     cli.init_app(app)
     return app

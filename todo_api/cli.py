@@ -11,8 +11,8 @@ from flask_jwt_extended import create_access_token
 
 from todo_api import auth
 from todo_api.database import DatabaseError
-from todo_api.openapi.views import document
-from todo_api.tasks.ownership import OwnedTasks
+from todo_api.openapi import get_document
+from todo_api.tasks import OwnedTasks
 
 
 def user_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -86,7 +86,7 @@ def user_delete(user: str, yes: bool) -> None:
 @with_appcontext
 def openapi(file: BinaryIO) -> None:
     """Write the OpenAPI document to FILE, or to standard output."""
-    file.write(document())
+    file.write(get_document())
 
 
 def init_app(app: Flask) -> None:

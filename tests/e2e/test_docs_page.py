@@ -159,11 +159,11 @@ def test_what_is_no_token_is_refused_by_the_service_and_said_so(docs: Page, watc
     [
         ({"sub": "ann", "exp": 4_000_000_000}, "Calling as ann until "),
         ({"sub": "ann", "exp": 1_000_000_000}, "This token of ann has expired."),
-        ({"sub": "ann"}, "This token has no exp, so it will be refused."),
-        ({"sub": "ann", "exp": "4000000000"}, "This token has no exp, so it will be refused."),
-        ({"exp": 4_000_000_000}, "This token has no sub, so it will be refused."),
-        ({"sub": 7, "exp": 4_000_000_000}, "This token has no sub, so it will be refused."),
-        ({"sub": "", "exp": 4_000_000_000}, "This token has no sub, so it will be refused."),
+        ({"sub": "ann"}, "This token has no exp, so it will be rejected."),
+        ({"sub": "ann", "exp": "4000000000"}, "This token has no exp, so it will be rejected."),
+        ({"exp": 4_000_000_000}, "This token has no sub, so it will be rejected."),
+        ({"sub": 7, "exp": 4_000_000_000}, "This token has no sub, so it will be rejected."),
+        ({"sub": "", "exp": 4_000_000_000}, "This token has no sub, so it will be rejected."),
         ({"sub": "ann", "exp": 1e300}, "Calling as ann."),
     ],
 )

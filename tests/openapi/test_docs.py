@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.conftest import Caller, MakeApp, assert_error
-from todo_api.openapi.views import ASSETS, PAGE
 
+pytestmark = pytest.mark.any_database
+
+ASSETS = ["copy.svg", "icon.svg", "page.css", "page.js", "swagger-ui-bundle.js", "swagger-ui.css"]
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -35,20 +37,16 @@ def test_the_page_is_html_for_everybody(nobody: Caller) -> None:
     assert "<title>Task API</title>" in answer.text
 
 
-@pytest.mark.parametrize("better_auth", [{}, {"BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "http://127.0.0.1:1"}])
-@pytest.mark.parametrize("environment", ["development", "production"])
-def test_where_better_auth_makes_the_tokens_the_page_says_so(
-    make_app: MakeApp, environment: str, better_auth: dict[str, str]
-) -> None:
-    settings = {"ENVIRONMENT": environment, "DATABASE_URL": "postgresql://localhost/todo", **better_auth}
+@pytest.mark.parametrize("settings", [{}, {"BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "http://127.0.0.1:1"}])
+def test_where_better_auth_issues_the_tokens_the_page_says_so(make_app: MakeApp, settings: dict[str, str]) -> None:
     answer = make_app(**settings).test_client().get("/docs")
-    assert "Paste a token of your Better Auth." in answer.text
+    assert "Paste a token from your Better Auth server." in answer.text
     assert "flask token" not in answer.text
 
 
-def test_where_the_command_makes_the_tokens_the_page_says_so(make_app: MakeApp, nobody: Caller) -> None:
+def test_where_the_command_issues_the_tokens_the_page_says_so(make_app: MakeApp, nobody: Caller) -> None:
     answer = make_app(ENVIRONMENT="development", BETTER_AUTH_SECRET="").test_client().get("/docs")
-    assert "Paste what <code>flask token you</code> prints." in answer.text
+    assert "Paste the output of <code>flask token USER</code>." in answer.text
     assert "Better Auth" not in answer.text
     assert answer.headers["ETag"] != nobody.get("/docs").headers["ETag"]
 
@@ -105,7 +103,7 @@ def test_an_asset_has_its_type_and_is_asked_for_again(nobody: Caller, name: str)
     assert answer.headers.getlist("Cache-Control") == ["private, no-cache"]
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/page.js", "/docs/swagger-ui-bundle.js"])
+@pytest.mark.parametrize("path", ["/docs", "/docs/page.js"])
 def test_a_browser_that_has_it_gets_304(nobody: Caller, path: str) -> None:
     answer = nobody.get(path)
     tag = answer.headers["ETag"]
@@ -117,7 +115,7 @@ def test_a_browser_that_has_it_gets_304(nobody: Caller, path: str) -> None:
     assert nobody.get(path, headers={"If-None-Match": '"other"'}).data == answer.data
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/page.js", "/docs/swagger-ui-bundle.js"])
+@pytest.mark.parametrize("path", ["/docs", "/docs/page.js"])
 def test_head_has_the_headers_of_get(nobody: Caller, path: str) -> None:
     head, get = nobody("HEAD", path), nobody.get(path)
     assert (head.status_code, head.data) == (200, b"")
@@ -135,36 +133,26 @@ def test_a_part_of_an_asset_is_not_served(nobody: Caller) -> None:
     [
         "",
         "index.html",
-        "LICENSE",
         "swagger-ui.js",
         "page.js/",
-        "../docs.py",
-        "..%2fdocs.py",
-        "%2e%2e/docs.py",
+        "../views.py",
+        "..%2fviews.py",
         "%2fetc%2fpasswd",
-        "..\\docs.py",
-        "page.js%00",
-        "PAGE.JS",
     ],
 )
 def test_no_other_file_is_served(nobody: Caller, name: str) -> None:
     assert_error(nobody.get(f"/docs/{name}"), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/page.js"])
-def test_another_method_is_refused_in_the_one_body(nobody: Caller, path: str) -> None:
-    answer = nobody.post(path, json={})
+def test_another_method_is_refused_in_the_one_body(nobody: Caller) -> None:
+    answer = nobody.post("/docs", json={})
     assert_error(answer, 405, "METHOD_NOT_ALLOWED")
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
 
 
-def test_every_file_of_the_page_is_served() -> None:
-    assert {path.name for path in PAGE.iterdir()} - {"index.html"} < ASSETS.keys()
-
-
 @pytest.mark.parametrize("path", ["/docs", "/docs/page.css"])
-@pytest.mark.parametrize("condition", ["If-Match", "If-Range", "If-Unmodified-Since"])
-def test_other_conditions_are_ignored(nobody: Caller, path: str, condition: str) -> None:
-    answer = nobody.get(path, headers={condition: '"x"'})
+def test_other_conditions_are_ignored(nobody: Caller, path: str) -> None:
+    conditions = dict.fromkeys(["If-Match", "If-Range", "If-Unmodified-Since"], '"x"')
+    answer = nobody.get(path, headers=conditions)
     assert answer.status_code == 200
     assert len(answer.data) == answer.content_length

@@ -11,8 +11,6 @@ from tests.support.programs import GUNICORN, ROOT, Server, copy_project, environ
 from tests.support.tokens import SECRET
 
 CLIENT = Path("clients", "typescript")
-LONGEST_CLIENT = 350
-GENERATED = "schema.ts"
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +33,7 @@ def built(project: Path) -> Path:
 @pytest.mark.client
 def test_the_types_are_those_of_the_service(project: Path) -> None:
     checked = run("npm", "run", "generate", "--", "--check", cwd=project / CLIENT, env=environment())
-    assert checked.returncode == 0, f"`npm run generate` in {CLIENT} makes them anew\n{checked.stderr}"
-
-
-@pytest.mark.client
-def test_stale_types_are_noticed(project: Path) -> None:
-    types = project / CLIENT / "src" / GENERATED
-    fresh = types.read_text(encoding="utf-8")
-    types.write_text(fresh.replace('"TASK_FORBIDDEN"', '"TASK_FORBIDDEN_TOO"'), encoding="utf-8")
-    try:
-        checked = run("npm", "run", "generate", "--", "--check", cwd=project / CLIENT, env=environment())
-    finally:
-        types.write_text(fresh, encoding="utf-8")
-    assert checked.returncode != 0
-    assert "not up-to-date" in checked.stderr
+    assert checked.returncode == 0, f"run `npm run generate` in {CLIENT}\n{checked.stderr}"
 
 
 @pytest.mark.client
@@ -59,8 +44,3 @@ def test_the_client_does_what_it_says(built: Path, database_url: str) -> None:
     assert tested.returncode == 0, tested.stdout
     counts = {name: int(number) for name, number in re.findall(r"^# (\w+) (\d+)$", tested.stdout, re.MULTILINE)}
     assert counts["pass"] == counts["tests"] > 0, tested.stdout
-
-
-def test_the_client_is_short() -> None:
-    files = (ROOT / CLIENT / "src").glob("*.ts")
-    assert sum(len(path.read_text().splitlines()) for path in files if path.name != GENERATED) < LONGEST_CLIENT

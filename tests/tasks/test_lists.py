@@ -304,7 +304,7 @@ def test_a_developer_is_told_what_each_parameter_may_be(alice: Caller) -> None:
     assert assert_error(alice.get("/api/tasks", query_string=query), 400, "VALIDATION_ERROR")["errors"] == {
         "is_completed": ["Must be true or false."],
         "q": ["Must have 0 to 200 characters."],
-        "sort": ["Must be created_at or -created_at or updated_at or -updated_at or title or -title."],
+        "sort": ["Must be one of: created_at, -created_at, updated_at, -updated_at, title, -title."],
         "limit": ["Must be a whole number from 1 to 1000."],
         "include_total": ["Must be true or false."],
         "colour": ["Unknown parameter."],

@@ -1,4 +1,4 @@
-"""What tells others about the API, without a token: the OpenAPI document, and a page to read and to try it."""
+"""The routes of the OpenAPI document and of the page that shows it. They need no token."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -9,17 +9,16 @@ import flask_swagger_ui
 from flask import Blueprint, Flask, Response, current_app, request
 
 from todo_api.errors import NotFound
-from todo_api.tasks.etags import tags_of
 
-PAGE = Path(__file__).with_name("static")
-VIEWER = Path(flask_swagger_ui.__file__).with_name("dist")  # its files only: its own page would need inline scripts
+STATIC = Path(__file__).with_name("static")
+SWAGGER_UI = Path(flask_swagger_ui.__file__).with_name("dist")  # its files only: its own page has inline scripts
 ASSETS = {
-    "copy.svg": (PAGE, "image/svg+xml"),
-    "icon.svg": (PAGE, "image/svg+xml"),
-    "page.css": (PAGE, "text/css"),
-    "page.js": (PAGE, "text/javascript"),
-    "swagger-ui-bundle.js": (VIEWER, "text/javascript"),
-    "swagger-ui.css": (VIEWER, "text/css"),
+    "copy.svg": (STATIC, "image/svg+xml"),
+    "icon.svg": (STATIC, "image/svg+xml"),
+    "page.css": (STATIC, "text/css"),
+    "page.js": (STATIC, "text/javascript"),
+    "swagger-ui-bundle.js": (SWAGGER_UI, "text/javascript"),
+    "swagger-ui.css": (SWAGGER_UI, "text/css"),
 }
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -31,57 +30,55 @@ blueprint = Blueprint("docs", __name__)
 
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
-    """Get this document."""
-    return Response(document(), mimetype="application/json")
+    """Get the OpenAPI document."""
+    return Response(get_document(), mimetype="application/json")
 
 
-def document() -> bytes:
-    """Return the OpenAPI document of the current application, which keeps it."""
-    from todo_api.openapi.document import describe  # and 2 MiB that most workers never need
+def get_document() -> bytes:
+    """Return the OpenAPI document of the current application, built once."""
+    from todo_api.openapi.document import describe  # here, as it takes 2 MiB that most workers never need
 
-    kept = current_app.extensions
-    if "openapi" not in kept:
-        kept["openapi"] = json.dumps(describe(current_app), ensure_ascii=False, indent=1).encode() + b"\n"
-    made: bytes = kept["openapi"]
-    return made
+    built = current_app.extensions
+    if "openapi" not in built:
+        built["openapi"] = json.dumps(describe(current_app), ensure_ascii=False, indent=1).encode() + b"\n"
+    document: bytes = built["openapi"]
+    return document
 
 
 @blueprint.get("/docs")
 def page() -> Response:
-    """Answer the page that shows the viewer."""
-    made_here = current_app.config["DEVELOPMENT_SECRET"]
-    source = "what <code>flask token you</code> prints" if made_here else "a token of your Better Auth"
-    html = (PAGE / "index.html").read_bytes().replace(b"SOURCE", source.encode())
-    response = _answer([html], len(html), blake2b(html, digest_size=8).hexdigest(), "text/html")
+    """Get the documentation page."""
+    own = current_app.config["DEVELOPMENT_SECRET"]
+    source = "the output of <code>flask token USER</code>" if own else "a token from your Better Auth server"
+    html = (STATIC / "index.html").read_bytes().replace(b"SOURCE", source.encode())
+    response = _revalidated([html], len(html), blake2b(html, digest_size=8).hexdigest(), "text/html")
     response.headers["Content-Security-Policy"] = POLICY
     return response
 
 
 @blueprint.get("/docs/<name>")
 def asset(name: str) -> Response:
-    """Answer one of the files that the page is made of."""
+    """Get one of the files that the page loads."""
     if name not in ASSETS:
         raise NotFound
     folder, mimetype = ASSETS[name]
     file = folder / name
-    about = file.stat()
-    return _answer(_chunks(file), about.st_size, f"{about.st_mtime_ns:x}-{about.st_size:x}", mimetype)
+    stat = file.stat()
+    return _revalidated(_chunks(file), stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}", mimetype)
 
 
-def _answer(body: Iterable[bytes], length: int, tag: str, mimetype: str) -> Response:
-    """Answer the body, or 304: a browser keeps it and asks each time, so that a new version is seen at once."""
+def _revalidated(body: Iterable[bytes], length: int, etag: str, mimetype: str) -> Response:
+    """Return a response with an ETag, or 304. Not `make_conditional`, which answers 412 to `If-Match`."""
     response = Response(body, mimetype=mimetype)
     response.content_length = length
-    response.set_etag(tag)
-    known = tags_of(request.headers.get("If-None-Match"))
-    if known and known.match(tag):
+    response.set_etag(etag)
+    if request.if_none_match.contains_weak(etag):
         response.status_code = 304
-        response.response = []
     return response
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    """Read a file piece by piece: read whole, the viewer would leave 6 MiB in the memory of each worker."""
+    """Read a file in pieces: reading Swagger UI as a whole would cost each worker 6 MiB."""
     with path.open("rb") as file:
         yield from iter(lambda: file.read(65536), b"")
 

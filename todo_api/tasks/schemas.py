@@ -1,68 +1,103 @@
-"""The marshmallow schemas of bodies and query parameters."""
+"""The marshmallow schemas of bodies and query parameters. The OpenAPI document is built from them."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, pre_load
+from marshmallow import Schema, fields, post_load, pre_load
+from marshmallow.validate import Length, OneOf, Range
 
-TITLE_MAX = 200
-DESCRIPTION_MAX = 2000
-SEARCH_MAX = 200
-LIMIT_MAX = 1000
-SORTS = ("created_at", "updated_at", "title")
-READ_ONLY = {"id", "user_id", "created_at", "updated_at"}
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
+TIMESTAMP = {
+    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$",
+    "examples": ["2026-02-08T09:30:00.123456Z"],
+}
+SORTS = ("created_at", "-created_at", "updated_at", "-updated_at", "title", "-title")
+LIMIT_MAX = 1000
+BAD_LIMIT = f"Must be a whole number from 1 to {LIMIT_MAX}."
 
 
-def says(description: str) -> dict[str, str]:
-    """Return the metadata of a field that the OpenAPI document shows."""
-    return {"description": description}
-
-
-class Text(fields.Field[str]):
-    """A string of `least` to `most` Unicode code points, all of which a database can keep."""
+class Text(fields.String):
+    """A string that both databases can store. `validate` sees it after trimming."""
 
     default_error_messages = {
         "invalid": "Must be a string.",
         "unstorable": "Must not contain U+0000 or a lone surrogate.",
-        "length": "Must have {least} to {most} characters.",
     }
 
-    def __init__(self, *, least: int, most: int, trim: bool = False, **options: Any) -> None:
+    def __init__(self, *, trim: bool = False, **options: Any) -> None:
         super().__init__(**options)
-        self.least, self.most, self.trim = least, most, trim
+        self.trim = trim
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        if not isinstance(value, str):
-            raise self.make_error("invalid")
-        if UNSTORABLE.search(value):
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if UNSTORABLE.search(text):
             raise self.make_error("unstorable")
-        text = value.strip() if self.trim else value
-        if not self.least <= len(text) <= self.most:
-            raise self.make_error("length", least=self.least, most=self.most)
-        return text
+        return text.strip() if self.trim else text
 
 
-class StrictBoolean(fields.Field[bool]):
-    """JSON true or false; no "yes", no 1."""
+class Boolean(fields.Boolean):
+    """JSON true or false, and unlike marshmallow's neither "yes" nor 1."""
 
     default_error_messages = {"invalid": "Must be true or false."}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         if not isinstance(value, bool):
             raise self.make_error("invalid")
         return value
 
 
-class TaskSchema(Schema):
-    """A task as a client may write it; the server's own fields may be sent back and are ignored."""
+class QueryBoolean(fields.Boolean):
+    """The word `true` or `false` in a query string."""
 
-    title = Text(least=1, most=TITLE_MAX, trim=True, required=True, metadata=says("What is to be done."))
-    description = Text(
-        least=0, most=DESCRIPTION_MAX, allow_none=True, load_default=None, metadata=says("More about it; not trimmed.")
+    truthy, falsy = {"true"}, {"false"}
+    default_error_messages = Boolean.default_error_messages
+
+
+class QueryInteger(fields.Integer):
+    """Decimal digits in a query string, and unlike marshmallow's no sign, blank, underscore or leading zero."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if not re.fullmatch("[1-9][0-9]{0,9}", value):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+def length(least: int, most: int) -> Length:
+    return Length(least, most, error="Must have {min} to {max} characters.")
+
+
+def doc(description: str, *examples: Any) -> dict[str, Any]:
+    """Return what the OpenAPI document says about a field."""
+    return {"description": description} | ({"examples": [*examples]} if examples else {})
+
+
+class TaskSchema(Schema):
+    """A task. A client may send back the fields that are `dump_only`; they are ignored."""
+
+    id = fields.UUID(
+        dump_only=True, metadata=doc("UUID version 7, in lower case.", "01a1fc99-ee71-72ec-b587-48e127eeb180")
     )
-    is_completed = StrictBoolean(load_default=False, metadata=says("Whether it is done."))
+    user_id = fields.String(
+        dump_only=True, validate=length(1, 255), metadata=doc("The owner: the `sub` claim of their token.", "alice")
+    )
+    title = Text(
+        required=True,
+        trim=True,
+        validate=length(1, 200),
+        metadata=doc("1 to 200 characters. Leading and trailing whitespace is removed.", "Buy milk"),
+    )
+    description = Text(
+        load_default=None,
+        allow_none=True,
+        validate=length(0, 2000),
+        metadata=doc("Up to 2,000 characters. Whitespace is kept.", "2 l"),
+    )
+    is_completed = Boolean(load_default=False, metadata=doc("Whether the task is completed.", False))
+    created_at = fields.DateTime(dump_only=True, metadata=TIMESTAMP | doc("RFC 3339, in UTC with microseconds."))
+    updated_at = fields.DateTime(
+        dump_only=True, metadata=TIMESTAMP | doc("Increases with every change. In quotes, it is the `ETag`.")
+    )
 
     @pre_load
     def drop_read_only(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -70,43 +105,9 @@ class TaskSchema(Schema):
 
 
 class MarkSchema(Schema):
-    """What may be changed in many tasks at once."""
+    """What can be changed in many tasks at once."""
 
-    is_completed = StrictBoolean(required=True, metadata=says("What all of them become."))
-
-
-class Choice(fields.Field[Any]):
-    """One of some words of a query, each with what it stands for."""
-
-    def __init__(self, choices: Mapping[str, Any], **options: Any) -> None:
-        super().__init__(**options)
-        self.choices = choices
-
-    def _deserialize(self, value: str, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        if value not in self.choices:
-            raise ValidationError(f"Must be {' or '.join(self.choices)}.")
-        return self.choices[value]
-
-
-class Limit(fields.Field[int]):
-    """A number of tasks in decimal digits."""
-
-    default_error_messages = {"invalid": f"Must be a whole number from 1 to {LIMIT_MAX}."}
-
-    def _deserialize(self, value: str, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
-        if not re.fullmatch("[1-9][0-9]{0,3}", value) or int(value) > LIMIT_MAX:
-            raise self.make_error("invalid")
-        return int(value)
-
-
-class Search(Text):
-    """Text to look for; empty means none."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        return super()._deserialize(value, attr, data, **kwargs) or None
-
-
-TRUE_FALSE = {"true": True, "false": False}
+    is_completed = Boolean(required=True, metadata=doc("The new completion state of the matching tasks."))
 
 
 class QuerySchema(Schema):
@@ -116,30 +117,38 @@ class QuerySchema(Schema):
 
 
 class WhichSchema(QuerySchema):
-    """The tasks that a change of many is about."""
+    """The tasks that a bulk request is about."""
 
-    is_completed = Choice(TRUE_FALSE, required=True, metadata=says("Which of the caller's tasks: those that are so."))
+    is_completed = QueryBoolean(required=True, metadata=doc("Select tasks by completion state."))
 
 
 class ListSchema(QuerySchema):
     """The parameters of the list."""
 
-    is_completed = Choice(TRUE_FALSE, metadata=says("Only tasks that are so."))
-    q = Search(
-        least=0,
-        most=SEARCH_MAX,
+    is_completed = QueryBoolean(metadata=doc("Filter by completion state."))
+    q = Text(
         trim=True,
-        metadata=says("Only tasks with this text in title or description, in either case; `%` and `_` are plain."),
+        validate=length(0, 200),
+        metadata=doc("Case-insensitive search in `title` and `description`. `%` and `_` have no special meaning."),
     )
-    sort = Choice(
-        {sign + name: sign + name for name in SORTS for sign in ("", "-")},
-        metadata=says("`-`: descending. `title` sorts by code point; ties by `id`, in the same direction."),
+    sort = fields.String(
+        load_default="-created_at",
+        validate=OneOf(SORTS),
+        metadata=doc("`-` sorts in descending order. `title` sorts by code point; ties sort by `id`."),
     )
-    limit = Limit(metadata=says("One page of so many tasks; without it all, or with `cursor` all the rest."))
-    cursor = fields.Raw(
-        metadata=says("From the page before. The other parameters stay as they were, but `limit` and `include_total`.")
+    limit = QueryInteger(
+        validate=Range(1, LIMIT_MAX, error=BAD_LIMIT),
+        error_messages={"invalid": BAD_LIMIT},
+        metadata=doc("Maximum number of tasks to return. Without it, all tasks (after `cursor`) are returned."),
     )
-    include_total = Choice(TRUE_FALSE, metadata=says("`true` adds `X-Total-Count`."))
+    cursor = fields.String(
+        metadata=doc("`X-Next-Cursor` of the previous page. Only `limit` and `include_total` may change in between.")
+    )
+    include_total = QueryBoolean(load_default=False, metadata=doc("Return the total number in `X-Total-Count`."))
+
+    @post_load
+    def drop_empty_search(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return data | {"q": data.get("q") or None}
 
 
 NEW_TASK = TaskSchema()
@@ -148,3 +157,4 @@ MARK = MarkSchema()
 NO_PARAMETERS = QuerySchema()
 WHICH = WhichSchema()
 LIST = ListSchema()
+READ_ONLY = frozenset(name for name, field in NEW_TASK.fields.items() if field.dump_only)

@@ -9,7 +9,7 @@ export interface paths {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -19,25 +19,25 @@ export interface paths {
         };
         /**
          * List the caller's tasks
-         * @description Newest first. Following `Link` or `X-Next-Cursor` visits every task that was there throughout, and whose sort value did not change, exactly once. An unknown or repeated parameter is refused.
+         * @description Following `Link` or `X-Next-Cursor` visits every task exactly once if it exists throughout and its sort value does not change. Unknown or repeated parameters are rejected.
          */
         get: operations["listTasks"];
         put?: never;
         /**
          * Create a task
-         * @description Takes no query parameter. `Idempotency-Key` makes a retry safe as long as the task is there.
+         * @description Query parameters are rejected. An `Idempotency-Key` is valid until its task is deleted.
          */
         post: operations["createTask"];
         /**
          * Delete all tasks that are completed, or all that are not
-         * @description All that match, in one statement.
+         * @description Deletes all matching tasks, or none if the request fails.
          */
         delete: operations["deleteTasks"];
         options?: never;
         head?: never;
         /**
          * Mark all tasks that are completed as open, or all open ones as completed
-         * @description All that match, in one statement.
+         * @description Changes all matching tasks, or none if the request fails.
          */
         patch: operations["markTasks"];
         trace?: never;
@@ -47,14 +47,14 @@ export interface paths {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
                 /**
-                 * @description The task's `id`, in either case; another form is 404 `TASK_NOT_FOUND`.
+                 * @description Task ID, in upper or lower case. A malformed ID returns 404 `TASK_NOT_FOUND`.
                  * @example 01a1fc99-ee71-72ec-b587-48e127eeb180
                  */
                 id: components["parameters"]["id"];
@@ -65,7 +65,7 @@ export interface paths {
         get: operations["getTask"];
         /**
          * Change some fields of a task
-         * @description Only the fields sent are changed; `PUT` and `PATCH` do the same. `{}` changes nothing, `updated_at` included.
+         * @description Changes only the fields that are sent; `PUT` and `PATCH` are equivalent. An empty object changes nothing, not even `updated_at`.
          */
         put: operations["putTask"];
         post?: never;
@@ -75,7 +75,7 @@ export interface paths {
         head?: never;
         /**
          * Change some fields of a task
-         * @description Only the fields sent are changed; `PUT` and `PATCH` do the same. `{}` changes nothing, `updated_at` included.
+         * @description Changes only the fields that are sent; `PUT` and `PATCH` are equivalent. An empty object changes nothing, not even `updated_at`.
          */
         patch: operations["updateTask"];
         trace?: never;
@@ -85,7 +85,7 @@ export interface paths {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -108,7 +108,7 @@ export interface paths {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -117,8 +117,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Say whether requests can be answered
-         * @description For a supervisor beside the service: the nginx that comes with it answers 404.
+         * Say whether requests can be answered: 503 NOT_READY when not
+         * @description For a supervisor on the same host: the nginx that comes with the service returns 404.
          */
         get: operations["getReadiness"];
         put?: never;
@@ -134,7 +134,7 @@ export interface paths {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -144,7 +144,7 @@ export interface paths {
         };
         /**
          * Answer in Prometheus' text format, in development to all, otherwise to who has METRICS_TOKEN
-         * @description Open in development. Elsewhere 404, unless `METRICS_TOKEN` is configured and sent.
+         * @description Public in development. Otherwise 404, unless `METRICS_TOKEN` is configured and sent.
          */
         get: operations["getMetrics"];
         put?: never;
@@ -160,7 +160,7 @@ export interface paths {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -168,7 +168,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Get this document */
+        /** Get the OpenAPI document */
         get: operations["getOpenApi"];
         put?: never;
         post?: never;
@@ -183,7 +183,7 @@ export interface paths {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -191,7 +191,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Answer the page that shows the viewer */
+        /** Get the documentation page */
         get: operations["getDocs"];
         put?: never;
         post?: never;
@@ -205,125 +205,137 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        NewTask: {
-            /** @description What is to be done. */
-            title: string;
-            /**
-             * @description More about it; not trimmed.
-             * @default null
-             */
-            description?: string | null;
-            /**
-             * @description Whether it is done.
-             * @default false
-             */
-            is_completed?: boolean;
-            /** @description Set by the service; may be sent back and is ignored. */
-            readonly created_at?: unknown;
-            /** @description Set by the service; may be sent back and is ignored. */
-            readonly id?: unknown;
-            /** @description Set by the service; may be sent back and is ignored. */
-            readonly updated_at?: unknown;
-            /** @description Set by the service; may be sent back and is ignored. */
-            readonly user_id?: unknown;
-        };
-        TaskChanges: {
-            /** @description What is to be done. */
-            title?: string;
-            /** @description More about it; not trimmed. */
-            description?: string | null;
-            /** @description Whether it is done. */
-            is_completed?: boolean;
-            /** @description Set by the service; may be sent back and is ignored. */
-            readonly created_at?: unknown;
-            /** @description Set by the service; may be sent back and is ignored. */
-            readonly id?: unknown;
-            /** @description Set by the service; may be sent back and is ignored. */
-            readonly updated_at?: unknown;
-            /** @description Set by the service; may be sent back and is ignored. */
-            readonly user_id?: unknown;
-        };
-        Mark: {
-            /** @description What all of them become. */
-            is_completed: boolean;
-        };
         Task: {
             /**
              * Format: uuid
-             * @description UUID, version 7, in lower case.
+             * @description UUID version 7, in lower case.
+             * @example 01a1fc99-ee71-72ec-b587-48e127eeb180
              */
             readonly id: string;
-            /** @description The `sub` of the owner's token. */
+            /**
+             * @description The owner: the `sub` claim of their token.
+             * @example alice
+             */
             readonly user_id: string;
-            /** @description What is to be done. */
+            /**
+             * @description 1 to 200 characters. Leading and trailing whitespace is removed.
+             * @example Buy milk
+             */
             title: string;
-            /** @description More about it; not trimmed. */
+            /**
+             * @description Up to 2,000 characters. Whitespace is kept.
+             * @example 2 l
+             */
             description: string | null;
-            /** @description Whether it is done. */
+            /**
+             * @description Whether the task is completed.
+             * @example false
+             */
             is_completed: boolean;
             /**
              * Format: date-time
-             * @description RFC 3339 in UTC with microseconds.
+             * @description RFC 3339, in UTC with microseconds.
+             * @example 2026-02-08T09:30:00.123456Z
              */
             readonly created_at: string;
             /**
              * Format: date-time
-             * @description Later with every change; in quotes it is the task's `ETag`.
+             * @description Increases with every change. In quotes, it is the `ETag`.
+             * @example 2026-02-08T09:30:00.123456Z
              */
             readonly updated_at: string;
         };
+        NewTask: {
+            /** @description Read-only: ignored in requests. */
+            readonly id?: unknown;
+            /** @description Read-only: ignored in requests. */
+            readonly user_id?: unknown;
+            /**
+             * @description 1 to 200 characters. Leading and trailing whitespace is removed.
+             * @example Buy milk
+             */
+            title: string;
+            /**
+             * @description Up to 2,000 characters. Whitespace is kept.
+             * @default null
+             * @example 2 l
+             */
+            description?: string | null;
+            /**
+             * @description Whether the task is completed.
+             * @default false
+             * @example false
+             */
+            is_completed?: boolean;
+            /** @description Read-only: ignored in requests. */
+            readonly created_at?: unknown;
+            /** @description Read-only: ignored in requests. */
+            readonly updated_at?: unknown;
+        };
+        TaskChanges: {
+            /** @description Read-only: ignored in requests. */
+            readonly id?: unknown;
+            /** @description Read-only: ignored in requests. */
+            readonly user_id?: unknown;
+            /**
+             * @description 1 to 200 characters. Leading and trailing whitespace is removed.
+             * @example Buy milk
+             */
+            title?: string;
+            /**
+             * @description Up to 2,000 characters. Whitespace is kept.
+             * @example 2 l
+             */
+            description?: string | null;
+            /**
+             * @description Whether the task is completed.
+             * @example false
+             */
+            is_completed?: boolean;
+            /** @description Read-only: ignored in requests. */
+            readonly created_at?: unknown;
+            /** @description Read-only: ignored in requests. */
+            readonly updated_at?: unknown;
+        };
+        Mark: {
+            /** @description The new completion state of the matching tasks. */
+            is_completed: boolean;
+        };
         Count: {
-            /** @description How many tasks matched. */
+            /** @description The number of matching tasks. */
             count: number;
         };
         Status: {
             status: string;
         };
         Error: {
-            /** @description A sentence for a person. */
+            /** @description A message for people. */
             detail: string;
-            /** @enum {string} */
-            error_code: "BAD_REQUEST" | "MALFORMED_JSON" | "VALIDATION_ERROR" | "TOKEN_MISSING" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TASK_FORBIDDEN" | "TASK_NOT_FOUND" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "PRECONDITION_FAILED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "IDEMPOTENCY_KEY_REUSED" | "TASK_LIMIT_REACHED" | "INTERNAL_ERROR" | "KEYS_UNAVAILABLE" | "DATABASE_UNAVAILABLE" | "NOT_READY" | "REQUEST_TIMEOUT" | "URI_TOO_LONG" | "RATE_LIMITED" | "BAD_GATEWAY" | "SERVICE_UNAVAILABLE" | "GATEWAY_TIMEOUT";
+            /**
+             * @description A code for programs.
+             * @enum {string}
+             */
+            error_code: "BAD_GATEWAY" | "BAD_REQUEST" | "DATABASE_UNAVAILABLE" | "GATEWAY_TIMEOUT" | "IDEMPOTENCY_KEY_REUSED" | "INTERNAL_ERROR" | "KEYS_UNAVAILABLE" | "MALFORMED_JSON" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "NOT_READY" | "PAYLOAD_TOO_LARGE" | "PRECONDITION_FAILED" | "RATE_LIMITED" | "REQUEST_TIMEOUT" | "SERVICE_UNAVAILABLE" | "TASK_FORBIDDEN" | "TASK_LIMIT_REACHED" | "TASK_NOT_FOUND" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "UNSUPPORTED_MEDIA_TYPE" | "URI_TOO_LONG" | "VALIDATION_ERROR";
+            /** @description The HTTP status code. */
             status_code: number;
         };
         ValidationError: components["schemas"]["Error"] & {
+            /** @description Messages for each invalid field, parameter or header. */
+            errors: {
+                [key: string]: string[];
+            };
             /** @enum {string} */
             error_code: "VALIDATION_ERROR";
             /** @constant */
             status_code: 400;
-            /** @description What is wrong with each field, parameter or header. */
-            errors: {
-                [key: string]: string[];
-            };
         };
     };
     responses: {
-        /** @description - `BAD_REQUEST`: The request cannot be read. */
-        BadRequest: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "BAD_REQUEST";
-                    /** @constant */
-                    status_code: 400;
-                };
-            };
-        };
         /**
          * @description - `BAD_REQUEST`: The request cannot be read.
          *     - `VALIDATION_ERROR`: Some fields, parameters or headers are not valid.
          */
-        BadParameters: {
+        "BAD_REQUEST.VALIDATION_ERROR": {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -344,36 +356,11 @@ export interface components {
             };
         };
         /**
-         * @description - `BAD_REQUEST`: The request cannot be read.
-         *     - `MALFORMED_JSON`: The body is not a JSON object.
-         *     - `VALIDATION_ERROR`: Some fields, parameters or headers are not valid.
-         */
-        BadBody: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": (components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "BAD_REQUEST" | "MALFORMED_JSON";
-                    /** @constant */
-                    status_code: 400;
-                }) | components["schemas"]["ValidationError"];
-            };
-        };
-        /**
-         * @description - `TOKEN_MISSING`: A bearer token is required.
-         *     - `TOKEN_EXPIRED`: The token has expired.
+         * @description - `TOKEN_EXPIRED`: The token has expired.
          *     - `TOKEN_INVALID`: The token is not valid.
+         *     - `TOKEN_MISSING`: A bearer token is required.
          */
-        Unauthorized: {
+        "TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING": {
             headers: {
                 "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -388,80 +375,14 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "TOKEN_MISSING" | "TOKEN_EXPIRED" | "TOKEN_INVALID";
+                    error_code: "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING";
                     /** @constant */
                     status_code: 401;
                 };
             };
         };
-        /** @description - `TASK_FORBIDDEN`: This task belongs to another user. */
-        Forbidden: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "TASK_FORBIDDEN";
-                    /** @constant */
-                    status_code: 403;
-                };
-            };
-        };
-        /** @description - `NOT_FOUND`: There is no such route. */
-        NotFound: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "NOT_FOUND";
-                    /** @constant */
-                    status_code: 404;
-                };
-            };
-        };
-        /**
-         * @description - `TASK_NOT_FOUND`: There is no such task.
-         *     - `NOT_FOUND`: There is no such route.
-         */
-        TaskNotFound: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "TASK_NOT_FOUND" | "NOT_FOUND";
-                    /** @constant */
-                    status_code: 404;
-                };
-            };
-        };
-        /** @description - `METHOD_NOT_ALLOWED`: This route does not have that method. */
-        MethodNotAllowed: {
+        /** @description - `METHOD_NOT_ALLOWED`: This route does not support this method. */
+        METHOD_NOT_ALLOWED: {
             headers: {
                 Allow: components["headers"]["Allow"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -483,7 +404,7 @@ export interface components {
             };
         };
         /** @description - `REQUEST_TIMEOUT`: The request took too long to arrive. */
-        RequestTimeout: {
+        REQUEST_TIMEOUT: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -503,29 +424,8 @@ export interface components {
                 };
             };
         };
-        /** @description - `PRECONDITION_FAILED`: The task has been changed since you read it. */
-        PreconditionFailed: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "PRECONDITION_FAILED";
-                    /** @constant */
-                    status_code: 412;
-                };
-            };
-        };
         /** @description - `PAYLOAD_TOO_LARGE`: The body is larger than 64 KiB. */
-        PayloadTooLarge: {
+        PAYLOAD_TOO_LARGE: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -545,8 +445,8 @@ export interface components {
                 };
             };
         };
-        /** @description - `URI_TOO_LONG`: The address is too long. */
-        UriTooLong: {
+        /** @description - `URI_TOO_LONG`: The URL is too long. */
+        URI_TOO_LONG: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -566,8 +466,144 @@ export interface components {
                 };
             };
         };
-        /** @description - `UNSUPPORTED_MEDIA_TYPE`: The body must be sent as application/json. */
-        UnsupportedMediaType: {
+        /** @description - `RATE_LIMITED`: Too many requests; wait before the next. */
+        RATE_LIMITED: {
+            headers: {
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "RATE_LIMITED";
+                    /** @constant */
+                    status_code: 429;
+                };
+            };
+        };
+        /** @description - `INTERNAL_ERROR`: Something went wrong on the server; look for the request id in the log. */
+        INTERNAL_ERROR: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "INTERNAL_ERROR";
+                    /** @constant */
+                    status_code: 500;
+                };
+            };
+        };
+        /** @description - `BAD_GATEWAY`: The service cannot be reached. */
+        BAD_GATEWAY: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "BAD_GATEWAY";
+                    /** @constant */
+                    status_code: 502;
+                };
+            };
+        };
+        /**
+         * @description - `DATABASE_UNAVAILABLE`: The database cannot be reached.
+         *     - `KEYS_UNAVAILABLE`: The keys that verify tokens cannot be fetched.
+         *     - `SERVICE_UNAVAILABLE`: The service is busy; try again soon.
+         */
+        "DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE": {
+            headers: {
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "SERVICE_UNAVAILABLE";
+                    /** @constant */
+                    status_code: 503;
+                };
+            };
+        };
+        /** @description - `GATEWAY_TIMEOUT`: The service did not respond in time. */
+        GATEWAY_TIMEOUT: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "GATEWAY_TIMEOUT";
+                    /** @constant */
+                    status_code: 504;
+                };
+            };
+        };
+        /**
+         * @description - `BAD_REQUEST`: The request cannot be read.
+         *     - `MALFORMED_JSON`: The body is not a JSON object.
+         *     - `VALIDATION_ERROR`: Some fields, parameters or headers are not valid.
+         */
+        "BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR": {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": (components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "BAD_REQUEST" | "MALFORMED_JSON";
+                    /** @constant */
+                    status_code: 400;
+                }) | components["schemas"]["ValidationError"];
+            };
+        };
+        /** @description - `UNSUPPORTED_MEDIA_TYPE`: Send the body as application/json. */
+        UNSUPPORTED_MEDIA_TYPE: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -591,7 +627,7 @@ export interface components {
          * @description - `IDEMPOTENCY_KEY_REUSED`: This Idempotency-Key was sent before with another body.
          *     - `TASK_LIMIT_REACHED`: This user has as many tasks as a user may have.
          */
-        Unprocessable: {
+        "IDEMPOTENCY_KEY_REUSED.TASK_LIMIT_REACHED": {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -611,30 +647,8 @@ export interface components {
                 };
             };
         };
-        /** @description - `RATE_LIMITED`: Too many requests; wait before the next. */
-        TooManyRequests: {
-            headers: {
-                "Retry-After": components["headers"]["Retry-After"];
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "RATE_LIMITED";
-                    /** @constant */
-                    status_code: 429;
-                };
-            };
-        };
-        /** @description - `INTERNAL_ERROR`: Something went wrong here; the request id finds it in the log. */
-        InternalError: {
+        /** @description - `BAD_REQUEST`: The request cannot be read. */
+        BAD_REQUEST: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -648,14 +662,14 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "INTERNAL_ERROR";
+                    error_code: "BAD_REQUEST";
                     /** @constant */
-                    status_code: 500;
+                    status_code: 400;
                 };
             };
         };
-        /** @description - `BAD_GATEWAY`: The service cannot be reached now. */
-        BadGateway: {
+        /** @description - `TASK_FORBIDDEN`: This task belongs to another user. */
+        TASK_FORBIDDEN: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -669,14 +683,59 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "BAD_GATEWAY";
+                    error_code: "TASK_FORBIDDEN";
                     /** @constant */
-                    status_code: 502;
+                    status_code: 403;
                 };
             };
         };
-        /** @description - `SERVICE_UNAVAILABLE`: The service is busy now. */
-        Busy: {
+        /**
+         * @description - `NOT_FOUND`: There is no such route.
+         *     - `TASK_NOT_FOUND`: There is no such task.
+         */
+        "NOT_FOUND.TASK_NOT_FOUND": {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "NOT_FOUND" | "TASK_NOT_FOUND";
+                    /** @constant */
+                    status_code: 404;
+                };
+            };
+        };
+        /** @description - `PRECONDITION_FAILED`: The task has changed since you read it. */
+        PRECONDITION_FAILED: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "PRECONDITION_FAILED";
+                    /** @constant */
+                    status_code: 412;
+                };
+            };
+        };
+        /** @description - `SERVICE_UNAVAILABLE`: The service is busy; try again soon. */
+        SERVICE_UNAVAILABLE: {
             headers: {
                 "Retry-After": components["headers"]["Retry-After"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -697,11 +756,32 @@ export interface components {
                 };
             };
         };
+        /** @description - `NOT_FOUND`: There is no such route. */
+        NOT_FOUND: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "NOT_FOUND";
+                    /** @constant */
+                    status_code: 404;
+                };
+            };
+        };
         /**
-         * @description - `NOT_READY`: The service cannot answer requests now.
-         *     - `SERVICE_UNAVAILABLE`: The service is busy now.
+         * @description - `NOT_READY`: The service is not ready to answer requests.
+         *     - `SERVICE_UNAVAILABLE`: The service is busy; try again soon.
          */
-        NotReady: {
+        "NOT_READY.SERVICE_UNAVAILABLE": {
             headers: {
                 "Retry-After": components["headers"]["Retry-After"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -723,13 +803,12 @@ export interface components {
             };
         };
         /**
-         * @description - `DATABASE_UNAVAILABLE`: The database cannot be reached now.
-         *     - `KEYS_UNAVAILABLE`: The keys that verify tokens cannot be fetched now.
-         *     - `SERVICE_UNAVAILABLE`: The service is busy now.
+         * @description - `TOKEN_INVALID`: The token is not valid.
+         *     - `TOKEN_MISSING`: A bearer token is required.
          */
-        Unavailable: {
+        "TOKEN_INVALID.TOKEN_MISSING": {
             headers: {
-                "Retry-After": components["headers"]["Retry-After"];
+                "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
                 Vary: components["headers"]["Vary"];
@@ -742,147 +821,78 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "SERVICE_UNAVAILABLE";
+                    error_code: "TOKEN_INVALID" | "TOKEN_MISSING";
                     /** @constant */
-                    status_code: 503;
-                };
-            };
-        };
-        /** @description - `GATEWAY_TIMEOUT`: The service did not answer in time. */
-        GatewayTimeout: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "GATEWAY_TIMEOUT";
-                    /** @constant */
-                    status_code: 504;
+                    status_code: 401;
                 };
             };
         };
     };
     parameters: {
         /**
-         * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+         * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
          * @example web-7f3a
          */
         "X-Request-ID": string;
         /**
-         * @description Only if the task has one of these versions (`ETag`), else 412; `*`: whatever version. Weak tags count.
+         * @description `ETag`s: if the task has another version, the response is 412. `*`: any version.
          * @example "2026-02-08T09:30:00.123456Z"
          */
         "If-Match": string;
         /**
-         * @description The `ETag` of what the client has: 304 when that still holds.
+         * @description `ETag` of the cached response: if it is still current, the response is 304.
          * @example "2026-02-08T09:30:00.123456Z"
          */
         "If-None-Match": string;
         /**
-         * @description Makes a retry safe: one task for all calls of this user with the same key and body. Any visible ASCII but the comma.
+         * @description Makes retries safe: a user's requests with the same key and body create one task. No comma is allowed.
          * @example 0f8f4f0e-3c55-4a6e-9a0f-2f6d1b7c9e21
          */
         "Idempotency-Key": string;
         /**
-         * @description The task's `id`, in either case; another form is 404 `TASK_NOT_FOUND`.
+         * @description Task ID, in upper or lower case. A malformed ID returns 404 `TASK_NOT_FOUND`.
          * @example 01a1fc99-ee71-72ec-b587-48e127eeb180
          */
         id: string;
     };
     requestBodies: never;
     headers: {
-        /**
-         * @description The client's, or one made here; the log has it too.
-         * @example web-7f3a
-         */
+        /** @description The request ID: the client's, or a generated one. */
         "X-Request-ID": string;
-        /**
-         * @description Browsers keep an answer and ask each time.
-         * @example private, no-cache
-         */
+        /** @description A cached response must be revalidated before it is used. */
         "Cache-Control": string;
-        /**
-         * @description An answer is for one token and one origin.
-         * @example Authorization, Origin
-         */
+        /** @description The response depends on the token and on the origin. */
         Vary: string;
-        /**
-         * @description Nothing is to be guessed.
-         * @example nosniff
-         */
+        /** @description Disables content sniffing. */
         "X-Content-Type-Options": "nosniff";
-        /**
-         * @description To a page of another origin that may read the answer: that origin.
-         * @example https://app.example.com
-         */
+        /** @description The origin of the page, if it may read the response. */
         "Access-Control-Allow-Origin": string;
-        /**
-         * @description To such a page: which headers it may read.
-         * @example ETag, Link, Location, Retry-After, X-Next-Cursor, X-Total-Count, X-Request-ID, Idempotency-Replayed, WWW-Authenticate
-         */
+        /** @description The response headers that the page may read. */
         "Access-Control-Expose-Headers": "ETag, Link, Location, Retry-After, X-Next-Cursor, X-Total-Count, X-Request-ID, Idempotency-Replayed, WWW-Authenticate";
-        /**
-         * @description In development: where the time went, in ms.
-         * @example auth;dur=0.05, db;dur=1.20, total;dur=1.93
-         */
+        /** @description Development only: durations in milliseconds. */
         "Server-Timing": string;
         /**
-         * @description The version, for `If-None-Match`; a task's is its `updated_at` in quotes, for `If-Match` too.
+         * @description The version, for `If-None-Match`; a task's also for `If-Match`.
          * @example "2026-02-08T09:30:00.123456Z"
          */
         ETag: string;
-        /**
-         * @description What the page may load: from here alone.
-         * @example default-src 'none'; script-src 'self'
-         */
+        /** @description The page loads resources of its own origin only. */
         "Content-Security-Policy": string;
-        /**
-         * @description The path of the task.
-         * @example /api/tasks/01a1fc99-ee71-72ec-b587-48e127eeb180
-         */
+        /** @description Path of the task. */
         Location: string;
-        /**
-         * @description When an earlier call with this key made the task.
-         * @example true
-         */
+        /** @description An earlier request with this key created the task. */
         "Idempotency-Replayed": "true";
-        /**
-         * @description The next page; the last one has none.
-         * @example </api/tasks?limit=50&cursor=T2m7mYw1c2N4ZHE3AaH8me5xcuy1h0jhJ-6xgDIwMjYtMDItMDhUMDk6MzA6MDAuMTIzNDU2Wg>; rel="next"
-         */
+        /** @description The next page; absent on the last page. */
         Link: string;
-        /**
-         * @description The `cursor` of the next page; the last one has none.
-         * @example T2m7mYw1c2N4ZHE3AaH8me5xcuy1h0jhJ-6xgDIwMjYtMDItMDhUMDk6MzA6MDAuMTIzNDU2Wg
-         */
+        /** @description `cursor` of the next page; absent on the last page. */
         "X-Next-Cursor": string;
-        /**
-         * @description With `include_total=true`: how many tasks match.
-         * @example 137
-         */
+        /** @description The number of matching tasks. */
         "X-Total-Count": number;
-        /**
-         * @description `Bearer`, with `error="invalid_token"` when there was a token.
-         * @example Bearer
-         */
+        /** @description With `invalid_token` if a token was sent. */
         "WWW-Authenticate": "Bearer" | "Bearer error=\"invalid_token\"";
-        /**
-         * @description The methods of this path.
-         * @example GET, HEAD, OPTIONS
-         */
+        /** @description The methods that this path supports. */
         Allow: string;
-        /**
-         * @description Seconds to wait.
-         * @example 2
-         */
+        /** @description Seconds to wait before the next request. */
         "Retry-After": number;
     };
     pathItems: never;
@@ -892,27 +902,27 @@ export interface operations {
     listTasks: {
         parameters: {
             query?: {
-                /** @description Only tasks that are so. */
+                /** @description Filter by completion state. */
                 is_completed?: boolean;
-                /** @description Only tasks with this text in title or description, in either case; `%` and `_` are plain. */
+                /** @description Case-insensitive search in `title` and `description`. `%` and `_` have no special meaning. */
                 q?: string;
-                /** @description `-`: descending. `title` sorts by code point; ties by `id`, in the same direction. */
+                /** @description `-` sorts in descending order. `title` sorts by code point; ties sort by `id`. */
                 sort?: "created_at" | "-created_at" | "updated_at" | "-updated_at" | "title" | "-title";
-                /** @description One page of so many tasks; without it all, or with `cursor` all the rest. */
+                /** @description Maximum number of tasks to return. Without it, all tasks (after `cursor`) are returned. */
                 limit?: number;
-                /** @description From the page before. The other parameters stay as they were, but `limit` and `include_total`. */
+                /** @description `X-Next-Cursor` of the previous page. Only `limit` and `include_total` may change in between. */
                 cursor?: string;
-                /** @description `true` adds `X-Total-Count`. */
+                /** @description Return the total number in `X-Total-Count`. */
                 include_total?: boolean;
             };
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description The `ETag` of what the client has: 304 when that still holds.
+                 * @description `ETag` of the cached response: if it is still current, the response is 304.
                  * @example "2026-02-08T09:30:00.123456Z"
                  */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
@@ -955,7 +965,7 @@ export interface operations {
                     "application/json": components["schemas"]["Task"][];
                 };
             };
-            /** @description What the client has still holds. */
+            /** @description The cached response is still current. */
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -970,17 +980,17 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["BadParameters"];
-            401: components["responses"]["Unauthorized"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Unavailable"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST.VALIDATION_ERROR"];
+            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     createTask: {
@@ -988,12 +998,12 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description Makes a retry safe: one task for all calls of this user with the same key and body. Any visible ASCII but the comma.
+                 * @description Makes retries safe: a user's requests with the same key and body create one task. No comma is allowed.
                  * @example 0f8f4f0e-3c55-4a6e-9a0f-2f6d1b7c9e21
                  */
                 "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
@@ -1006,14 +1016,15 @@ export interface operations {
                 /**
                  * @example {
                  *       "title": "Buy milk",
-                 *       "description": "2 l"
+                 *       "description": "2 l",
+                 *       "is_completed": false
                  *     }
                  */
                 "application/json": components["schemas"]["NewTask"];
             };
         };
         responses: {
-            /** @description The new task, or with `Idempotency-Replayed` the one that this key made before. */
+            /** @description The created task. */
             201: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1043,30 +1054,30 @@ export interface operations {
                     "application/json": components["schemas"]["Task"];
                 };
             };
-            400: components["responses"]["BadBody"];
-            401: components["responses"]["Unauthorized"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            415: components["responses"]["UnsupportedMediaType"];
-            422: components["responses"]["Unprocessable"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Unavailable"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR"];
+            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["IDEMPOTENCY_KEY_REUSED.TASK_LIMIT_REACHED"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     deleteTasks: {
         parameters: {
             query: {
-                /** @description Which of the caller's tasks: those that are so. */
+                /** @description Select tasks by completion state. */
                 is_completed: boolean;
             };
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -1076,7 +1087,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description How many there were. */
+            /** @description The number of matching tasks. */
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1097,28 +1108,28 @@ export interface operations {
                     "application/json": components["schemas"]["Count"];
                 };
             };
-            400: components["responses"]["BadParameters"];
-            401: components["responses"]["Unauthorized"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Unavailable"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST.VALIDATION_ERROR"];
+            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     markTasks: {
         parameters: {
             query: {
-                /** @description Which of the caller's tasks: those that are so. */
+                /** @description Select tasks by completion state. */
                 is_completed: boolean;
             };
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -1137,7 +1148,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description How many there were. */
+            /** @description The number of matching tasks. */
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1158,18 +1169,18 @@ export interface operations {
                     "application/json": components["schemas"]["Count"];
                 };
             };
-            400: components["responses"]["BadBody"];
-            401: components["responses"]["Unauthorized"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            415: components["responses"]["UnsupportedMediaType"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Unavailable"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR"];
+            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     getTask: {
@@ -1177,19 +1188,19 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description The `ETag` of what the client has: 304 when that still holds.
+                 * @description `ETag` of the cached response: if it is still current, the response is 304.
                  * @example "2026-02-08T09:30:00.123456Z"
                  */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
             };
             path: {
                 /**
-                 * @description The task's `id`, in either case; another form is 404 `TASK_NOT_FOUND`.
+                 * @description Task ID, in upper or lower case. A malformed ID returns 404 `TASK_NOT_FOUND`.
                  * @example 01a1fc99-ee71-72ec-b587-48e127eeb180
                  */
                 id: components["parameters"]["id"];
@@ -1226,7 +1237,7 @@ export interface operations {
                     "application/json": components["schemas"]["Task"];
                 };
             };
-            /** @description What the client has still holds. */
+            /** @description The cached response is still current. */
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1241,19 +1252,19 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["BadRequest"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["TaskNotFound"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Unavailable"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST"];
+            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
+            403: components["responses"]["TASK_FORBIDDEN"];
+            404: components["responses"]["NOT_FOUND.TASK_NOT_FOUND"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     putTask: {
@@ -1261,19 +1272,19 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description Only if the task has one of these versions (`ETag`), else 412; `*`: whatever version. Weak tags count.
+                 * @description `ETag`s: if the task has another version, the response is 412. `*`: any version.
                  * @example "2026-02-08T09:30:00.123456Z"
                  */
                 "If-Match"?: components["parameters"]["If-Match"];
             };
             path: {
                 /**
-                 * @description The task's `id`, in either case; another form is 404 `TASK_NOT_FOUND`.
+                 * @description Task ID, in upper or lower case. A malformed ID returns 404 `TASK_NOT_FOUND`.
                  * @example 01a1fc99-ee71-72ec-b587-48e127eeb180
                  */
                 id: components["parameters"]["id"];
@@ -1291,7 +1302,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The task as it is now. */
+            /** @description The updated task. */
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1319,21 +1330,21 @@ export interface operations {
                     "application/json": components["schemas"]["Task"];
                 };
             };
-            400: components["responses"]["BadBody"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["TaskNotFound"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            412: components["responses"]["PreconditionFailed"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            415: components["responses"]["UnsupportedMediaType"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Unavailable"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR"];
+            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
+            403: components["responses"]["TASK_FORBIDDEN"];
+            404: components["responses"]["NOT_FOUND.TASK_NOT_FOUND"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            412: components["responses"]["PRECONDITION_FAILED"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     deleteTask: {
@@ -1341,19 +1352,19 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description Only if the task has one of these versions (`ETag`), else 412; `*`: whatever version. Weak tags count.
+                 * @description `ETag`s: if the task has another version, the response is 412. `*`: any version.
                  * @example "2026-02-08T09:30:00.123456Z"
                  */
                 "If-Match"?: components["parameters"]["If-Match"];
             };
             path: {
                 /**
-                 * @description The task's `id`, in either case; another form is 404 `TASK_NOT_FOUND`.
+                 * @description Task ID, in upper or lower case. A malformed ID returns 404 `TASK_NOT_FOUND`.
                  * @example 01a1fc99-ee71-72ec-b587-48e127eeb180
                  */
                 id: components["parameters"]["id"];
@@ -1362,7 +1373,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is gone. */
+            /** @description The task is deleted. */
             204: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1376,20 +1387,20 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["BadRequest"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["TaskNotFound"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            412: components["responses"]["PreconditionFailed"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Unavailable"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST"];
+            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
+            403: components["responses"]["TASK_FORBIDDEN"];
+            404: components["responses"]["NOT_FOUND.TASK_NOT_FOUND"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            412: components["responses"]["PRECONDITION_FAILED"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     updateTask: {
@@ -1397,19 +1408,19 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description Only if the task has one of these versions (`ETag`), else 412; `*`: whatever version. Weak tags count.
+                 * @description `ETag`s: if the task has another version, the response is 412. `*`: any version.
                  * @example "2026-02-08T09:30:00.123456Z"
                  */
                 "If-Match"?: components["parameters"]["If-Match"];
             };
             path: {
                 /**
-                 * @description The task's `id`, in either case; another form is 404 `TASK_NOT_FOUND`.
+                 * @description Task ID, in upper or lower case. A malformed ID returns 404 `TASK_NOT_FOUND`.
                  * @example 01a1fc99-ee71-72ec-b587-48e127eeb180
                  */
                 id: components["parameters"]["id"];
@@ -1427,7 +1438,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The task as it is now. */
+            /** @description The updated task. */
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1455,21 +1466,21 @@ export interface operations {
                     "application/json": components["schemas"]["Task"];
                 };
             };
-            400: components["responses"]["BadBody"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["TaskNotFound"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            412: components["responses"]["PreconditionFailed"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            415: components["responses"]["UnsupportedMediaType"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Unavailable"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR"];
+            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
+            403: components["responses"]["TASK_FORBIDDEN"];
+            404: components["responses"]["NOT_FOUND.TASK_NOT_FOUND"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            412: components["responses"]["PRECONDITION_FAILED"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     getLiveness: {
@@ -1477,7 +1488,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -1487,7 +1498,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It answers. */
+            /** @description The process responds. */
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1508,16 +1519,16 @@ export interface operations {
                     "application/json": components["schemas"]["Status"];
                 };
             };
-            400: components["responses"]["BadRequest"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     getReadiness: {
@@ -1525,7 +1536,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -1535,7 +1546,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It can serve. */
+            /** @description The service can handle requests. */
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1556,17 +1567,17 @@ export interface operations {
                     "application/json": components["schemas"]["Status"];
                 };
             };
-            400: components["responses"]["BadRequest"];
-            404: components["responses"]["NotFound"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["NotReady"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST"];
+            404: components["responses"]["NOT_FOUND"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["NOT_READY.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     getMetrics: {
@@ -1574,7 +1585,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -1584,7 +1595,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Metrics in the text format of Prometheus. */
+            /** @description Metrics in the Prometheus text format. */
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1600,18 +1611,18 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            400: components["responses"]["BadRequest"];
-            401: components["responses"]["Unauthorized"];
-            404: components["responses"]["NotFound"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST"];
+            401: components["responses"]["TOKEN_INVALID.TOKEN_MISSING"];
+            404: components["responses"]["NOT_FOUND"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     getOpenApi: {
@@ -1619,7 +1630,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -1629,7 +1640,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description An OpenAPI 3.1 document. */
+            /** @description The OpenAPI 3.1 document. */
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1645,16 +1656,16 @@ export interface operations {
                     "application/json": Record<string, never>;
                 };
             };
-            400: components["responses"]["BadRequest"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
     getDocs: {
@@ -1662,12 +1673,12 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Names the request in answer and log when it is `[A-Za-z0-9._-]{1,128}`; else the service makes a name.
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
                  * @example web-7f3a
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description The `ETag` of what the client has: 304 when that still holds.
+                 * @description `ETag` of the cached response: if it is still current, the response is 304.
                  * @example "2026-02-08T09:30:00.123456Z"
                  */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
@@ -1677,7 +1688,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page. */
+            /** @description The page. */
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1695,7 +1706,7 @@ export interface operations {
                     "text/html": string;
                 };
             };
-            /** @description What the client has still holds. */
+            /** @description The cached response is still current. */
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1711,16 +1722,16 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["BadRequest"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["GatewayTimeout"];
+            400: components["responses"]["BAD_REQUEST"];
+            405: components["responses"]["METHOD_NOT_ALLOWED"];
+            408: components["responses"]["REQUEST_TIMEOUT"];
+            413: components["responses"]["PAYLOAD_TOO_LARGE"];
+            414: components["responses"]["URI_TOO_LONG"];
+            429: components["responses"]["RATE_LIMITED"];
+            500: components["responses"]["INTERNAL_ERROR"];
+            502: components["responses"]["BAD_GATEWAY"];
+            503: components["responses"]["SERVICE_UNAVAILABLE"];
+            504: components["responses"]["GATEWAY_TIMEOUT"];
         };
     };
 }

@@ -9,14 +9,14 @@ const forget = document.getElementById("forget");
 const hint = document.getElementById("hint");
 const caller = document.getElementById("caller");
 
-// An example that the viewer fills in would be sent: a stale If-Match, an id that is no task's, a key used before.
+// Show parameter examples in the description only: Swagger UI would send them (a stale If-Match, an unknown id, a used key).
 function unfilled(name, value) {
   if (!value?.in || value.example === undefined) return value;
   const { example, ...parameter } = value;
   return { ...parameter, description: `${parameter.description} For example \`${example}\`.` };
 }
 
-// Of an error (and 304) what is its own is shown, and what is much the same for all of them on demand.
+// Fold the example and the headers of errors and 304: they are almost the same everywhere.
 const folded = (Response, { React, getComponent }) => (props) => {
   const [open, setOpen] = React.useState(props.code < "300");
   if (open) return React.createElement(Response, props);
@@ -29,7 +29,7 @@ const folded = (Response, { React, getComponent }) => (props) => {
 
 const nothing = () => () => null;
 const viewer = {
-  // The token field above is the one place to give a token.
+  // Replaced by the token field above.
   wrapComponents: { authorizeBtn: nothing, authorizeOperationBtn: nothing, response: folded },
   statePlugins: {
     spec: {
@@ -55,14 +55,14 @@ const ui = SwaggerUIBundle({
   },
 });
 
-// What the token says of itself; the service alone judges whether it is true.
+// Read the claims without verifying them: that is up to the service.
 function describe(token) {
   try {
     const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
     const { sub, exp } = JSON.parse(new TextDecoder().decode(bytes));
     const missing = !sub || typeof sub !== "string" ? "sub" : typeof exp !== "number" ? "exp" : "";
-    if (missing) return `This token has no ${missing}, so it will be refused.`;
+    if (missing) return `This token has no ${missing}, so it will be rejected.`;
     if (exp * 1000 <= Date.now()) return `This token of ${sub} has expired.`;
     const until = new Date(exp * 1000);
     return Number.isNaN(until.getTime()) ? `Calling as ${sub}.` : `Calling as ${sub} until ${until.toLocaleString()}.`;
