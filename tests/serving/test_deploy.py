@@ -171,8 +171,8 @@ def test_the_steps_of_the_image_make_a_service_that_is_healthy(
     assert upgraded.returncode == 0, upgraded.stderr
     with running(*program_of(image, serve), cwd=image.folder, env=env) as program:
         program.wait_for("Booting worker")
-        healthy = run(*program_of(image, check), cwd=image.folder, env=env)
-        assert healthy.returncode == 0, healthy.stderr
+        probes = (run(*program_of(image, check), cwd=image.folder, env=env) for _ in range(3))  # Docker retries, too
+        assert any(probe.returncode == 0 for probe in probes)
     assert run(*program_of(image, check), cwd=image.folder, env=env).returncode == 1
 
 
