@@ -1,0 +1,48 @@
+"""What holds for each statement of tasks, in all its variants and on both databases."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from todo_api.database import Statement
+from todo_api.database.connections import Connections
+from todo_api.tasks import statements
+
+DIALECTS = [Connections(make_url(url), {}).dialect for url in ("postgresql+psycopg2://", "sqlite://")]
+WRITABLE = tuple(column.name for column in statements.WRITABLE)
+CHOICES: dict[str, list[Any]] = {  # of parameters that are no switches
+    "names": [*[(name,) for name in WRITABLE], WRITABLE],
+    "sort": [sign + name for name in ("created_at", "updated_at", "title") for sign in ("", "-")],
+}
+CONSTANTS = {name: it for name, it in vars(statements).items() if isinstance(it, Statement)}
+BUILDERS = {name: it for name, it in vars(statements).items() if hasattr(it, "cache_info")}
+OWNER = re.compile(r"WHERE .*\b(tasks\.user_id|users\.id) = (%\(user_id\)s|:user_id)", re.DOTALL)
+
+
+def variants(builder: Callable[..., Statement]) -> Iterator[Statement]:
+    names = [*inspect.signature(builder).parameters]
+    for values in product(*(CHOICES.get(name, [False, True]) for name in names)):
+        yield builder(**dict(zip(names, values, strict=True)))
+
+
+def compiled(name: str) -> list[Any]:
+    found = [CONSTANTS[name]] if name in CONSTANTS else [*variants(BUILDERS[name])]
+    return [statement.core.compile(dialect=dialect) for statement in found for dialect in DIALECTS]
+
+
+@pytest.mark.parametrize("name", [*CONSTANTS, *BUILDERS])
+def test_no_statement_has_a_value_of_its_own(name: str) -> None:
+    """Else the driver would have to be given it: values come by name from whoever runs the statement."""
+    for statement in compiled(name):
+        assert [bind for bind in statement.binds.values() if bind.unique or not bind.required] == [], statement
+
+
+@pytest.mark.parametrize("name", [name for name in (*CONSTANTS, *BUILDERS) if name != "EXISTS"])
+def test_every_statement_names_the_owner(name: str) -> None:
+    for statement in compiled(name):
+        assert OWNER.search(str(statement)), statement
