@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import make_url, select
+from sqlalchemy import select
 
 from tests.conftest import Caller
 from todo_api.extensions import db
-from todo_api.models import Task, Timestamp, User, new_task_id
+from todo_api.models import Task, User, new_task_id
 
 INDIA = timezone(timedelta(hours=5, minutes=30))
 UUID7 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -36,7 +36,7 @@ def the_user(app: Flask) -> User:
         return db.session.scalars(select(User)).one()
 
 
-@pytest.mark.parametrize("microsecond", [0, 1, 100_000, 123_456, 999_999])
+@pytest.mark.parametrize("microsecond", [0, 123_456])
 def test_a_task_comes_back_as_it_was_stored(app: Flask, microsecond: int) -> None:
     task_id = new_task_id()
     created = datetime(2026, 2, 8, 9, 30, 0, microsecond, tzinfo=UTC)
@@ -70,14 +70,6 @@ def test_times_come_back_in_utc_whatever_zone_they_were_given_in(app: Flask) -> 
         assert read.isoformat() == "2026-02-07T19:30:00.123456+00:00"
 
 
-def test_a_database_with_a_type_for_times_is_given_times() -> None:
-    given = datetime(2026, 2, 8, 1, 0, 0, 123456, tzinfo=INDIA)
-    postgresql, sqlite = (make_url(f"{name}://").get_dialect()() for name in ("postgresql", "sqlite"))
-    assert Timestamp().process_bind_param(given, postgresql) is given
-    assert Timestamp().process_bind_param(given, sqlite) == "2026-02-07T19:30:00.123456Z"
-    assert Timestamp().process_bind_param(None, sqlite) is None
-
-
 def test_what_is_not_given_has_a_default(app: Flask) -> None:
     before = datetime.now(UTC)
     store(app, User(id="alice"), Task(user_id="alice", title="Buy milk"))
@@ -92,52 +84,23 @@ def test_what_is_not_given_has_a_default(app: Flask) -> None:
 
 def test_ids_are_made_in_the_order_of_time_and_never_twice() -> None:
     ids = [new_task_id() for _ in range(1000)]
-    assert all(UUID7.fullmatch(made) for made in ids)
+    assert all(UUID7.fullmatch(it) for it in ids)
     assert ids == sorted(set(ids))
 
 
-def test_what_the_service_stores_is_what_the_models_read(app: Flask, alice: Caller) -> None:
+def test_service_and_models_read_what_the_other_stores(app: Flask, alice: Caller) -> None:
     created = alice.create("Buy milk", description="2 l", is_completed=True)
     task = the_task(app)
-    assert {name: getattr(task, name) for name in created if not name.endswith("_at")} == {
-        name: value for name, value in created.items() if not name.endswith("_at")
-    }
-    assert task.created_at == datetime.fromisoformat(created["created_at"])
-    assert task.updated_at == datetime.fromisoformat(created["updated_at"])
-
-
-def test_what_the_models_store_is_what_the_service_answers(app: Flask, alice: Caller) -> None:
+    times = {name: datetime.fromisoformat(created[name]) for name in ("created_at", "updated_at")}
+    assert {name: getattr(task, name) for name in created} == created | times
     time = datetime(2026, 2, 8, 15, 0, 0, 120000, tzinfo=INDIA)
-    task_id = new_task_id()
-    store(app, User(id="alice"), Task(user_id="alice", id=task_id, title="x", created_at=time, updated_at=time))
+    store(app, Task(user_id="alice", id=new_task_id(), title="x", created_at=time, updated_at=time))
     listed: Any = alice.get("/api/tasks").json
-    assert listed == [
-        {
-            "id": task_id,
-            "user_id": "alice",
-            "title": "x",
-            "description": None,
-            "is_completed": False,
-            "created_at": "2026-02-08T09:30:00.120000Z",
-            "updated_at": "2026-02-08T09:30:00.120000Z",
-        }
-    ]
+    assert listed[0] == created
+    assert {listed[1][name] for name in ("created_at", "updated_at")} == {"2026-02-08T09:30:00.120000Z"}
 
 
-def test_a_rollback_undoes_what_was_not_committed(app: Flask) -> None:
-    store(app, User(id="alice"), Task(user_id="alice", title="kept"))
-    with app.app_context():
-        db.session.add(User(id="bob"))
-        for task in db.session.scalars(select(Task)):
-            task.title = "changed"
-        db.session.flush()
-        assert db.session.get(User, "bob") is not None
-        db.session.rollback()
-        assert db.session.get(User, "bob") is None
-    assert the_user(app).id == "alice"
-    assert the_task(app).title == "kept"
-
-
+@pytest.mark.any_database
 def test_a_context_that_ends_without_a_commit_leaves_nothing(app: Flask) -> None:
     with app.app_context():
         db.session.add(User(id="alice"))
