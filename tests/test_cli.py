@@ -1,4 +1,4 @@
-"""The commands: `flask token`, `flask user-delete`, and the names at hand in `flask shell`."""
+"""The commands `flask token` and `flask user-delete`, and the names that `flask shell` offers."""
 
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,16 @@ def stored(url: str) -> tuple[list[str], list[str]]:
     return rows_of(url, "SELECT id FROM users ORDER BY id"), rows_of(url, owners)
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
-    "settings",
+    ("user", "settings"),
     [
-        {},
-        {"JWT_ISSUER": "https://app.example.com", "JWT_AUDIENCE": "https://api.example.com"},
-        {"JWT_ALGORITHM": "HS384"},
+        ("alice", {}),
+        ("Ünïcode 用户", {"JWT_ISSUER": "https://app.example.com", "JWT_AUDIENCE": "https://api.example.com"}),
+        ("a" * 255, {"JWT_ALGORITHM": "HS384"}),
     ],
 )
-@pytest.mark.parametrize("user", ["alice", "Ünïcode 用户", "a" * 255])
-def test_the_service_takes_the_token_it_prints(make_app: MakeApp, settings: dict[str, str], user: str) -> None:
+def test_the_service_accepts_the_token_it_prints(make_app: MakeApp, user: str, settings: dict[str, str]) -> None:
     app = make_app(**DEVELOPMENT, **settings)
     printed = run(app, "token", user)
     assert printed.exit_code == 0
@@ -60,14 +60,16 @@ def test_the_service_takes_the_token_it_prints(make_app: MakeApp, settings: dict
     assert created.json["user_id"] == user
 
 
-@pytest.mark.parametrize(("options", "minutes"), [((), 1440), (("--minutes", "1"), 1), (("--minutes=90",), 90)])
+@pytest.mark.any_database
+@pytest.mark.parametrize(("options", "minutes"), [((), 1440), (("--minutes=1",), 1)])
 def test_a_token_lasts_as_long_as_it_was_asked_for(make_app: MakeApp, options: tuple[str, ...], minutes: int) -> None:
     token = run(make_app(**DEVELOPMENT), "token", "alice", *options).stdout.strip()
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == minutes * 60
 
 
-@pytest.mark.parametrize("minutes", ["0", "-1", "1.5", "soon", "525601"])
+@pytest.mark.any_database
+@pytest.mark.parametrize("minutes", ["0", "soon", "525601"])
 def test_a_token_cannot_last_that_long(make_app: MakeApp, minutes: str) -> None:
     assert_refused(run(make_app(**DEVELOPMENT), "token", "alice", f"--minutes={minutes}"), "--minutes")
 
@@ -78,20 +80,23 @@ def test_no_token_is_made_outside_development(make_app: MakeApp, environment: st
     assert_refused(run(make_app(ENVIRONMENT=environment), "token", "alice"), "development", "ENVIRONMENT")
 
 
+@pytest.mark.any_database
 def test_no_token_is_made_with_the_secret_of_another(make_app: MakeApp) -> None:
     assert_refused(run(make_app(ENVIRONMENT="development"), "token", "alice"), "BETTER_AUTH_SECRET")
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("command", [("token",), ("user-delete", "--yes")])
 @pytest.mark.parametrize("user", ["", "a" * 256, "a\0b", "a\udcffb"])
 def test_a_user_id_that_no_token_can_hold_is_refused(make_app: MakeApp, command: tuple[str, ...], user: str) -> None:
     assert_refused(run(make_app(**DEVELOPMENT), *command, user), "for 'USER': must have 1 to 255 characters")
 
 
-@pytest.mark.parametrize(("options", "answer"), [((), "y\n"), ((), "yes\n"), (("--yes",), "")])
-@pytest.mark.parametrize("user", ["alice", "%", "o'brien", "_"])
+@pytest.mark.parametrize(
+    ("user", "options", "answer"), [("alice", (), "y\n"), ("%", ("--yes",), ""), ("o'brien", ("--yes",), "")]
+)
 def test_a_deleted_user_takes_along_their_tasks_and_nobody_elses(
-    app: Flask, bob: Caller, database_url: str, options: tuple[str, ...], answer: str, user: str
+    app: Flask, bob: Caller, database_url: str, user: str, options: tuple[str, ...], answer: str
 ) -> None:
     caller = Caller(app.test_client(), user)
     caller.create()
@@ -106,7 +111,7 @@ def test_a_deleted_user_takes_along_their_tasks_and_nobody_elses(
     assert caller.get("/api/tasks").json == []
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+@pytest.mark.parametrize("answer", ["n\n", ""])
 def test_a_user_is_kept_unless_the_answer_is_yes(app: Flask, alice: Caller, database_url: str, answer: str) -> None:
     task = alice.create()
     result = run(app, "user-delete", "alice", answer=answer)
@@ -131,7 +136,7 @@ def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
     dispose(app)
 
 
-def test_the_shell_has_the_models_and_the_owner_scoped_helper_at_hand(app: Flask, alice: Caller) -> None:
+def test_the_shell_offers_the_models_and_the_owner_scoped_helper(app: Flask, alice: Caller) -> None:
     task = alice.create()
     with app.app_context():
         names = app.make_shell_context()
@@ -141,6 +146,7 @@ def test_the_shell_has_the_models_and_the_owner_scoped_helper_at_hand(app: Flask
         assert names["db"].session.get(names["Task"], ("alice", task["id"])).title == task["title"]
 
 
+@pytest.mark.any_database
 def test_the_commands_are_listed(app: Flask) -> None:
     listed = run(app, "--help").stdout
     assert " token " in listed

@@ -1,4 +1,4 @@
-"""A front end's real Better Auth server, and the real tokens it issues, against a real gunicorn."""
+"""The tokens of a real Better Auth server, sent to a real gunicorn."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -36,7 +36,7 @@ def now() -> int:
 
 
 def failed(output: str) -> set[str]:
-    """The names of the checks that the output marks as failed."""
+    """Return the names of the failed checks."""
     return {line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("FAIL ")}
 
 
@@ -66,7 +66,7 @@ TOKENS: dict[str, tuple[str, set[str]]] = {
 
 
 @pytest.mark.parametrize(("text", "wrong"), TOKENS.values(), ids=TOKENS)
-def test_each_failed_check_is_named_and_the_verdict_is_the_services_own(app: Flask, text: str, wrong: set[str]) -> None:
+def test_failed_checks_are_named_and_the_verdict_is_the_services(app: Flask, text: str, wrong: set[str]) -> None:
     checked = app.test_cli_runner().invoke(args=["token-check", text])
     served = app.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {text}"})
     assert failed(checked.stdout) == wrong
@@ -83,27 +83,27 @@ def test_clocks_may_differ_by_a_little(app: Flask, seconds: dict[str, Any]) -> N
     assert (failed(checked.stdout), checked.exit_code) == (set(), 0)
 
 
-def told_of(app: Flask, text: str) -> dict[str, str]:
-    """The lines of the checks by their names."""
+def lines_for(app: Flask, text: str) -> dict[str, str]:
+    """Return the printed checks by name."""
     lines = app.test_cli_runner().invoke(args=["token-check", text]).stdout.splitlines()
     return {line.split()[1]: line for line in lines[:-1]}
 
 
-def test_what_is_expected_and_what_was_found_is_told(app: Flask) -> None:
-    told = told_of(app, KEY.token(iss="https://evil.example", aud=["a", "b"], exp=17))
-    assert f"expected '{ISSUER}'; found 'https://evil.example'" in told["iss:"]
-    assert f"expected '{AUDIENCE}'; found ['a', 'b']" in told["aud:"]
-    assert "expected later than " in told["exp:"]
-    assert told["exp:"].endswith("found 17")
-    assert told["alg:"].endswith("expected HS256 or EdDSA or ES256 or RS256 or PS256; found 'EdDSA'")
-    assert told["kid:"].endswith("expected 'one'; found 'one'")
-    assert told["typ:"].endswith("expected nothing, JWT or at+jwt; found nothing")
-    assert told["signature:"].endswith("expected good; found good")
-    assert told["sub:"].endswith("expected text of 1 to 255 characters; found 'alice'")
-    assert told["jti:"].endswith("expected nothing, or text; found nothing")
-    assert told["type:"].endswith("expected nothing, or access; found nothing")
+def test_the_expected_and_the_found_value_are_printed(app: Flask) -> None:
+    lines = lines_for(app, KEY.token(iss="https://evil.example", aud=["a", "b"], exp=17))
+    assert f"expected '{ISSUER}'; found 'https://evil.example'" in lines["iss:"]
+    assert f"expected '{AUDIENCE}'; found ['a', 'b']" in lines["aud:"]
+    assert "expected later than " in lines["exp:"]
+    assert lines["exp:"].endswith("found 17")
+    assert lines["alg:"].endswith("expected HS256 or EdDSA or ES256 or RS256 or PS256; found 'EdDSA'")
+    assert lines["kid:"].endswith("expected 'one'; found 'one'")
+    assert lines["typ:"].endswith("expected nothing, JWT or at+jwt; found nothing")
+    assert lines["signature:"].endswith("expected good; found good")
+    assert lines["sub:"].endswith("expected text of 1 to 255 characters; found 'alice'")
+    assert lines["jti:"].endswith("expected nothing, or text; found nothing")
+    assert lines["type:"].endswith("expected nothing, or access; found nothing")
     for name in ("nbf:", "iat:"):
-        assert re.search("expected nothing, or at most [0-9]{10}; found ([0-9]{10}|nothing)$", told[name])
+        assert re.search("expected nothing, or at most [0-9]{10}; found ([0-9]{10}|nothing)$", lines[name])
 
 
 @pytest.mark.parametrize(("configured", "alg"), [("JWKS_URL", "EdDSA or ES256 or RS256 or PS256"), (None, "HS256")])
@@ -111,32 +111,32 @@ def test_what_is_not_configured_is_not_expected(
     endpoint: KeyServer, make_app: MakeApp, configured: str | None, alg: str
 ) -> None:
     settings = {"BETTER_AUTH_SECRET": "", configured: endpoint.url} if configured else {}
-    told = told_of(make_app(JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE, **settings), token(**CLAIMS))
-    assert told["alg:"].endswith(f"expected {alg}; found 'HS256'")
-    assert told["kid:"].endswith("expected anything; found nothing")
+    lines = lines_for(make_app(JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE, **settings), token(**CLAIMS))
+    assert lines["alg:"].endswith(f"expected {alg}; found 'HS256'")
+    assert lines["kid:"].endswith("expected anything; found nothing")
 
 
-def test_where_no_issuer_or_audience_is_set_any_will_do(make_app: MakeApp) -> None:
-    told = told_of(make_app(), token(sub="a" * 300, headers={"typ": "AT+JWT"}))
-    assert told["iss:"].endswith("expected anything; found nothing")
-    assert told["aud:"].endswith("expected anything; found nothing")
-    assert told["typ:"].endswith("; found 'AT+JWT'")
-    assert told["sub:"].endswith(f"; found '{'a' * 199}"), "a long value is cut"
+def test_without_a_configured_issuer_and_audience_any_will_do(make_app: MakeApp) -> None:
+    lines = lines_for(make_app(), token(sub="a" * 300, headers={"typ": "AT+JWT"}))
+    assert lines["iss:"].endswith("expected anything; found nothing")
+    assert lines["aud:"].endswith("expected anything; found nothing")
+    assert lines["typ:"].endswith("; found 'AT+JWT'")
+    assert lines["sub:"].endswith(f"; found '{'a' * 199}"), "a long value is cut"
 
 
 def test_a_token_of_the_secret_is_judged_without_the_key_set(app: Flask, endpoint: KeyServer) -> None:
-    assert told_of(app, token(**CLAIMS))["kid:"].endswith("expected anything; found nothing")
+    assert lines_for(app, token(**CLAIMS))["kid:"].endswith("expected anything; found nothing")
     assert endpoint.asked == []
 
 
 def test_each_key_of_the_set_is_named(app: Flask, endpoint: KeyServer) -> None:
     endpoint.serve(KEY.jwk, Key("ES256", "two").jwk)
-    told = told_of(app, KEY.token({"kid": "three"}, **CLAIMS))
-    assert told["kid:"].endswith("expected 'one' or 'two'; found 'three'")
-    assert told["signature:"].endswith("expected good; found the key set has no such key")
+    lines = lines_for(app, KEY.token({"kid": "three"}, **CLAIMS))
+    assert lines["kid:"].endswith("expected 'one' or 'two'; found 'three'")
+    assert lines["signature:"].endswith("expected good; found the key set has no such key")
 
 
-def test_what_is_no_token_is_told_in_a_line(app: Flask) -> None:
+def test_text_that_is_no_token_fails_one_check(app: Flask) -> None:
     [line, _] = app.test_cli_runner().invoke(args=["token-check", "garbage"]).stdout.splitlines()
     assert line.endswith("expected a JWT; found Not enough segments")
 
@@ -147,7 +147,7 @@ def test_a_token_is_read_from_standard_input(app: Flask, text: str) -> None:
     assert checked.exit_code == (text == "garbage")
 
 
-def test_keys_that_cannot_be_fetched_are_no_fault_of_the_token(app: Flask, endpoint: KeyServer) -> None:
+def test_keys_that_cannot_be_fetched_are_not_blamed_on_the_token(app: Flask, endpoint: KeyServer) -> None:
     endpoint.behaviour = answer(500, b"")
     checked = app.test_cli_runner().invoke(args=["token-check", KEY.token(**CLAIMS)])
     assert checked.exit_code == 1
@@ -160,7 +160,7 @@ def test_the_key_set_is_shown_with_its_source_and_age(app: Flask, endpoint: KeyS
     assert shown.stdout.splitlines() == [f"{endpoint.url}, fetched 0 s ago", "EdDSA 'one'"]
 
 
-def test_keys_are_asked_for_where_there_is_no_set(app: Flask, endpoint: KeyServer, make_app: MakeApp) -> None:
+def test_a_key_set_that_cannot_be_shown_is_an_error(app: Flask, endpoint: KeyServer, make_app: MakeApp) -> None:
     endpoint.behaviour = answer(500, b"")
     unreachable = app.test_cli_runner().invoke(args=["keys"])
     assert unreachable.exit_code == 1

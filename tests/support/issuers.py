@@ -1,4 +1,4 @@
-"""Issuers of tokens: a real Better Auth server, and a key set that can be made to fail."""
+"""Issuers of tokens: a real Better Auth server, and a JWKS endpoint that can be made to fail."""
 
 import base64
 import fcntl
@@ -34,7 +34,7 @@ SECRET = "a-Better-Auth-secret-of-the-tests-0123456789-zyxwvu"
 
 
 def install(folder: Path = FOLDER) -> None:
-    """Install the packages of a folder, once however many test processes ask."""
+    """Run `npm ci` in a folder, once for all test processes."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("install Node.js 20 or newer, with npm, to run these tests")
     wanted, have = folder / "package-lock.json", folder / "node_modules" / "installed"
@@ -46,7 +46,7 @@ def install(folder: Path = FOLDER) -> None:
 
 
 class BetterAuth:
-    """A running Better Auth server and what its users ask of it."""
+    """A running Better Auth server, and what its users do there."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -54,7 +54,7 @@ class BetterAuth:
         self.users = count()
 
     def ask(self, path: str, body: Any = None, session: str = "") -> tuple[Any, Any]:
-        """Return the parsed answer and its headers."""
+        """Return the body and the headers of the response."""
         headers = {"Origin": self.origin, "Content-Type": "application/json", "Authorization": f"Bearer {session}"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.origin}/api/auth/{path}", data, headers)
@@ -75,7 +75,7 @@ class BetterAuth:
 
 @contextmanager
 def better_auth(**settings: Any) -> Iterator[BetterAuth]:
-    """Run a Better Auth server; its settings stand at the top of server.mjs."""
+    """Run a Better Auth server; server.mjs lists its settings."""
     install()
     options = json.dumps({"secret": SECRET, **settings})
     with running("node", "server.mjs", options, cwd=FOLDER, env=environment()) as program:
@@ -83,7 +83,7 @@ def better_auth(**settings: Any) -> Iterator[BetterAuth]:
 
 
 def certify(folder: Path) -> None:
-    """Write a certificate for this machine that signs itself."""
+    """Write a self-signed certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     here = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
@@ -105,7 +105,7 @@ Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 class KeyServer:
-    """A JWKS endpoint on loopback that does as it is told, and counts."""
+    """A JWKS endpoint on 127.0.0.1 whose behaviour a test sets; `asked` lists the paths requested."""
 
     def __init__(self, *keys: dict[str, Any], certificate: Path | None = None) -> None:
         self.behaviour: Behaviour
@@ -119,11 +119,11 @@ class KeyServer:
                 keeper.behaviour(self)
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         class Server(ThreadingHTTPServer):
             def handle_error(self, *_: Any) -> None:
-                """A client that went away is part of the tests."""
+                """Ignore clients that hang up: tests make them do so."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
         if certificate:
@@ -154,12 +154,12 @@ def answer(status: int, body: bytes, **headers: str) -> Behaviour:
 
 
 def hang(handler: BaseHTTPRequestHandler) -> None:
-    """Answer nothing until the client has lost patience."""
+    """Send nothing until the client hangs up."""
     handler.rfile.read(1)
 
 
 def trickle(handler: BaseHTTPRequestHandler) -> None:
-    """Send a byte now and then, each in time for a timeout that looks at one read alone."""
+    """Send a byte at a time, each within a timeout for one read."""
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + b" " * 10_000:
         handler.wfile.write(bytes([byte]))
         time.sleep(0.02)
@@ -171,7 +171,7 @@ def reset(handler: BaseHTTPRequestHandler) -> None:
 
 
 class Key:
-    """A key pair of one algorithm: signs tokens, and shows its public half as a JWK (RFC 7517)."""
+    """A key pair of one algorithm; `jwk` is its public key (RFC 7517)."""
 
     def __init__(self, algorithm: str, kid: str) -> None:
         self.algorithm, self.kid = algorithm, kid
@@ -188,7 +188,7 @@ class Key:
         return {**public, "alg": self.algorithm, "kid": self.kid} | {"key_ops": ["verify"]}
 
     def token(self, headers: dict[str, Any] | None = None, **claims: Any) -> str:
-        """Return a token of alice that lasts 15 minutes; a claim or header given as None is left out."""
+        """Return a token for alice, valid for 15 minutes; omit each claim or header that is None."""
         now = int(time.time())
         body = {"sub": "alice", "iat": now, "exp": now + 900, **claims}
         head = {"kid": self.kid, "typ": None, **(headers or {})}
@@ -199,6 +199,6 @@ class Key:
 
 
 def segment(value: Any) -> str:
-    """Return a part of a token: the base64url of bytes, or of a value's JSON."""
+    """Return base64url of bytes, or of a value as JSON."""
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""Tokens as an issuer makes them, independent of the code under test."""
+"""Tokens made independently of the code under test."""
 
 import re
 import time
@@ -12,7 +12,7 @@ SECRET = "the-secret-of-the-tests-long-enough-for-each-algorithm-0123456789-abcd
 def token(
     sub: Any = "alice", *, secret: str = SECRET, algorithm: str = "HS256", headers: Any = None, **claims: Any
 ) -> str:
-    """Return a signed token that expires in 15 minutes; a claim given as None is left out."""
+    """Return a signed token, valid for 15 minutes; omit each claim that is None."""
     now = int(time.time())
     body = {"sub": sub, "iat": now, "exp": now + 900, **claims}
     return jwt.encode(
@@ -25,5 +25,5 @@ PRIVATE = re.compile(rf"eyJ[\w-]{{8,}}\.[\w-]{{8,}}|{re.escape(SECRET)}")
 
 
 def indiscreet(text: str) -> list[str]:
-    """Return the lines of a log in this text that hold a token or the secret."""
+    """Return the log lines in a text that contain a token or the secret."""
     return [line for line in text.splitlines() if LINE_OF_A_LOG.match(line) and PRIVATE.search(line)]
