@@ -189,10 +189,10 @@ CONFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", ["both", "secret", "key set"])
 @pytest.mark.parametrize("attack", CONFUSED.values(), ids=CONFUSED)
-def test_no_token_chooses_how_it_is_verified(apps: dict[str, Flask], kind: str, attack: str) -> None:
-    assert_error(ask(apps[kind], attack), 401, "TOKEN_INVALID")
+def test_no_token_chooses_how_it_is_verified(apps: dict[str, Flask], attack: str) -> None:
+    for app in apps.values():
+        assert_error(ask(app, attack), 401, "TOKEN_INVALID")
 
 
 FOREIGN_JWK = STRANGER.jwk | {"kid": "stranger"}
@@ -213,7 +213,8 @@ HEADERS = {
 ODD_TIMES = ('"9999999999"', "true", "1e400", "1e15", "NaN", "Infinity", "null", "[]", "9" * 5000)
 TIMES = {
     "exp absent": lacking("exp"),
-    **{f"{name} {text:.12}": json_text(**{name: text}) for name in ("exp", "nbf", "iat") for text in ODD_TIMES},
+    **{f"exp {text:.12}": json_text(exp=text) for text in ODD_TIMES},
+    **{f"{name} {text}": json_text(**{name: text}) for name in ("nbf", "iat") for text in ODD_TIMES[:5]},
     "exp negative": eddsa(exp=-1),
 }
 ODD_SUBS: list[Any] = [None, 1, True, "", ["alice"], {"id": "alice"}, "x" * 256, "a\0", "\ud800"]
