@@ -2,6 +2,7 @@
 
 import sqlite3
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from flask_jwt_extended import JWTManager
@@ -27,7 +28,7 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
-migrate = Migrate(db=db, render_as_batch=True)
+migrate = Migrate(db=db, directory=str(Path(__file__).parents[1] / "migrations"), render_as_batch=True)
 jwt = JWTManager()
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import postgres
-from tests.support.programs import ROOT, Program, copy_project, environment, free_port, run, running
+from tests.support.programs import Program, copy_project, environment, free_port, run, running
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="install make to run these tests")
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="install curl to run these tests")
@@ -113,46 +112,3 @@ def test_a_missing_network_is_one_line(tmp_path: Path) -> None:
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_CACHE_DIR": "1"}
     [line] = said(run("make", "run", cwd=project, env=environment(**nowhere)))
     assert line.startswith("The packages could not be installed")
-
-
-def test_make_help_names_the_targets(project: Path) -> None:
-    helped = run("make", cwd=project, env=environment())
-    targets = {line.split()[1] for line in helped.stdout.splitlines()}
-    tests = {"test", "test-slow", "test-faults", "test-client", "test-e2e", "test-example"}
-    assert targets == tests | {"help", "run", "bench", "bench-growth", "lint", "audit", "lock"}
-
-
-def test_a_missing_postgresql_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, nothing in {"PLACES": (), "find_spec": lambda _: None}.items():
-        monkeypatch.setattr(postgres, name, nothing)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(SystemExit, match=r"^There is no PostgreSQL: install it \(.*\), or set TEST_DATABASE_URL$"):
-        postgres.binaries()
-
-
-def test_a_postgresql_that_does_not_start_is_told_in_its_words(tmp_path: Path) -> None:
-    programs = tmp_path / "installed" / "bin"
-    programs.mkdir(parents=True)
-    for name in ("pg_ctl", "initdb", "postgres"):
-        (programs / name).write_text("#!/bin/sh\n[ ${0##*/} != postgres ] || { echo no such locale; exit 1; }\n")
-        (programs / name).chmod(0o755)
-    env = environment()
-    env["PATH"] = f"{programs}:{env['PATH']}"
-    tried = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, cwd=ROOT, env=env)
-    assert tried.stderr.split("\n\n") == [
-        "no such locale",
-        "ERROR: PostgreSQL does not start; its messages stand above",
-        "",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("ci", "told", "outcome"),
-    [("", ["1 skipped: install make to run these tests"], "2 skipped"), ("true", [], "2 errors")],
-)
-def test_what_is_skipped_says_once_what_to_install_and_fails_in_ci(ci: str, told: list[str], outcome: str) -> None:
-    without_programs = {"PATH": "", "CI": ci, "TEST_DATABASE_URL": os.environ["TODO_TEST_SERVER"]}
-    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "readme or help", __file__)
-    *lines, end = run(*command, cwd=ROOT, env=environment() | without_programs).stdout.splitlines()
-    assert [line for line in lines if line.endswith("skipped: install make to run these tests")] == told
-    assert outcome in end
