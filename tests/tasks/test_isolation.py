@@ -1,4 +1,4 @@
-"""Bob and alice's tasks: he sees none, changes none, and learns no more than that an id is taken."""
+"""Bob and Alice's tasks: he can neither see nor change them, and learns at most that an id exists."""
 
 from typing import Any
 
@@ -6,109 +6,142 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.conftest import NOWHERE, Caller, MakeApp, assert_error, headers_of
+from tests.conftest import MISSING, NOWHERE, Caller, MakeApp, assert_error, headers_of
 from tests.support.statements import recorded
+from tests.support.tasks import assert_invalid, listed, path_of, task_in
 
-REQUESTS: list[tuple[str, dict[str, Any]]] = [
-    ("GET", {}),
+OTHER_VERSION = '"2026-02-08T09:30:00.123456Z"'
+WRITES: list[tuple[str, dict[str, Any]]] = [
     ("PUT", {"json": {"title": "Bob was here"}}),
     ("PATCH", {"json": {"is_completed": True}}),
     ("PATCH", {"json": {}}),
     ("PUT", {"json": {"user_id": "bob"}}),
     ("DELETE", {}),
 ]
+REQUESTS = [("GET", {}), *WRITES]
+REFUSALS = {"true": (404, "TASK_NOT_FOUND"), "false": (403, "TASK_FORBIDDEN")}
+
+
+def visible(response: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
+    """Return everything a client sees, except what differs between any two requests."""
+    return response.status_code, response.data, headers_of(response)
 
 
 @pytest.mark.parametrize(("method", "more"), REQUESTS)
-def test_a_strangers_request_is_forbidden_and_changes_nothing(
+def test_another_users_task_is_forbidden_and_left_alone(
     alice: Caller, bob: Caller, method: str, more: dict[str, Any]
 ) -> None:
     task = alice.create("A secret of alice", description="Another")
-    refused = bob(method, f"/api/tasks/{task['id']}", **more)
+    refused = bob(method, path_of(task), **more)
     assert_error(refused, 403, "TASK_FORBIDDEN")
-    said = refused.text + str(refused.headers)
-    assert not [value for value in task.values() if isinstance(value, str) and value in said]
-    assert alice.get("/api/tasks").json == [task]
-    assert bob.get("/api/tasks").json == []
+    visible_text = refused.text + str(refused.headers)
+    assert not [value for value in task.values() if isinstance(value, str) and value in visible_text]
+    assert listed(alice) == [task]
+    assert listed(bob) == []
 
 
-def test_head_is_forbidden_too(alice: Caller, bob: Caller) -> None:
+@pytest.mark.any_database
+def test_head_and_an_upper_case_id_are_forbidden_too(alice: Caller, bob: Caller) -> None:
     refused = bob("HEAD", f"/api/tasks/{alice.create()['id'].upper()}")
     assert (refused.status_code, refused.data) == (403, b"")
 
 
-def test_lists_never_mix(alice: Caller, bob: Caller) -> None:
-    hers, his = [alice.create("Hers")], [bob.create("His")]
-    assert (alice.get("/api/tasks").json, bob.get("/api/tasks").json) == (hers, his)
+def test_each_user_lists_only_their_own_tasks(alice: Caller, bob: Caller) -> None:
+    hers, his = alice.create("Hers"), bob.create("His")
+    assert (listed(alice), listed(bob)) == ([hers], [his])
 
 
+@pytest.mark.any_database
 def test_a_user_id_in_body_or_query_has_no_effect(alice: Caller, bob: Caller) -> None:
     task = alice.create("Hers")
-    assert_error(bob.post("/api/tasks?user_id=alice", json={"title": "His"}), 400, "VALIDATION_ERROR")
-    assert_error(bob.get("/api/tasks?user_id=alice"), 400, "VALIDATION_ERROR")
-    created = bob.post("/api/tasks", json={"title": "His", "user_id": "alice"})
-    assert created.json is not None
-    assert created.json["user_id"] == "bob"
-    assert_error(bob.get(f"/api/tasks/{task['id']}?user_id=alice"), 403, "TASK_FORBIDDEN")
-    path = f"/api/tasks/{created.json['id']}?user_id=alice"
-    changed = bob.put(path, json={"title": "Still his", "user_id": "alice"})
-    assert changed.json is not None
-    assert changed.json["user_id"] == "bob"
-    assert alice.get("/api/tasks").json == [task]
+    assert_invalid(bob.post("/api/tasks?user_id=alice", json={"title": "His"}), "user_id")
+    assert_invalid(bob.get("/api/tasks?user_id=alice"), "user_id")
+    assert_error(bob.get(f"{path_of(task)}?user_id=alice"), 403, "TASK_FORBIDDEN")
+    created = bob.create("His", user_id="alice")
+    assert created["user_id"] == "bob"
+    changed = bob.put(f"{path_of(created)}?user_id=alice", json={"title": "Still his", "user_id": "alice"})
+    assert task_in(changed)["user_id"] == "bob"
+    assert listed(alice) == [task]
 
 
-@pytest.mark.parametrize("user", ["Alice", "alice ", "ALICE", "alice\n", "alic", "%", "alice%", "alicé", "' OR 1=1 --"])
-def test_a_user_with_a_similar_name_is_a_stranger(alice: Caller, app: Flask, user: str) -> None:
+@pytest.mark.parametrize("user", ["Alice", "alice ", "alic", "alice%", "alicé", "' OR 1=1 --"])
+def test_a_user_with_a_similar_id_is_a_stranger(alice: Caller, app: Flask, user: str) -> None:
     task = alice.create()
     stranger = Caller(app.test_client(), user)
-    assert_error(stranger.get(f"/api/tasks/{task['id']}"), 403, "TASK_FORBIDDEN")
-    assert stranger.get("/api/tasks").json == []
+    assert_error(stranger.get(path_of(task)), 403, "TASK_FORBIDDEN")
+    assert listed(stranger) == []
     assert stranger.create()["user_id"] == user
 
 
-def told(response: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
-    """All that a client learns, but for what differs from one request to the next."""
-    return response.status_code, response.data, headers_of(response)
-
-
-@pytest.mark.parametrize(("method", "more"), [*REQUESTS, ("HEAD", {})])
-def test_concealed_tasks_cannot_be_told_from_missing_ones(make_app: MakeApp, method: str, more: dict[str, Any]) -> None:
-    client = make_app(CONCEAL_FOREIGN_TASKS="true").test_client()
+@pytest.mark.parametrize("conceal", ["true", "false"])
+def test_a_foreign_task_is_refused_in_the_same_way_under_every_condition(make_app: MakeApp, conceal: str) -> None:
+    """Concealed, it cannot be told from a missing one."""
+    client = make_app(CONCEAL_FOREIGN_TASKS=conceal).test_client()
     alice, bob = Caller(client, "alice"), Caller(client, "bob")
     task = alice.create("Hers")
-    foreign, missing = (bob(method, f"/api/tasks/{task_id}", **more) for task_id in (task["id"], NOWHERE))
-    assert told(foreign) == told(missing)
-    assert foreign.status_code == 404
-    assert method == "HEAD" or assert_error(foreign, 404, "TASK_NOT_FOUND")
-    assert alice.get("/api/tasks").json == [task]
+    conditions: list[dict[str, str]] = [{}]
+    for tag in ("*", f'"{task["updated_at"]}"', OTHER_VERSION, ""):
+        conditions += [{"If-Match": tag}, {"If-None-Match": tag}]
+    for headers in conditions:
+        for method, more in REQUESTS:
+            foreign, missing = (bob(method, path, headers=headers, **more) for path in (path_of(task), MISSING))
+            assert_error(foreign, *REFUSALS[conceal])
+            assert_error(missing, 404, "TASK_NOT_FOUND")
+            assert (visible(foreign) == visible(missing)) == (conceal == "true")
+        heads = [bob("HEAD", path, headers=headers) for path in (path_of(task), MISSING)]
+        assert (visible(heads[0]) == visible(heads[1])) == (conceal == "true")
+    assert listed(alice) == [task]
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("conceal", ["true", "false"])
-@pytest.mark.parametrize(("method", "more"), REQUESTS)
+@pytest.mark.parametrize(("condition", "number"), [(None, 2), ("*", 2), (OTHER_VERSION, 3), ("", 3)])
 def test_a_foreign_and_a_missing_id_run_the_same_statements(
-    make_app: MakeApp, conceal: str, method: str, more: dict[str, Any]
+    make_app: MakeApp, conceal: str, condition: str | None, number: int
 ) -> None:
     app = make_app(CONCEAL_FOREIGN_TASKS=conceal)
     alice, bob = Caller(app.test_client(), "alice"), Caller(app.test_client(), "bob")
-    task = alice.create("Hers")
-    with recorded(app) as foreign:
-        bob(method, f"/api/tasks/{task['id']}", **more)
-    with recorded(app) as missing:
-        bob(method, f"/api/tasks/{NOWHERE}", **more)
-    assert [sql for sql, _ in foreign] == [sql for sql, _ in missing]
-    assert len(foreign) == 2
+    headers = {} if condition is None else {"If-Match": condition}
+    foreign_id = alice.create("Hers")["id"]
+    for method, more in REQUESTS if condition is None else WRITES:
+        run = []
+        for task_id in (foreign_id, NOWHERE):
+            with recorded(app) as statements:
+                bob(method, f"/api/tasks/{task_id}", headers=headers, **more)
+            run.append([sql for sql, _ in statements])
+        assert run[0] == run[1]
+        assert len(run[0]) == number
 
 
+@pytest.mark.any_database
 def test_each_request_of_the_owner_is_one_statement(alice: Caller, app: Flask) -> None:
-    path = f"/api/tasks/{alice.create()['id']}"
-    for request in (
-        lambda: alice.get("/api/tasks"),
-        lambda: alice.create("Another"),
-        lambda: alice.get(path),
-        lambda: alice.put(path, json={"title": "New"}),
-        lambda: alice.put(path, json={}),
-        lambda: alice.delete(path),
-    ):
-        with recorded(app) as seen:
-            request()
-        assert len(seen) == 1
+    """A condition is checked in the statement that writes."""
+    for method, more in [*REQUESTS, ("POST", {"json": {"title": "x"}})]:
+        for if_match in (False, True):
+            task = alice.create()
+            headers = {"If-Match": f'"{task["updated_at"]}"'} if if_match else {}
+            with recorded(app) as statements:
+                answer = alice(method, "/api/tasks" if method == "POST" else path_of(task), headers=headers, **more)
+            assert answer.status_code < 300
+            assert len(statements) == 1
+    with recorded(app) as statements:
+        assert listed(alice)
+    assert len(statements) == 1
+
+
+@pytest.mark.any_database
+def test_every_statement_but_one_names_the_owner(alice: Caller, bob: Caller, app: Flask) -> None:
+    """The exception asks whether an id exists, and reads no column."""
+    task = alice.create()
+    with recorded(app) as statements:
+        for method, more in REQUESTS:
+            bob(method, path_of(task), headers={"If-Match": OTHER_VERSION}, **more)
+            bob(method, path_of(task), **more)
+        for _ in range(2):
+            bob.post("/api/tasks", json={"title": "x"}, headers={"Idempotency-Key": "key"})
+        for query in ("", "?q=a&is_completed=false&include_total=true&limit=1", "?sort=title"):
+            bob.get(f"/api/tasks{query}")
+        bob.patch("/api/tasks?is_completed=false", json={"is_completed": True})
+        bob.delete("/api/tasks?is_completed=true")
+    [exception] = {sql for sql, _ in statements if ":user_id" not in sql}
+    assert exception.split() == "SELECT 1 FROM tasks WHERE tasks.id = :id".split()
