@@ -18,9 +18,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from tests.conftest import MISSING, Caller, MakeApp
 from tests.support.described import Undescribed
+from tests.support.generated import EXAMPLES, JSON
 from tests.support.issuers import install
 from tests.support.programs import ROOT, environment, run
-from tests.tasks.test_properties import EXAMPLES, JSON
 from todo_api.errors import error_types
 
 pytestmark = pytest.mark.any_database

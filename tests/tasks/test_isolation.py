@@ -144,4 +144,4 @@ def test_every_statement_but_one_names_the_owner(alice: Caller, bob: Caller, app
         bob.patch("/api/tasks?is_completed=false", json={"is_completed": True})
         bob.delete("/api/tasks?is_completed=true")
     [exception] = {sql for sql, _ in statements if ":user_id" not in sql}
-    assert exception.split() == "SELECT 1 FROM tasks WHERE tasks.id = :id".split()
+    assert " ".join(exception.split()) == "SELECT 1 FROM tasks WHERE tasks.id = :id"
