@@ -127,21 +127,3 @@ def test_each_request_of_the_owner_is_one_statement(alice: Caller, app: Flask) -
     with recorded(app) as statements:
         assert listed(alice)
     assert len(statements) == 1
-
-
-@pytest.mark.any_database
-def test_every_statement_but_one_names_the_owner(alice: Caller, bob: Caller, app: Flask) -> None:
-    """The exception asks whether an id exists, and reads no column."""
-    task = alice.create()
-    with recorded(app) as statements:
-        for method, more in REQUESTS:
-            bob(method, path_of(task), headers={"If-Match": OTHER_VERSION}, **more)
-            bob(method, path_of(task), **more)
-        for _ in range(2):
-            bob.post("/api/tasks", json={"title": "x"}, headers={"Idempotency-Key": "key"})
-        for query in ("", "?q=a&is_completed=false&include_total=true&limit=1", "?sort=title"):
-            bob.get(f"/api/tasks{query}")
-        bob.patch("/api/tasks?is_completed=false", json={"is_completed": True})
-        bob.delete("/api/tasks?is_completed=true")
-    [exception] = {sql for sql, _ in statements if ":user_id" not in sql}
-    assert " ".join(exception.split()) == "SELECT 1 FROM tasks WHERE tasks.id = :id"

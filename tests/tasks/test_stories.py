@@ -220,7 +220,7 @@ class Api(RuleBasedStateMachine):
 
     def changed(self, before: Task, changes: Task, after: Task) -> None:
         assert (after["updated_at"] > before["updated_at"]) == bool(changes)
-        title = changes.get("title", before["title"]).strip()
+        title = {**before, **changes}["title"].strip()
         assert after == {**before, **changes, "title": title, "updated_at": after["updated_at"]}
         if changes:
             self.model.store(after)
