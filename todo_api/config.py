@@ -128,6 +128,7 @@ DATABASE = (
 )
 HTTPS = "https://app.example.com (http:// with ENVIRONMENT=development or for loopback only)"
 OPENSSL = "make it with: openssl rand -base64 32"
+REQUIRED = "is required unless ENVIRONMENT=development"
 RANDOM = Regexp(r"[!-~]{16,}\Z", error=f"must be 16 or more visible ASCII characters; {OPENSSL}")
 
 
@@ -167,11 +168,9 @@ class Settings(Schema):
         """Refuse settings without a database, without any key, or with a key set of no known issuer."""
         deployed = settings["ENVIRONMENT"] != "development"
         if deployed and not settings["DATABASE_URL"]:
-            hint = "postgresql://USER:PASSWORD@HOST/NAME"
-            raise ValidationError(f"is required unless ENVIRONMENT=development: {hint}", "DATABASE_URL")
+            raise ValidationError(f"{REQUIRED}: postgresql://USER:PASSWORD@HOST/NAME", "DATABASE_URL")
         if deployed and not any(settings[name] for name in ("BETTER_AUTH_SECRET", "BETTER_AUTH_URL", "JWKS_URL")):
-            unless = "BETTER_AUTH_URL is set or ENVIRONMENT=development"
-            raise ValidationError(f"is required unless {unless}", "BETTER_AUTH_SECRET")
+            raise ValidationError(f"{REQUIRED} or BETTER_AUTH_URL is set", "BETTER_AUTH_SECRET")
         for name in ("JWT_ISSUER", "JWT_AUDIENCE"):
             if settings["JWKS_URL"] and not (settings["BETTER_AUTH_URL"] or settings[name]):
                 raise ValidationError("is required when JWKS_URL is set without BETTER_AUTH_URL", name)
