@@ -1,4 +1,4 @@
-"""The docs page: what a browser is sent, and what nobody is."""
+"""The docs page and the files it loads."""
 
 import re
 from html.parser import HTMLParser

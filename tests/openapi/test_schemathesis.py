@@ -1,4 +1,4 @@
-"""Schemathesis: requests made from the OpenAPI document, good and bad ones, to a real gunicorn; all its checks hold."""
+"""Schemathesis: valid and invalid requests generated from the OpenAPI document, sent to a real gunicorn."""
 
 import json
 import re
@@ -15,14 +15,14 @@ from tests.support.programs import environment, run, serving
 from tests.support.tokens import token
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
-# What gunicorn itself turns away would not be the service's answer.
+# Long lines and headers must reach the service.
 UNLIMITED = ("--limit-request-line", "0", "--limit-request-field_size", "1000000")
 Search = Callable[[str, int], int]
 
 
 @pytest.fixture
 def search(tmp_path: Path) -> Search:
-    """Send generated requests to a service on that database, so many at most to each route; return their number."""
+    """Send up to `examples` generated requests to each route of a service on that database; return their number."""
 
     def searching(url: str, examples: int) -> int:
         folder = tmp_path / url.partition(":")[0]
@@ -43,7 +43,7 @@ def search(tmp_path: Path) -> Search:
 
 
 def accept_read_only_fields(document: Any) -> None:
-    """Drop `readOnly` from bodies: the tool takes it for "must not be sent", and the service ignores such fields."""
+    """Drop `readOnly` from bodies: the tool takes it for "must not be sent", but the service ignores such fields."""
     for name in ("NewTask", "TaskChanges"):
         for field in document["components"]["schemas"][name]["properties"].values():
             field.pop("readOnly", None)

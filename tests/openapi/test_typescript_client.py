@@ -1,4 +1,4 @@
-"""The TypeScript client: strictly typed, as the service describes itself, and tried in Node.js on a real gunicorn."""
+"""The TypeScript client: its types match the OpenAPI document, and it works in Node.js against a real gunicorn."""
 
 import re
 from pathlib import Path

@@ -16,7 +16,7 @@ CHUNKED: dict[str, Any] = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chun
 NOT_AN_OBJECT = "The body must be a JSON object."
 NOT_JSON = "The body is not JSON: "
 NOT_UTF_8 = "The body is not UTF-8."
-REPEATED = "The body names a field twice in one object."
+REPEATED = "The body has a duplicate field name."
 MALFORMED = [
     (b"null", NOT_AN_OBJECT),
     (b"1", NOT_AN_OBJECT),
@@ -41,7 +41,7 @@ MALFORMED = [
     (b'{"title": "\xed\xa0\x80"}', NOT_UTF_8),
     (b"[" * 10_000, "The body is nested too deeply."),
     (b'{"title":' * 5_000 + b"}" * 5_000, ""),  # some versions of Python can read it
-    (b'{"title": ' + b"9" * 5_000 + b"}", "The body holds a number with too many digits."),
+    (b'{"title": ' + b"9" * 5_000 + b"}", "The body has a number with too many digits."),
 ]
 
 

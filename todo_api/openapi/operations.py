@@ -91,28 +91,30 @@ def reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def text(description: str, example: str | None = None, *, required: bool = True, **schema: Any) -> Json:
-    """Describe a header or a parameter. `required`: the response always has the header."""
+def parameter(description: str, example: str | None = None, *, required: bool = True, **schema: Any) -> Json:
+    """Return a Parameter Object of OpenAPI, or a Header Object, which has the same form."""
     shown = {} if example is None else {"example": example}
     return {"description": description, "required": required, "schema": {"type": "string"} | schema, **shown}
 
 
-optional = partial(text, required=False)
+optional = partial(parameter, required=False)
 
 PARAMETERS = {
     "X-Request-ID": optional(
         f"ID of the request in the logs. One that does not match `{CLIENT_ID.pattern}` is replaced.", "web-7f3a"
     ),
-    "If-Match": optional("`ETag`s: if the task has another version, the response is 412. `*`: any version.", ETAG),
+    "If-Match": optional(
+        "`ETag` of the version to change: if the task has another one, the response is 412. `*` matches any.", ETAG
+    ),
     "If-None-Match": optional("`ETag` of the cached response: if it is still current, the response is 304.", ETAG),
     "Idempotency-Key": optional(
-        "Makes retries safe: a user's requests with the same key and body create one task. No comma is allowed.",
+        "Makes retries safe: requests with the same key and body create one task. Visible ASCII without commas.",
         "0f8f4f0e-3c55-4a6e-9a0f-2f6d1b7c9e21",
         minLength=1,
         maxLength=255,
         pattern=f"^{tasks.IDEMPOTENCY_KEY.pattern}$",
     ),
-    "id": text(
+    "id": parameter(
         "Task ID, in upper or lower case. A malformed ID returns 404 `TASK_NOT_FOUND`.",
         TASK["id"],
         format="uuid",
@@ -121,27 +123,29 @@ PARAMETERS = {
 }
 TIMING = "^auth;dur=[0-9.]+, db;dur=[0-9.]+, total;dur=[0-9.]+$"
 COMMON_HEADERS = {
-    "X-Request-ID": text("The request ID: the client's, or a generated one.", pattern=f"^{CLIENT_ID.pattern}$"),
-    "Cache-Control": text("A cached response must be revalidated before it is used."),
-    "Vary": text("The response depends on the token and on the origin."),
-    "X-Content-Type-Options": text("Disables content sniffing.", const="nosniff"),
+    "X-Request-ID": parameter("The request ID: the client's, or a generated one.", pattern=f"^{CLIENT_ID.pattern}$"),
+    "Cache-Control": parameter("A cached response must be revalidated before it is used."),
+    "Vary": parameter("The response depends on the token and on the origin."),
+    "X-Content-Type-Options": parameter("Disables content sniffing.", const="nosniff"),
     "Access-Control-Allow-Origin": optional("The origin of the page, if it may read the response."),
     "Access-Control-Expose-Headers": optional("The response headers that the page may read.", const=READABLE),
     "Server-Timing": optional("Development only: durations in milliseconds.", pattern=TIMING),
 }
 HEADERS = COMMON_HEADERS | {
-    "ETag": text("The version, for `If-None-Match`; a task's also for `If-Match`.", ETAG, pattern='^(W/)?"[^"]+"$'),
-    "Content-Security-Policy": text("The page loads resources of its own origin only."),
-    "Location": text("Path of the task.", pattern="^/api/tasks/[0-9a-f-]{36}$"),
+    "ETag": parameter(
+        "Version of the response for `If-None-Match`, and of a task for `If-Match`.", ETAG, pattern='^(W/)?"[^"]+"$'
+    ),
+    "Content-Security-Policy": parameter("The page loads resources of its own origin only."),
+    "Location": parameter("Path of the task.", pattern="^/api/tasks/[0-9a-f-]{36}$"),
     "Idempotency-Replayed": optional("An earlier request with this key created the task.", const="true"),
     "Link": optional("The next page; absent on the last page.", pattern='^</api/tasks\\?.+>; rel="next"$'),
     "X-Next-Cursor": optional("`cursor` of the next page; absent on the last page."),
     "X-Total-Count": optional("The number of matching tasks.", type="integer", minimum=0),
-    "WWW-Authenticate": text(
+    "WWW-Authenticate": parameter(
         "With `invalid_token` if a token was sent.", enum=["Bearer", 'Bearer error="invalid_token"']
     ),
-    "Allow": text("The methods that this path supports."),
-    "Retry-After": text("Seconds to wait before the next request.", type="integer", minimum=1),
+    "Allow": parameter("The methods that this path supports."),
+    "Retry-After": parameter("Seconds to wait before the next request.", type="integer", minimum=1),
 }
 
 

@@ -63,7 +63,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except MalformedJSON:
         raise
     except ValueError:  # Python's limit on the digits of an integer
-        raise MalformedJSON("The body holds a number with too many digits.") from None
+        raise MalformedJSON("The body has a number with too many digits.") from None
     if not isinstance(value, dict):
         raise MalformedJSON("The body must be a JSON object.")
     return value
@@ -72,7 +72,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise MalformedJSON("The body names a field twice in one object.")
+        raise MalformedJSON("The body has a duplicate field name.")
     return found
 
 
