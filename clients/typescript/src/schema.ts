@@ -835,7 +835,7 @@ export interface components {
          */
         "X-Request-ID": string;
         /**
-         * @description `ETag`s: if the task has another version, the response is 412. `*`: any version.
+         * @description `ETag` of the version to change: if the task has another one, the response is 412. `*` matches any.
          * @example "2026-02-08T09:30:00.123456Z"
          */
         "If-Match": string;
@@ -845,7 +845,7 @@ export interface components {
          */
         "If-None-Match": string;
         /**
-         * @description Makes retries safe: a user's requests with the same key and body create one task. No comma is allowed.
+         * @description Makes retries safe: requests with the same key and body create one task. Visible ASCII without commas.
          * @example 0f8f4f0e-3c55-4a6e-9a0f-2f6d1b7c9e21
          */
         "Idempotency-Key": string;
@@ -872,7 +872,7 @@ export interface components {
         /** @description Development only: durations in milliseconds. */
         "Server-Timing": string;
         /**
-         * @description The version, for `If-None-Match`; a task's also for `If-Match`.
+         * @description Version of the response for `If-None-Match`, and of a task for `If-Match`.
          * @example "2026-02-08T09:30:00.123456Z"
          */
         ETag: string;
@@ -1003,7 +1003,7 @@ export interface operations {
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description Makes retries safe: a user's requests with the same key and body create one task. No comma is allowed.
+                 * @description Makes retries safe: requests with the same key and body create one task. Visible ASCII without commas.
                  * @example 0f8f4f0e-3c55-4a6e-9a0f-2f6d1b7c9e21
                  */
                 "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
@@ -1277,7 +1277,7 @@ export interface operations {
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description `ETag`s: if the task has another version, the response is 412. `*`: any version.
+                 * @description `ETag` of the version to change: if the task has another one, the response is 412. `*` matches any.
                  * @example "2026-02-08T09:30:00.123456Z"
                  */
                 "If-Match"?: components["parameters"]["If-Match"];
@@ -1357,7 +1357,7 @@ export interface operations {
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description `ETag`s: if the task has another version, the response is 412. `*`: any version.
+                 * @description `ETag` of the version to change: if the task has another one, the response is 412. `*` matches any.
                  * @example "2026-02-08T09:30:00.123456Z"
                  */
                 "If-Match"?: components["parameters"]["If-Match"];
@@ -1413,7 +1413,7 @@ export interface operations {
                  */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
                 /**
-                 * @description `ETag`s: if the task has another version, the response is 412. `*`: any version.
+                 * @description `ETag` of the version to change: if the task has another one, the response is 412. `*` matches any.
                  * @example "2026-02-08T09:30:00.123456Z"
                  */
                 "If-Match"?: components["parameters"]["If-Match"];
