@@ -123,9 +123,9 @@ def main() -> int:
         server = stack.enter_context(service.database())
         stands = [Stand(stack, server, size) for size in SIZES]
         costs = compare(stands, options.rounds)
-        plans = {stand.size: plans_of(stand) for stand in stands}
         lists = {length: list_cost(stands[-1], length) for length in LISTS}
         memory = peaks(stands[-1])
+        plans = {stand.size: plans_of(stand) for stand in stands}  # last: its connections end
     show(plans)
     rows = [*growth_rows(costs), *list_rows(lists), memory_row(*memory)]
     scans = sum("Seq Scan" in line for lines in plans[LARGEST].values() for line in lines)
