@@ -118,11 +118,6 @@ def plans(cutter: Cutter, ask: Callable[[], TestResponse]) -> list[list[str]]:
     return [["pass"] * number + [cut] for number in range(cutter.statements) for cut in CUTS]
 
 
-def forget(database_url: str) -> None:
-    for table in ("tasks", "users"):
-        rows_of(database_url, f"DELETE FROM {table}")
-
-
 def test_one_request_outlives_the_end_of_all_connections(
     app: Flask, alice: Caller, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +175,7 @@ def test_the_creation_of_a_users_first_task_makes_exactly_one(
     cutter: Cutter, alice: Caller, database_url: str, rows: Callable[[], list[Any]], send: Request
 ) -> None:
     for plan in plans(cutter, lambda: send(alice, {})):
-        forget(database_url)
+        rows_of(database_url, "DELETE FROM users")
         cutter.plan.extend(plan)
         answer = send(alice, {})
         assert answer.status_code == 201, (plan, answer.text)
@@ -257,9 +252,10 @@ def test_a_request_outlives_as_many_cuts_as_it_may_and_then_fails(
     assert [row.title for row in rows()] == ["Kept"] + ["New"] * (name != "get")
 
 
-def test_a_connection_that_idled_is_looked_at_before_it_is_used(
+def test_a_connection_that_was_cut_while_it_idled_costs_no_request_anything(
     cutter: Cutter, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It is looked at before it is used; a write could not be repeated."""
     monkeypatch.setattr(connections, "IDLE", IDLE)
     task = alice.create("Kept")
     status, put = WRITES["put"]
@@ -268,17 +264,6 @@ def test_a_connection_that_idled_is_looked_at_before_it_is_used(
     cutter.close()
     cutter.listen()
     assert put(alice, task).status_code == status
-
-
-def test_a_connection_that_was_cut_while_it_idled_costs_no_request_anything(
-    cutter: Cutter, alice: Caller, database_url: str
-) -> None:
-    for status, send in ALL.values():
-        forget(database_url)
-        task = alice.create("Kept")
-        cutter.close()
-        cutter.listen()
-        assert send(alice, task).status_code == status
 
 
 @pytest.mark.parametrize(
