@@ -9,6 +9,8 @@ PAGE = "https://app.example.com"
 ALLOW = "Access-Control-Allow-Origin"
 EXPOSE = "Access-Control-Expose-Headers"
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 def app(make_app: MakeApp) -> Flask:
@@ -92,11 +94,12 @@ def test_what_is_no_preflight_is_not_answered_as_one(nobody: Caller, method: str
     assert "Access-Control-Max-Age" not in answer.headers
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:3000", PAGE])
-def test_by_default_a_developers_own_front_end_may_call_in_development_only(make_app: MakeApp, origin: str) -> None:
-    app = make_app()
-    expected = app.config["ENVIRONMENT"] == "development" and origin != PAGE
-    assert (ALLOW in app.test_client().get("/health/live", headers={"Origin": origin}).headers) is expected
+@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+def test_by_default_a_developers_own_front_end_may_call_in_development_only(make_app: MakeApp) -> None:
+    app = make_app()  # in production on PostgreSQL
+    for origin in ("http://localhost:3000", "http://127.0.0.1:3000", PAGE):
+        expected = app.config["ENVIRONMENT"] == "development" and origin != PAGE
+        assert (ALLOW in app.test_client().get("/health/live", headers={"Origin": origin}).headers) is expected
 
 
 def test_in_development_every_origin_may_be_let_in(make_app: MakeApp) -> None:
