@@ -1,7 +1,6 @@
 """The cast and the stage: alice owns, bob is a stranger; every test that takes `app` runs on both databases."""
 
 import io
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -206,7 +205,7 @@ def app(shared_apps: dict[str, Flask], database_url: str) -> Iterator[Flask]:
     app.extensions["auth"].cache = TokenCache()
     app.extensions["auth"].logged_at.clear()
     app.extensions.pop("openapi", None)
-    app.logger.handlers = [app.extensions["reporter"]._handler]  # the logger is the same for all applications
+    app.logger.handlers = [app.extensions["log"]]  # the logger is the same for all applications
     app.logger.setLevel(app.config["LOG_LEVEL"])
     before = made_of(app)
     yield app
@@ -221,19 +220,17 @@ def made_of(app: Flask) -> list[Any]:
         {**app.view_functions},
         {name: id(extension) for name, extension in app.extensions.items() if name != "openapi"},
         [{scope: [*functions] for scope, functions in hook.items()} for hook in hooks],
-        app.extensions["reporter"]._handler.stream,
+        app.extensions["log"].lines.stream,
     ]
 
 
 @pytest.fixture
 def log(app: Flask) -> Iterator[io.StringIO]:
     """What the application's own handler writes."""
-    handler = app.logger.handlers[0]
-    assert isinstance(handler, logging.StreamHandler)
-    stream = io.StringIO()
-    before = handler.setStream(stream)
+    lines, stream = app.extensions["log"].lines, io.StringIO()
+    before = lines.setStream(stream)
     yield stream
-    handler.setStream(before)
+    lines.setStream(before)
 
 
 class Caller:

@@ -17,25 +17,21 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
     from flask import Flask
 
-    from todo_api import auth, cli, config, cors, database, errors, openapi, tasks
+    from todo_api import auth, cli, config, cors, database, errors, openapi, tasks, telemetry
     from todo_api.extensions import db, migrate
-    from todo_api.telemetry import health, metrics
-    from todo_api.telemetry import requests as observability
 
     app = Flask(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
     app.url_map.merge_slashes = False  # an unknown path is 404, not a redirect
     app.ensure_sync = lambda func: func  # type: ignore[method-assign]  # no view is async: 4 us a request
     app.config.update(config.read(config.environment() if environ is None else environ, Path(app.instance_path)))
     database.init_app(app)
-    observability.init_app(app)
+    telemetry.init_app(app)
     errors.init_app(app)
     db.init_app(app)
     migrate.init_app(app)
     auth.init_app(app)
     cors.init_app(app)
     tasks.init_app(app)
-    health.init_app(app)
-    metrics.init_app(app)
     openapi.init_app(app)
     cli.init_app(app)
     return app

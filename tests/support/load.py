@@ -23,7 +23,6 @@ from tests.support.postgres import Private, children
 from tests.support.programs import Server
 from tests.support.threads import wait_until
 from tests.support.tokens import token
-from todo_api.telemetry import access_log as reports
 
 USERS = 16
 WORKERS, THREADS = 2, 4
@@ -321,7 +320,7 @@ def under_load(stack: Stack, fault: str) -> Iterator[Load]:
     load = Load(stack)
     try:
         load.go_on(0)
-        time.sleep(3 * reports.PAUSE_SECONDS)  # each worker has opened the file of its figures
+        time.sleep(0.6)  # each worker has opened the file of its figures
         descriptors = settled(stack.descriptors) - USERS
         yield load
         load.stop()

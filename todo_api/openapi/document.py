@@ -11,7 +11,7 @@ from marshmallow import fields
 from todo_api.openapi import operations as api
 from todo_api.openapi.operations import Errors, Json, Operation, reference
 from todo_api.tasks import NEW_TASK, Text
-from todo_api.telemetry.requests import template
+from todo_api.telemetry import route_template
 
 # What str.strip() removes, in a notation that all dialects of regular expressions share.
 WHITESPACE = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -38,7 +38,7 @@ def describe(app: Flask) -> Json:
 def routes(app: Flask) -> dict[str, str]:
     """Return the endpoint of each method and path, without HEAD and OPTIONS, which Flask adds."""
     return {
-        f"{method} {template(rule.rule)}": rule.endpoint
+        f"{method} {route_template(rule.rule)}": rule.endpoint
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 from marshmallow import Schema
 
 from todo_api import auth, database, errors, tasks
-from todo_api.cors import READABLE
+from todo_api.cors import EXPOSED_HEADERS
 from todo_api.errors import ApiError
 from todo_api.tasks import CHANGES, LIST, MARK, NEW_TASK, WHICH
-from todo_api.telemetry.health import NotReady
-from todo_api.telemetry.requests import CLIENT_ID
+from todo_api.telemetry import REQUEST_ID_PATTERN, NotReady
 
 TITLE = "Task API"
 VERSION = "1.0.0"  # of the contract
@@ -101,7 +100,7 @@ optional = partial(parameter, required=False)
 
 PARAMETERS = {
     "X-Request-ID": optional(
-        f"ID of the request in the logs. One that does not match `{CLIENT_ID.pattern}` is replaced.", "web-7f3a"
+        f"ID of the request in the logs. One that does not match `{REQUEST_ID_PATTERN}` is replaced.", "web-7f3a"
     ),
     "If-Match": optional(
         "`ETag` of the version to change: if the task has another one, the response is 412. `*` matches any.", ETAG
@@ -123,12 +122,12 @@ PARAMETERS = {
 }
 TIMING = "^auth;dur=[0-9.]+, db;dur=[0-9.]+, total;dur=[0-9.]+$"
 COMMON_HEADERS = {
-    "X-Request-ID": parameter("The request ID: the client's, or a generated one.", pattern=f"^{CLIENT_ID.pattern}$"),
+    "X-Request-ID": parameter("The request ID: the client's, or a generated one.", pattern=f"^{REQUEST_ID_PATTERN}$"),
     "Cache-Control": parameter("A cached response must be revalidated before it is used."),
     "Vary": parameter("The response depends on the token and on the origin."),
     "X-Content-Type-Options": parameter("Disables content sniffing.", const="nosniff"),
     "Access-Control-Allow-Origin": optional("The origin of the page, if it may read the response."),
-    "Access-Control-Expose-Headers": optional("The response headers that the page may read.", const=READABLE),
+    "Access-Control-Expose-Headers": optional("The response headers that the page may read.", const=EXPOSED_HEADERS),
     "Server-Timing": optional("Development only: durations in milliseconds.", pattern=TIMING),
 }
 HEADERS = COMMON_HEADERS | {

@@ -1,1 +1,1 @@
-"""What gunicorn needs: the worker and its logger."""
+"""What runs in gunicorn: its worker, its logger, and the check before a start or reload."""

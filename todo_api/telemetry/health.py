@@ -1,5 +1,6 @@
-"""The health blueprint: what a supervisor asks, without a token."""
+"""Health checks for a supervisor or load balancer, without a token."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from todo_api.auth import get_key_set
 from todo_api.database import DatabaseError, Statement, get_database
 from todo_api.errors import Unavailable
 
-SCHEMA = Statement(text("SELECT version_num FROM alembic_version"), repeatable=True)
-MAX_FAILURE_SECONDS = 5  # a failure is not remembered longer than this
-KEYS_SECONDS = 5  # keys at hand cost nothing to look at, and there is one fetch in 5 seconds
-PATIENCE_SECONDS = 1  # for what another request is asking already
+logger = logging.getLogger(__name__)
+
+REVISIONS = Statement(text("SELECT version_num FROM alembic_version"), repeatable=True)
+MAX_FAILURE_SECONDS = 5  # a failure is checked again after this at the latest
+KEYS_INTERVAL = 5  # cheap: keys at hand are only looked at
+CHECK_TIMEOUT = 1  # for a check that another request is running
 
 
 class NotReady(Unavailable):
@@ -28,53 +31,53 @@ blueprint = Blueprint("health", __name__, url_prefix="/health")
 
 @blueprint.get("/live")
 def live() -> Response:
-    """Say that the process answers; nothing else is touched."""
+    """Answer 200 while the process runs; nothing is checked."""
     return Response('{"status": "ok"}', mimetype="application/json")
 
 
 @blueprint.get("/ready")
 def ready() -> Response:
-    """Say whether requests can be answered: 503 NOT_READY when not. The log tells why, not the answer."""
-    answers: tuple[Answer, ...] = current_app.extensions["readiness"]
-    if not all(answer.is_good() for answer in answers):
+    """Answer 200 if requests can be answered, else 503 NOT_READY. The reason is in the log only."""
+    checks: tuple[CachedCheck, ...] = current_app.extensions["readiness"]
+    if not all(check.passes() for check in checks):
         raise NotReady
     return Response('{"status": "ready"}', mimetype="application/json")
 
 
-class Answer:
-    """What a question was answered with: None when all is well. Asked at most once in `interval` seconds.
+class CachedCheck:
+    """A check that runs at most once in `interval` seconds, after a failure once in 5 seconds.
 
-    A bad answer is not kept longer than 5 seconds.
+    `check` returns what is wrong, or None.
     """
 
-    def __init__(self, question: Callable[[], str | None], interval: int) -> None:
-        self._ask = question
+    def __init__(self, check: Callable[[], str | None], interval: int) -> None:
+        self._check = check
         self._interval = interval
         self._lock = threading.Lock()
-        self._until = 0.0
-        self._is_good = False
+        self._next = 0.0
+        self._passed = False
 
-    def is_good(self) -> bool:
-        """Return what was found last, when that was long ago what is so now."""
-        if time.monotonic() >= self._until and self._lock.acquire(timeout=PATIENCE_SECONDS):
+    def passes(self) -> bool:
+        """Return the last result, or a new one if it is too old."""
+        if time.monotonic() >= self._next and self._lock.acquire(timeout=CHECK_TIMEOUT):
             try:
-                if time.monotonic() >= self._until:
-                    self._renew()
+                if time.monotonic() >= self._next:
+                    self._run()
             finally:
                 self._lock.release()
-        return self._is_good
+        return self._passed
 
-    def _renew(self) -> None:
-        hindrance = self._ask()
-        if hindrance:
-            current_app.logger.error("not ready: %s", hindrance)
-        self._is_good = hindrance is None
-        self._until = time.monotonic() + (self._interval if self._is_good else min(self._interval, MAX_FAILURE_SECONDS))
+    def _run(self) -> None:
+        problem = self._check()
+        if problem:
+            logger.error("not ready: %s", problem)
+        self._passed = problem is None
+        self._next = time.monotonic() + (self._interval if self._passed else min(self._interval, MAX_FAILURE_SECONDS))
 
 
-def database_hindrance() -> str | None:
+def check_database() -> str | None:
     try:
-        found = [row[0] for row in get_database().fetch(SCHEMA, {})]
+        found = [row[0] for row in get_database().fetch(REVISIONS, {})]
     except DatabaseError as error:
         return f"the database does not answer, or has no schema yet (flask db upgrade): {error}"
     if is_behind(found):
@@ -83,7 +86,7 @@ def database_hindrance() -> str | None:
 
 
 def is_behind(found: list[str]) -> bool:
-    """Tell whether a schema at these revisions lacks one of this code's; a revision unknown here is a newer one."""
+    """Return whether the schema lacks a revision of this code; one that the code does not know is newer."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory(str(Path(current_app.root_path).parent / "migrations"))
@@ -91,12 +94,12 @@ def is_behind(found: list[str]) -> bool:
     return set(found) <= known and scripts.get_current_head() not in found
 
 
-def keys_hindrance() -> str | None:
+def check_keys() -> str | None:
     keys = get_key_set()
     return "the keys that verify tokens cannot be fetched" if keys and not keys.is_usable() else None
 
 
 def init_app(app: Flask) -> None:
-    database, keys = Answer(database_hindrance, app.config["READY_INTERVAL"]), Answer(keys_hindrance, KEYS_SECONDS)
-    app.extensions["readiness"] = (database, keys)
+    database = CachedCheck(check_database, app.config["READY_INTERVAL"])
+    app.extensions["readiness"] = (database, CachedCheck(check_keys, KEYS_INTERVAL))
     app.register_blueprint(blueprint)

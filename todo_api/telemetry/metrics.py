@@ -1,13 +1,14 @@
-"""What is counted and measured, for Prometheus at /metrics; no label names a user or a task.
+"""Prometheus metrics at /metrics; no label names a user or a task.
 
-Under gunicorn each process keeps its figures in a file (PROMETHEUS_MULTIPROC_DIR, which gunicorn.conf.py sets), and
-whichever is asked adds them up.
+Under gunicorn each process keeps its values in files (in PROMETHEUS_MULTIPROC_DIR, which gunicorn.conf.py sets), and
+whichever process is asked adds them up.
 """
 
 import hmac
+import logging
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -26,50 +27,101 @@ from prometheus_client.registry import Collector
 
 from todo_api import __version__
 from todo_api.auth import TokenInvalid, TokenMissing, get_key_set
+from todo_api.database import get_database
 from todo_api.errors import NotFound
+from todo_api.telemetry.requests import RequestRecord
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-OWN = CollectorRegistry()
+REGISTRY = CollectorRegistry()
 REQUESTS = Histogram(
     "todo_api_request_duration_seconds",
-    "Time from the request's head to its answer, by route template, method and status.",
+    "Time to answer a request, by route template, method and status.",
     ["route", "method", "status"],
     buckets=BUCKETS,
-    registry=OWN,
+    registry=REGISTRY,
 )
-REFUSED_TOKENS = Counter("todo_api_token_refusals", "Tokens that were refused, by reason.", ["reason"], registry=OWN)
+REFUSED_TOKENS = Counter("todo_api_token_refusals", "Refused tokens, by reason.", ["reason"], registry=REGISTRY)
 FOREIGN_TASKS = Counter(
-    "todo_api_foreign_task_attempts", "Requests for a task of another user; none was let through.", registry=OWN
+    "todo_api_foreign_task_attempts", "Requests for another user's task, all of them refused.", registry=REGISTRY
 )
 IN_USE = Gauge(
     "todo_api_database_connections_in_use",
-    "Connections that requests hold at this moment.",
-    registry=OWN,
+    "Database connections that requests hold.",
+    registry=REGISTRY,
     multiprocess_mode="livesum",
 )
 WAITING = Gauge(
     "todo_api_database_connections_waiting",
-    "Requests that wait for a connection at this moment.",
-    registry=OWN,
+    "Requests that wait for a database connection.",
+    registry=REGISTRY,
     multiprocess_mode="livesum",
 )
 KEYS_FETCHED = Gauge(
     "todo_api_keys_fetched_timestamp_seconds",
-    "When the key set in use was fetched, in seconds since 1970; 0 without one.",
-    registry=OWN,
+    "Unix time of the last successful fetch of the key set; 0 without one.",
+    registry=REGISTRY,
     multiprocess_mode="livemax",
 )
 BUILD = Gauge(
     "todo_api_build_info",
-    "1; its labels tell what runs.",
+    "Always 1; the labels name the versions that run.",
     ["version", "python"],
-    registry=OWN,
+    registry=REGISTRY,
     multiprocess_mode="livemax",
 )
 
 blueprint = Blueprint("metrics", __name__)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Answer in Prometheus' text format: in development anyone, elsewhere who sends METRICS_TOKEN."""
+    if current_app.config["ENVIRONMENT"] != "development":
+        check_token(current_app.config["METRICS_TOKEN"])
+    set_gauges()
+    return Response(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)
+
+
+def check_token(expected: str | None) -> None:
+    """Raise NotFound when no token is configured, TokenMissing or TokenInvalid for any other one."""
+    if expected is None:
+        raise NotFound
+    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not sent:
+        raise TokenMissing
+    if not hmac.compare_digest(sent.encode(), expected.encode()):
+        raise TokenInvalid
+
+
+def registry() -> CollectorRegistry:
+    """Return the metrics of all processes under gunicorn, else those of this one."""
+    if FOLDER not in os.environ:
+        return REGISTRY
+    everything = CollectorRegistry()
+    everything.register(AllProcesses())
+    return everything
+
+
+class AllProcesses(Collector):
+    """Adds up the files of all processes, but for empty ones.
+
+    A worker that is killed between making its file and filling it leaves it empty, and MultiProcessCollector fails on
+    it (prometheus/client_python issue 1199, open on 2026-11-22).
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in Path(os.environ[FOLDER]).glob("*.db") if is_filled(file)]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # prometheus_client has no types here
+        return merged
+
+
+def is_filled(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # a worker that has ended took its gauges with it
+        return False
 
 
 @cache  # saves 3 us a request
@@ -77,68 +129,35 @@ def timer(route: str, method: str, status: int) -> Histogram:
     return REQUESTS.labels(route, method, status)
 
 
-@blueprint.get("/metrics")
-def metrics() -> Response:
-    """Answer in Prometheus' text format, in development to all, otherwise to who has METRICS_TOKEN."""
-    if current_app.config["ENVIRONMENT"] != "development":
-        refuse_strangers(current_app.config["METRICS_TOKEN"])
-    registry = OWN
-    if is_multiprocess():
-        registry = CollectorRegistry()
-        registry.register(AllProcesses())
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+class MetricsHandler(logging.Handler):
+    """Counts the requests among the log's records; a flush sets the gauges, since any process may be asked for all."""
+
+    def __init__(self, app: Flask) -> None:
+        super().__init__()
+        self._app = app
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not isinstance(record, RequestRecord):
+            return
+        timer(record.route, record.method, record.status).observe(record.seconds)
+        if record.foreign_task:
+            FOREIGN_TASKS.inc()
+        if record.refusal:
+            REFUSED_TOKENS.labels(record.refusal).inc()
+
+    def flush(self) -> None:
+        with self._app.app_context():
+            set_gauges()
 
 
-class AllProcesses(Collector):
-    """Adds up the files of all processes, but for empty ones.
-
-    A worker makes its file before it fills it, and one that is killed in between leaves it for good; the library's own
-    collector then fails (prometheus/client_python, issue 1199, open on 2026-11-22).
-    """
-
-    def collect(self) -> Iterable[Metric]:
-        files = [str(file) for file in Path(os.environ[FOLDER]).glob("*.db") if is_filled(file)]
-        found: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # prometheus_client has no types here
-        return found
-
-
-def is_filled(file: Path) -> bool:
-    try:
-        return file.stat().st_size > 0
-    except FileNotFoundError:  # a worker that ends takes its gauges with it
-        return False
-
-
-def refuse_strangers(token: str | None) -> None:
-    if token is None:
-        raise NotFound
-    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not sent:
-        raise TokenMissing
-    if not hmac.compare_digest(sent.encode(), token.encode()):
-        raise TokenInvalid
-
-
-def is_multiprocess() -> bool:
-    return FOLDER in os.environ
-
-
-def set_gauges(app: Flask) -> None:
-    """Let the gauges of this process show what is so now: when it comes to it, another process may be asked."""
-    for gauge, value in app.extensions["metrics"].items():
-        gauge.set(value())
+def set_gauges() -> None:
+    """Set the gauges of this process to what is so now."""
+    connections, keys = get_database().connections, get_key_set()
+    IN_USE.set(connections.in_use())
+    WAITING.set(connections.waiting())
+    KEYS_FETCHED.set(keys.fetched_at() if keys else 0)
 
 
 def init_app(app: Flask) -> None:
-    """Serve /metrics and find what the gauges show."""
-    with app.app_context():
-        database, keys = app.extensions["database"].connections, get_key_set()
-    gauges: dict[Gauge, Callable[[], float]] = {IN_USE: database.in_use, WAITING: database.waiting}
-    if keys:
-        gauges[KEYS_FETCHED] = keys.fetched_at
-    app.extensions["metrics"] = gauges
-    if not is_multiprocess():
-        for gauge, value in gauges.items():
-            gauge.set_function(value)
     BUILD.labels(__version__, platform.python_version()).set(1)
     app.register_blueprint(blueprint)

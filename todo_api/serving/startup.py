@@ -1,0 +1,42 @@
+"""Checks that the application starts, before gunicorn starts it and before each reload."""
+
+import os
+import signal
+import subprocess
+import sys
+from types import FrameType
+from typing import Any
+
+CHECKED = "TODO_API_CHECKED_BY"  # set in a gunicorn whose application started: its workers need not warn again
+METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client keeps the values of each process there
+CHECK = f"import os, runpy, wsgi; os.environ[{CHECKED!r}] = 'check'; runpy.run_path('gunicorn.conf.py')"
+
+
+def application_starts() -> bool:
+    """Start the application once in a process of its own, which prints what is wrong."""
+    env = {name: value for name, value in os.environ.items() if name not in (CHECKED, METRICS)}
+    return subprocess.run([sys.executable, "-c", CHECK], env=env, check=False).returncode == 0  # noqa: S603 (ours)
+
+
+def check() -> None:
+    """Exit unless the application starts; a process that has been checked is not checked again."""
+    if CHECKED not in os.environ:
+        if not application_starts():
+            sys.exit(1)
+        os.environ[CHECKED] = "gunicorn"
+
+
+def check_before_reload(server: Any) -> None:
+    """Ignore SIGHUP while the application does not start, so that the old workers go on serving.
+
+    gunicorn has no hook that can stop a reload: it ends with the first error in its configuration file.
+    """
+    reload: Any = signal.getsignal(signal.SIGHUP)
+
+    def reload_if_it_starts(number: int, frame: FrameType | None) -> None:
+        if application_starts():
+            reload(number, frame)
+        else:
+            server.log.error("Not reloaded: the application does not start; the old workers go on serving.")
+
+    signal.signal(signal.SIGHUP, reload_if_it_starts)

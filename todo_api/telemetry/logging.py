@@ -1,0 +1,133 @@
+"""The log on standard error: one bounded queue for all lines, which under gunicorn a thread of its own writes."""
+
+import logging
+import time
+from contextlib import suppress
+from logging.handlers import QueueHandler, QueueListener
+from queue import Empty, SimpleQueue
+
+from flask import Flask, has_request_context
+
+from todo_api.telemetry.access_log import AccessLog
+from todo_api.telemetry.metrics import MetricsHandler
+from todo_api.telemetry.requests import request_id
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 0.2
+MAX_WAITING = 100_000  # some 60 MB
+MAX_WRITE = 4096  # PIPE_BUF of Linux: shorter writes of several processes do not mix
+FULL = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR", "msg": "The log is full; lines are lost."}
+
+
+class BatchHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes none at run time
+    """Collects lines; writes them when it is flushed, or when the next one does not fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record) + self.terminator
+        if len(self._lines) + len(line) > MAX_WRITE:
+            self.flush()
+        self._lines += line
+
+    def flush(self) -> None:
+        self.acquire()
+        try:
+            lines, self._lines = self._lines, ""
+            with suppress(OSError, ValueError):  # a full disk or a closed stream must not fail a request
+                self.stream.write(lines)
+                self.stream.flush()
+        finally:
+            self.release()
+
+
+class BatchListener(QueueListener):
+    """Handles together what has come since the last pause: to wake a thread for each request costs a tenth of it."""
+
+    queue: SimpleQueue[logging.LogRecord]
+
+    def dequeue(self, block: bool) -> logging.LogRecord:
+        while True:
+            try:
+                return self.queue.get_nowait()
+            except Empty:
+                self.flush()
+                time.sleep(PAUSE_SECONDS)
+
+    def handle(self, record: logging.LogRecord) -> None:
+        try:
+            super().handle(record)
+        except Exception:  # whatever it is, the thread goes on
+            logger.exception("A log record could not be handled")
+
+    def flush(self) -> None:
+        try:
+            for handler in self.handlers:
+                handler.flush()
+        except Exception:
+            logger.exception("The log or the metrics could not be written")
+
+    def stop(self) -> None:
+        super().stop()
+        self.flush()
+
+
+class LogQueue(QueueHandler):
+    """Takes all records. Until it is started, each is handled at once."""
+
+    queue: SimpleQueue[logging.LogRecord]
+
+    def __init__(self, lines: BatchHandler, metrics: MetricsHandler) -> None:
+        super().__init__(SimpleQueue())
+        self.lines = lines
+        self.listener = BatchListener(self.queue, lines, metrics, respect_handler_level=True)
+        self._is_started = self._is_full = False
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Add the request's id; the rest stays as it is, because the record does not leave the process."""
+        if has_request_context():
+            record.request_id = request_id()
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Pass a record on and never wait: while the queue is full, records are lost."""
+        if not self._is_started:
+            self.listener.handle(record)
+            self.lines.flush()
+        elif self.queue.qsize() < MAX_WAITING:
+            self.queue.put_nowait(record)
+            self._is_full = False
+        elif not self._is_full:
+            self._is_full = True
+            self.queue.put_nowait(logging.makeLogRecord(FULL))
+
+    def start(self) -> None:
+        """Write from a thread from now on."""
+        self.listener.start()
+        self._is_started = True
+
+    def stop(self) -> None:
+        """Write what waits, and then each record at once."""
+        self._is_started = False
+        self.listener.stop()
+
+
+def is_no_request_line(record: logging.LogRecord) -> bool:
+    """Keep back the lines of the development server about requests, which hold query strings."""
+    return not str(record.msg).endswith('"%s" %s %s')
+
+
+def init_app(app: Flask) -> None:
+    """Send the log of the application and its libraries to standard error."""
+    lines = BatchHandler()
+    lines.setFormatter(AccessLog(app.config["ENVIRONMENT"], app.config["LOG_HASH_KEY"]))
+    lines.setLevel(app.config["LOG_LEVEL"])
+    log = app.extensions["log"] = LogQueue(lines, MetricsHandler(app))
+    app.logger.handlers = [log]
+    app.logger.propagate = False
+    app.logger.setLevel(app.config["LOG_LEVEL"])
+    logging.basicConfig(handlers=[log])  # for libraries, from WARNING on
+    logging.getLogger("werkzeug").addFilter(is_no_request_line)
