@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
@@ -25,17 +26,11 @@ def app(make_app: MakeApp) -> Flask:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The questions to the database, as they are asked."""
-    questions: list[str] = []
-    original = health.database_hindrance
-
-    def ask() -> str | None:
-        questions.append("revision")
-        return original()
-
-    monkeypatch.setattr(health, "database_hindrance", ask)
-    return questions
+def checked(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Counts the checks of the database."""
+    check = Mock(wraps=health.check_database)
+    monkeypatch.setattr(health, "check_database", check)
+    return check
 
 
 @pytest.fixture
@@ -87,47 +82,53 @@ def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
     assert_logged(capfd.readouterr().err, why)
 
 
+@pytest.mark.any_database
 def test_a_newer_schema_is_ready_for_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
     revision("9999")
     assert status(app) == 200
 
 
+@pytest.mark.any_database
 def test_a_database_without_a_schema_is_not_ready(make_app: MakeApp, tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path / 'empty.db'}"
     assert status(make_app(ENVIRONMENT="development", DATABASE_URL=url)) == 503
 
 
+@pytest.mark.any_database
 def test_a_database_that_is_away_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app(ENVIRONMENT="production", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
-    monkeypatch.setattr("todo_api.database.execution.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("todo_api.database.execution.RETRY_WINDOW", 0.1)
     assert status(app) == 503
     assert app.test_client().get("/health/live").status_code == 200
 
 
-def test_the_database_is_asked_once_in_the_interval(make_app: MakeApp, asked: list[str], clock: list[float]) -> None:
+@pytest.mark.any_database
+def test_the_database_is_asked_once_in_the_interval(make_app: MakeApp, checked: Mock, clock: list[float]) -> None:
     app = make_app(READY_INTERVAL="600")
     assert [status(app) for _ in range(3)] == [200] * 3
     clock[0] += 599
     assert status(app) == 200
-    assert len(asked) == 1
+    assert checked.call_count == 1
     clock[0] += 2
     assert status(app) == 200
-    assert len(asked) == 2
+    assert checked.call_count == 2
 
 
+@pytest.mark.any_database
 def test_a_failure_is_remembered_for_five_seconds_at_most(
-    make_app: MakeApp, database_url: str, revision: Any, asked: list[str], clock: list[float]
+    make_app: MakeApp, database_url: str, revision: Any, checked: Mock, clock: list[float]
 ) -> None:
     app = make_app(READY_INTERVAL="600")
     [newest] = rows_of(database_url, "SELECT version_num FROM alembic_version")
     revision("0001")
     assert [status(app), status(app)] == [503, 503]
-    assert len(asked) == 1
+    assert checked.call_count == 1
     revision(newest)
     clock[0] += 5.1
     assert status(app) == 200
 
 
+@pytest.mark.any_database
 def test_keys_are_fetched_to_see_whether_they_can_be(
     make_app: MakeApp, clock: list[float], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,8 +145,9 @@ def test_keys_are_fetched_to_see_whether_they_can_be(
         assert status(app) == 200, "the last good set serves on for an hour"
 
 
-def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_wake_the_database(
-    make_app: MakeApp, asked: list[str], clock: list[float]
+@pytest.mark.any_database
+def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_ask_the_database(
+    make_app: MakeApp, checked: Mock, clock: list[float]
 ) -> None:
     with closing(KeyServer(Key("ES256", "one").jwk)) as issuer:
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a", READY_INTERVAL="86400")
@@ -155,31 +157,27 @@ def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_wake_the_da
         for _ in range(3):
             assert status(app) == 503
             clock[0] += 6
-        assert len(asked) == 1
+        assert checked.call_count == 1
 
 
-def test_while_one_request_asks_another_gets_the_last_answer(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.05)
-    assert status(app) == 200
-    database, _ = app.extensions["readiness"]
-    database._until = 0.0
-    with database._lock:
-        assert status(app) == 200
+def test_while_a_check_runs_other_requests_get_the_last_result(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.1)
+    running, finished = threading.Event(), threading.Event()
 
+    def run() -> None:
+        running.set()
+        finished.wait(10)
 
-def test_while_the_first_question_is_under_way_nothing_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.1)
-    asked, answered = threading.Event(), threading.Event()
-
-    def ask() -> None:
-        asked.set()
-        answered.wait(10)
-
-    answer = health.Answer(ask, 60)
-    with ThreadPoolExecutor(1) as thread:
-        first = thread.submit(answer.is_good)
-        asked.wait(10)
-        assert not answer.is_good()
-        answered.set()
-        assert first.result()
-    assert answer.is_good()
+    check = health.CachedCheck(run, 60)
+    for last_result in (False, True):  # before the first result nothing is ready
+        running.clear()
+        finished.clear()
+        with ThreadPoolExecutor(1) as thread:
+            first = thread.submit(check.passes)
+            running.wait(10)
+            assert check.passes() is last_result
+            finished.set()
+            assert first.result()
+        clock[0] += 61

@@ -7,9 +7,9 @@ import sys
 from types import FrameType
 from typing import Any
 
-CHECKED = "TODO_API_CHECKED_BY"  # set in a gunicorn whose application started: its workers need not warn again
+CHECKED = "TODO_API_CHECKED_BY"  # the id of the process that ran the check; its workers need not warn again
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client keeps the values of each process there
-CHECK = f"import os, runpy, wsgi; os.environ[{CHECKED!r}] = 'check'; runpy.run_path('gunicorn.conf.py')"
+CHECK = f"import os, runpy, wsgi; os.environ[{CHECKED!r}] = str(os.getpid()); runpy.run_path('gunicorn.conf.py')"
 
 
 def application_starts() -> bool:
@@ -20,10 +20,10 @@ def application_starts() -> bool:
 
 def check() -> None:
     """Exit unless the application starts; a process that has been checked is not checked again."""
-    if CHECKED not in os.environ:
+    if os.environ.get(CHECKED) != str(os.getpid()):
         if not application_starts():
             sys.exit(1)
-        os.environ[CHECKED] = "gunicorn"
+        os.environ[CHECKED] = str(os.getpid())
 
 
 def check_before_reload(server: Any) -> None:
