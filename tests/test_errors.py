@@ -1,4 +1,4 @@
-"""The one error body: every status from the real route, and the order in which a request is judged."""
+"""The error body, and the order in which a request is judged."""
 
 import io
 import re
@@ -78,7 +78,7 @@ def test_health_needs_no_token_and_touches_no_database(nobody: Caller, app: Flas
 
 
 @pytest.mark.any_database
-def test_a_crash_says_nothing_of_its_cause_and_the_log_does(
+def test_an_unexpected_error_is_logged_and_its_cause_not_disclosed(
     alice: Caller, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: Any, **__: Any) -> str:
@@ -95,7 +95,7 @@ def test_a_crash_says_nothing_of_its_cause_and_the_log_does(
 
 
 @pytest.mark.any_database
-def test_an_error_of_the_framework_that_nobody_foresaw_has_the_name_of_its_status(make_app: MakeApp) -> None:
+def test_other_errors_of_the_framework_are_named_after_their_status(make_app: MakeApp) -> None:
     app = make_app()
 
     @app.get("/odd/<int:status>")
@@ -112,10 +112,8 @@ def test_an_error_of_the_framework_that_nobody_foresaw_has_the_name_of_its_statu
         assert response.json == {"detail": detail, "error_code": code, "status_code": status}
 
 
-def test_a_statement_that_fails_says_nothing_of_sql_or_driver(
-    alice: Caller, log: io.StringIO, database_url: str
-) -> None:
-    """A database without our tables is the operator's fault and not the client's."""
+def test_a_failed_statement_is_logged_and_no_sql_disclosed(alice: Caller, log: io.StringIO, database_url: str) -> None:
+    """A missing table is the operator's fault, not the client's."""
     rows_of(database_url, "ALTER TABLE tasks RENAME TO elsewhere")
     try:
         response = alice.post("/api/tasks", json={"title": "a private title"}, headers={"X-Request-ID": "sql-1"})
@@ -133,7 +131,7 @@ def assert_unavailable(response: Any) -> None:
     assert int(response.headers["Retry-After"]) >= 1
 
 
-def test_a_database_that_cannot_be_reached_is_unavailable_and_the_log_says_why(
+def test_an_unreachable_database_is_503_and_the_log_says_why(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execution, "RETRY_WINDOW", 0.1)
@@ -147,7 +145,7 @@ def test_a_database_that_cannot_be_reached_is_unavailable_and_the_log_says_why(
 
 
 @pytest.mark.any_database
-def test_a_pool_without_a_free_connection_is_unavailable(make_app: MakeApp) -> None:
+def test_an_exhausted_pool_is_503(make_app: MakeApp) -> None:
     app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0", DB_POOL_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")
     taken = database_of(app).connections.take()
@@ -157,7 +155,7 @@ def test_a_pool_without_a_free_connection_is_unavailable(make_app: MakeApp) -> N
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_what_the_database_refuses_is_told_in_a_line_without_a_value_of_a_row(app: Flask) -> None:
+def test_database_errors_are_one_line_without_values(app: Flask) -> None:
     database = apart(app)
     with pytest.raises(DatabaseError) as unknown:
         database.fetch(Statement(text("SELECT 1 FROM nowhere")), {})
@@ -171,7 +169,7 @@ def test_what_the_database_refuses_is_told_in_a_line_without_a_value_of_a_row(ap
     assert str(DatabaseError(OSError("no\n  route"))) == "OSError: no route"
 
 
-def test_a_statement_that_runs_out_of_time_is_unavailable_and_did_nothing(make_app: MakeApp, database_url: str) -> None:
+def test_a_statement_timeout_is_503_and_changes_nothing(make_app: MakeApp, database_url: str) -> None:
     app = make_app(DB_STATEMENT_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")
     task = alice.create("Kept")

@@ -1,4 +1,4 @@
-"""Connections to the database that are lost: before a statement arrives, or before its answer comes back."""
+"""Database connections lost before a statement arrives or before its result comes back."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ ALL = READS | {name: (201, send) for name, send in CREATIONS.items()} | WRITES
 
 @pytest.fixture(autouse=True)
 def _every_connection_counts_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But a new one."""
+    """Except new ones."""
     monkeypatch.setattr(connections, "IDLE", 1e-9)
 
 
@@ -81,7 +81,7 @@ def cutter(database_url: str) -> Iterator[Cutter]:
 
 @pytest.fixture
 def make_app(cutter: Cutter, tmp_path: Path) -> Iterator[MakeApp]:
-    """Make an application that reaches its database over the cutter."""
+    """Make an application that connects through the cutter."""
     made = []
 
     def make(**settings: str) -> Any:
@@ -100,7 +100,7 @@ def app(make_app: MakeApp) -> Flask:
 
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Callable[[], list[Any]]]:
-    """Read all tasks, not over the cutter."""
+    """Read all tasks past the cutter."""
     tasks = text("SELECT id, title, is_completed, updated_at FROM tasks ORDER BY id")
     with engine_of(database_url) as engine:
 
@@ -112,16 +112,16 @@ def rows(database_url: str) -> Iterator[Callable[[], list[Any]]]:
 
 
 def plans(cutter: Cutter, ask: Callable[[], TestResponse]) -> list[list[str]]:
-    """Send a request, and return every plan that cuts one of the statements that it took."""
+    """Send a request; return a plan for each way to cut one of its statements."""
     cutter.statements = 0
     ask()
     return [["pass"] * number + [cut] for number in range(cutter.statements) for cut in CUTS]
 
 
-def test_one_request_outlives_the_end_of_all_connections(
+def test_a_request_survives_the_loss_of_all_connections(
     app: Flask, alice: Caller, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, none of them looking idle."""
+    """Even if none of them was idle long enough to be checked."""
     taken: list[Any] = [database_of(app).connections.take() for _ in range(5)]
     processes = {connection.get_backend_pid() for connection in taken}
     for connection in taken:
@@ -134,7 +134,7 @@ def test_one_request_outlives_the_end_of_all_connections(
 
 @pytest.mark.parametrize("beginning", [b"application_name", b"pg_backend_pid", b"PREPARE "])
 @pytest.mark.parametrize("name", ["put", "mark all"])
-def test_what_comes_before_a_statement_may_be_cut_off_whatever_that_is(
+def test_any_request_survives_a_loss_before_its_statement_was_sent(
     cutter: Cutter,
     make_app: MakeApp,
     databases: dict[str, str],
@@ -142,7 +142,7 @@ def test_what_comes_before_a_statement_may_be_cut_off_whatever_that_is(
     name: str,
     beginning: bytes,
 ) -> None:
-    """A connection is made and asked for its process, and the statement is prepared on it."""
+    """While connecting, asking for the server process, or preparing the statement."""
     task = Caller(make_app(DATABASE_URL=databases["postgresql"]).test_client(), "alice").create()
     status, request = WRITES[name]
     monkeypatch.setattr(wires, "STATEMENT", beginning)
@@ -153,9 +153,7 @@ def test_what_comes_before_a_statement_may_be_cut_off_whatever_that_is(
 
 
 @pytest.mark.parametrize("name", READS)
-def test_a_read_is_answered_as_if_nothing_had_happened(
-    cutter: Cutter, alice: Caller, rows: Callable[[], list[Any]], name: str
-) -> None:
+def test_reads_are_retried(cutter: Cutter, alice: Caller, rows: Callable[[], list[Any]], name: str) -> None:
     status, read = READS[name]
     task = alice.create("Kept")
     stored = rows()
@@ -171,7 +169,7 @@ def test_a_read_is_answered_as_if_nothing_had_happened(
 
 
 @pytest.mark.parametrize("send", CREATIONS.values(), ids=CREATIONS)
-def test_the_creation_of_a_users_first_task_makes_exactly_one(
+def test_a_retried_creation_makes_exactly_one_task(
     cutter: Cutter, alice: Caller, database_url: str, rows: Callable[[], list[Any]], send: Request
 ) -> None:
     for plan in plans(cutter, lambda: send(alice, {})):
@@ -186,7 +184,7 @@ def test_the_creation_of_a_users_first_task_makes_exactly_one(
 
 
 @pytest.mark.parametrize("send", CREATIONS.values(), ids=CREATIONS)
-def test_a_creation_that_took_the_last_place_is_no_creation_too_many(
+def test_a_retried_creation_counts_once_against_the_limit(
     cutter: Cutter, make_app: MakeApp, rows: Callable[[], list[Any]], send: Request
 ) -> None:
     alice = Caller(make_app(MAX_TASKS_PER_USER="2").test_client(), "alice")
@@ -201,7 +199,7 @@ def test_a_creation_that_took_the_last_place_is_no_creation_too_many(
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", WRITES)
-def test_any_other_write_says_that_it_is_unknown_and_is_there_once_at_most(
+def test_other_writes_are_not_retried_and_get_503(
     cutter: Cutter, alice: Caller, rows: Callable[[], list[Any]], name: str, cut: str
 ) -> None:
     status, write = WRITES[name]
@@ -220,7 +218,7 @@ def test_any_other_write_says_that_it_is_unknown_and_is_there_once_at_most(
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_a_cut_does_not_make_the_service_unready(cutter: Cutter, app: Flask, cut: str) -> None:
+def test_the_service_stays_ready(cutter: Cutter, app: Flask, cut: str) -> None:
     client = app.test_client()
     Caller(client, "alice").get("/api/tasks")
     cutter.plan.append(cut)
@@ -229,7 +227,7 @@ def test_a_cut_does_not_make_the_service_unready(cutter: Cutter, app: Flask, cut
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_why_a_write_found_nothing_is_asked_again(cutter: Cutter, bob: Caller, alice: Caller, cut: str) -> None:
+def test_the_reason_why_a_write_found_nothing_is_retried(cutter: Cutter, bob: Caller, alice: Caller, cut: str) -> None:
     task = alice.create("Kept")
     for user, answers in ((bob, (403, "TASK_FORBIDDEN")), (alice, (412, "PRECONDITION_FAILED"))):
         cutter.plan.extend(["pass", cut])
@@ -238,7 +236,7 @@ def test_why_a_write_found_nothing_is_asked_again(cutter: Cutter, bob: Caller, a
 
 
 @pytest.mark.parametrize(("name", "cut"), [("get", "before"), ("create", "before"), ("create with a key", "after")])
-def test_a_request_outlives_as_many_cuts_as_it_may_and_then_fails(
+def test_a_request_is_retried_a_limited_number_of_times(
     cutter: Cutter, alice: Caller, rows: Callable[[], list[Any]], name: str, cut: str
 ) -> None:
     status, send = ALL[name]
@@ -252,10 +250,10 @@ def test_a_request_outlives_as_many_cuts_as_it_may_and_then_fails(
     assert [row.title for row in rows()] == ["Kept"] + ["New"] * (name != "get")
 
 
-def test_a_connection_that_was_cut_while_it_idled_costs_no_request_anything(
+def test_a_connection_closed_while_idle_is_noticed_before_it_is_used(
     cutter: Cutter, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is looked at before it is used; a write could not be repeated."""
+    """A change would not be retried."""
     monkeypatch.setattr(connections, "IDLE", IDLE)
     task = alice.create("Kept")
     status, put = WRITES["put"]
@@ -269,10 +267,10 @@ def test_a_connection_that_was_cut_while_it_idled_costs_no_request_anything(
 @pytest.mark.parametrize(
     "last_words", [(b"N", b"WARNING", b"57P02"), (b"E", b"FATAL", b"57P01")], ids=["crash", "terminated"]
 )
-def test_a_database_that_ends_just_before_a_statement_is_sent_has_lost_the_connection(
+def test_a_server_that_stops_just_before_a_statement_counts_as_a_lost_connection(
     database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, last_words: tuple[bytes, bytes, bytes]
 ) -> None:
-    """The driver then raises an error without a code, or calls the connection open still."""
+    """The driver then raises an error without a code, or still reports the connection as open."""
     monkeypatch.setattr(connections, "was_closed", lambda _: False)  # it was not, a moment ago
     with TemporaryDirectory() as folder:  # a short path, as sockets need
         wire = Socket(database_url, Path(folder))
@@ -300,10 +298,10 @@ def seconds_to_fail(send: Callable[..., TestResponse], *about: Any) -> float:
     return time.monotonic() - began
 
 
-def test_while_the_database_is_away_the_first_requests_wait_and_later_ones_fail_at_once(
+def test_in_each_outage_the_first_requests_wait_and_later_ones_fail_at_once(
     cutter: Cutter, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each time anew, with one connection or several; and none of them keeps a place in the pool."""
+    """No failed request keeps its place in the pool."""
     monkeypatch.setattr(execution, "RETRY_WINDOW", WINDOW)
     app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="1", DB_POOL_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")
@@ -316,12 +314,12 @@ def test_while_the_database_is_away_the_first_requests_wait_and_later_ones_fail_
         for _ in range(4):
             assert seconds_to_fail(alice.get, task_at(task)) < WINDOW
         cutter.listen()
-        cutter.plan.append("after")  # the request that finds out outlives a cut as others do
+        cutter.plan.append("after")  # the request that finds the database back is retried as well
         assert alice.get(task_at(task)).json == task
         assert not cutter.plan
 
 
-def test_a_database_that_is_back_in_time_costs_waiting_requests_no_error(cutter: Cutter, alice: Caller) -> None:
+def test_requests_survive_a_short_outage(cutter: Cutter, alice: Caller) -> None:
     task = alice.create("Kept")
     expected, sends = zip(*(ALL[name] for name in ("get", "create", "put")), strict=True)
     cutter.close()
@@ -332,7 +330,7 @@ def test_a_database_that_is_back_in_time_costs_waiting_requests_no_error(cutter:
         assert tuple(answer.result(20).status_code for answer in answers) == expected
 
 
-# What the database raises inside the transaction of a statement; all is undone.
+# Raises an error inside the statement's transaction, which is rolled back.
 REFUSING = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF nextval('refusals') <= {times} THEN RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'; END IF;
     RETURN coalesce(NEW, OLD); END $$"""
@@ -341,7 +339,7 @@ TRIGGER = "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON tasks FOR 
 
 @pytest.fixture
 def refuse(database_url: str) -> Iterator[Callable[[str, int], None]]:
-    """Let the next writes to tasks be rolled back with an SQLSTATE, so many times."""
+    """Make the next writes to tasks fail with an SQLSTATE, this many times."""
 
     def run(*statements: str) -> None:
         for statement in statements:
@@ -357,10 +355,9 @@ def refuse(database_url: str) -> Iterator[Callable[[str, int], None]]:
 
 
 @pytest.mark.parametrize(("name", "code"), [("create", "40P01"), ("put", "40001"), ("delete all", "40P01")])
-def test_what_the_database_rolled_back_is_run_again_and_not_for_ever(
+def test_a_deadlock_or_serialization_failure_is_retried_a_limited_number_of_times(
     refuse: Callable[[str, int], None], alice: Caller, rows: Callable[[], list[Any]], name: str, code: str
 ) -> None:
-    """After a deadlock, or as transactions could not be serialized."""
     status, send = ALL[name]
     task = alice.create("Kept")
     stored = rows()
@@ -372,22 +369,22 @@ def test_what_the_database_rolled_back_is_run_again_and_not_for_ever(
     assert rows() != stored
 
 
-def test_an_error_that_the_driver_knows_no_class_for_is_no_lost_connection(
-    refuse: Callable[[str, int], None], alice: Caller
-) -> None:
+def test_an_unknown_sqlstate_is_not_a_lost_connection(refuse: Callable[[str, int], None], alice: Caller) -> None:
     task = alice.create("Kept")
     refuse("ZZ000", 1)
     assert_error(alice.put(task_at(task), json={"title": "Put"}), 500, "INTERNAL_ERROR")
     assert alice.get(task_at(task)).json == task
 
 
-def test_a_standby_is_unavailable_for_writes(app: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_on_a_standby_get_503_until_a_new_connection_finds_the_primary(
+    app: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = alice.create("Kept")
     connection = database_of(app).connections.take()  # the one that the next request gets
     connection.cursor().execute("SET default_transaction_read_only = on")
     connection.close()
-    for seconds in (60, 0):  # where there is nothing but standbys a write costs no connection
+    for seconds in (60, 0):  # a young connection is kept: a new one would reach the same server
         monkeypatch.setattr(connections, "STANDBY_RETRY", seconds)
         assert_error(alice.delete(task_at(task)), 503, "DATABASE_UNAVAILABLE")
         assert alice.get("/api/tasks").json == [task]
-    assert alice.delete(task_at(task)).status_code == 204, "a new connection finds who took over"
+    assert alice.delete(task_at(task)).status_code == 204

@@ -1,4 +1,4 @@
-"""The schema: made by the migrations, the same as the models', and holding its rules without the application."""
+"""The migrations, and the rules that the schema enforces by itself."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ TASK = {
     "idempotency_digest": None,
 }
 TABLES = {"users", "tasks", "alembic_version"}
-# What PostgreSQL's own catalogue says about the two tables.
+# Columns, constraints and indexes in PostgreSQL's catalogue.
 CATALOGUE = (
     "SELECT format('%s %s %s %s %s %s %s', attrelid::regclass, attnum, attname, format_type(atttypid, atttypmod),"
     " attnotnull, attcollation::regcollation, pg_get_expr(adbin, adrelid)) FROM pg_attribute"
@@ -58,7 +58,7 @@ def postgresql(fresh_database: Callable[[str], str]) -> str:
 
 @contextmanager
 def application(url: str, folder: Path, **settings: str) -> Iterator[Flask]:
-    """An application on that database, inside its context, as a `flask db` command has it."""
+    """An application on that database, inside its context, as in a `flask db` command."""
     app = create_app(environ_for(url, **settings), folder)
     with app.app_context():
         try:
@@ -80,7 +80,7 @@ def tables(url: str) -> set[str]:
         return set(inspect(engine).get_table_names())
 
 
-def test_the_migrations_make_the_tables_and_take_them_away_again(fresh: str, tmp_path: Path) -> None:
+def test_upgrade_and_downgrade(fresh: str, tmp_path: Path) -> None:
     with application(fresh, tmp_path):
         upgrade()
         assert tables(fresh) == TABLES
@@ -94,7 +94,7 @@ def test_the_migrations_make_the_tables_and_take_them_away_again(fresh: str, tmp
         assert tables(fresh) == TABLES
 
 
-def test_the_migrations_lead_to_what_the_models_say(fresh: str, tmp_path: Path) -> None:
+def test_flask_db_check_finds_differences_from_the_models(fresh: str, tmp_path: Path) -> None:
     with application(fresh, tmp_path):
         upgrade()
         check()
@@ -103,7 +103,7 @@ def test_the_migrations_lead_to_what_the_models_say(fresh: str, tmp_path: Path) 
             check()
 
 
-def test_they_do_so_in_every_word_of_the_catalogue(
+def test_the_migrated_schema_is_identical_to_the_models(
     fresh_database: Callable[[str], str], migrated_database: Callable[[str], str]
 ) -> None:
     made_by_models, migrated = fresh_database("models"), migrated_database("migrated")
@@ -114,7 +114,7 @@ def test_they_do_so_in_every_word_of_the_catalogue(
             assert found == {*rows_of(made_by_models, statement)} != set()
 
 
-def test_migrations_go_to_the_database_meant_for_them(tmp_path: Path) -> None:
+def test_migrations_use_their_own_database_url(tmp_path: Path) -> None:
     serving, migrating = (f"sqlite:///{tmp_path / name}.db" for name in ("serving", "migrating"))
     with application(serving, tmp_path, MIGRATION_DATABASE_URL=migrating):
         upgrade()
@@ -123,24 +123,22 @@ def test_migrations_go_to_the_database_meant_for_them(tmp_path: Path) -> None:
     assert tables(migrating) == TABLES
 
 
-def test_a_percent_sign_in_the_url_does_no_harm(postgresql: str, tmp_path: Path) -> None:
-    """Alembic's own configuration file would take it for the beginning of a reference."""
+def test_the_url_may_contain_a_percent_sign(postgresql: str, tmp_path: Path) -> None:
+    """Alembic's configuration would interpolate it."""
     url = make_url(postgresql).update_query_dict({"application_name": "100% & more"})
     with application(url.render_as_string(hide_password=False), tmp_path):
         upgrade()
     assert tables(postgresql) == TABLES
 
 
-def test_the_statements_can_be_shown_without_a_change(
-    postgresql: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_offline_mode_prints_the_sql(postgresql: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with application(postgresql, tmp_path):
         upgrade(sql=True)
     assert "CREATE TABLE tasks" in capsys.readouterr().out
     assert tables(postgresql) == set()
 
 
-def test_a_failed_migration_leaves_nothing_half_done(postgresql: str, tmp_path: Path) -> None:
+def test_a_failed_migration_is_rolled_back(postgresql: str, tmp_path: Path) -> None:
     rows_of(postgresql, "CREATE TABLE tasks (in_the_way integer)")
     with application(postgresql, tmp_path), pytest.raises(ProgrammingError, match="already exists"):
         upgrade()
@@ -156,8 +154,8 @@ def filled(database_url: str) -> str:
     return database_url
 
 
-def is_taken(engine: Engine, table: str, row: dict[str, Any]) -> bool:
-    """Whether the database takes the row, which is then undone."""
+def is_accepted(engine: Engine, table: str, row: dict[str, Any]) -> bool:
+    """Try to insert a row and roll back."""
     with engine.connect() as connection:
         try:
             connection.execute(text(insertion(table, row)), row)
@@ -166,7 +164,7 @@ def is_taken(engine: Engine, table: str, row: dict[str, Any]) -> bool:
     return True
 
 
-TAKEN: list[dict[str, Any]] = [
+ACCEPTED: list[dict[str, Any]] = [
     {"title": "任" * 200},
     {"description": ""},
     {"description": "🎹" * 2000},
@@ -191,16 +189,22 @@ REFUSED: list[dict[str, Any]] = [
     {"idempotency_key": "", "idempotency_digest": b"d"},
     {"idempotency_key": "k" * 256, "idempotency_digest": b"d"},
 ]
-NO_USERS: list[dict[str, Any]] = [{"id": ""}, {"id": "u" * 256}, {"id": None}, {"id": "alice"}, {"created_at": None}]
+REFUSED_USERS: list[dict[str, Any]] = [
+    {"id": ""},
+    {"id": "u" * 256},
+    {"id": None},
+    {"id": "alice"},
+    {"created_at": None},
+]
 
 
-def test_the_database_itself_takes_what_keeps_the_rules_and_refuses_all_else(filled: str) -> None:
+def test_constraints_accept_valid_rows_and_refuse_all_others(filled: str) -> None:
     task = TASK | {"id": TASK_2}
     with engine_of(filled) as engine:
-        assert [row for row in TAKEN if not is_taken(engine, "tasks", task | row)] == []
-        assert [row for row in REFUSED if is_taken(engine, "tasks", task | row)] == []
-        assert is_taken(engine, "users", USER | {"id": "u" * 255})
-        assert [row for row in NO_USERS if is_taken(engine, "users", USER | row)] == []
+        assert [row for row in ACCEPTED if not is_accepted(engine, "tasks", task | row)] == []
+        assert [row for row in REFUSED if is_accepted(engine, "tasks", task | row)] == []
+        assert is_accepted(engine, "users", USER | {"id": "u" * 255})
+        assert [row for row in REFUSED_USERS if is_accepted(engine, "users", USER | row)] == []
 
 
 def test_deleting_a_user_deletes_their_tasks_and_no_others(filled: str) -> None:
@@ -209,7 +213,7 @@ def test_deleting_a_user_deletes_their_tasks_and_no_others(filled: str) -> None:
     assert rows_of(filled, "SELECT user_id FROM tasks") == ["bob"]
 
 
-def test_a_database_that_folds_ascii_letters_only_is_pointed_out(
+def test_a_locale_without_unicode_case_mapping_logs_a_warning(
     postgresql: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     url = make_url(postgresql)

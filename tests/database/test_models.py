@@ -17,7 +17,7 @@ UUID7 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 
 
 def store(app: Flask, *rows: User | Task) -> None:
-    """Store the rows, in an application context of their own."""
+    """Store the rows in a new application context."""
     with app.app_context():
         for row in rows:
             db.session.add(row)
@@ -26,7 +26,7 @@ def store(app: Flask, *rows: User | Task) -> None:
 
 
 def the_task(app: Flask) -> Task:
-    """Read the one task back, in an application context of its own."""
+    """Read the only task in a new application context."""
     with app.app_context():
         return db.session.scalars(select(Task)).one()
 
@@ -60,7 +60,7 @@ def test_a_task_comes_back_as_it_was_stored(app: Flask, microsecond: int) -> Non
         assert db.session.get(Task, ("bob", task_id)) is None
 
 
-def test_times_come_back_in_utc_whatever_zone_they_were_given_in(app: Flask) -> None:
+def test_times_of_any_zone_come_back_in_utc(app: Flask) -> None:
     given = datetime(2026, 2, 8, 1, 0, 0, 123456, tzinfo=INDIA)
     store(app, User(id="alice", created_at=given), Task(user_id="alice", title="x", created_at=given, updated_at=given))
     task = the_task(app)
@@ -70,7 +70,7 @@ def test_times_come_back_in_utc_whatever_zone_they_were_given_in(app: Flask) -> 
         assert read.isoformat() == "2026-02-07T19:30:00.123456+00:00"
 
 
-def test_what_is_not_given_has_a_default(app: Flask) -> None:
+def test_defaults(app: Flask) -> None:
     before = datetime.now(UTC)
     store(app, User(id="alice"), Task(user_id="alice", title="Buy milk"))
     after = datetime.now(UTC)
@@ -82,13 +82,13 @@ def test_what_is_not_given_has_a_default(app: Flask) -> None:
         assert before <= time <= after
 
 
-def test_ids_are_made_in_the_order_of_time_and_never_twice() -> None:
+def test_ids_are_unique_and_sort_by_time() -> None:
     ids = [new_task_id() for _ in range(1000)]
     assert all(UUID7.fullmatch(it) for it in ids)
     assert ids == sorted(set(ids))
 
 
-def test_service_and_models_read_what_the_other_stores(app: Flask, alice: Caller) -> None:
+def test_the_service_and_the_models_read_each_others_tasks(app: Flask, alice: Caller) -> None:
     created = alice.create("Buy milk", description="2 l", is_completed=True)
     task = the_task(app)
     times = {name: datetime.fromisoformat(created[name]) for name in ("created_at", "updated_at")}
@@ -109,6 +109,6 @@ def test_a_context_that_ends_without_a_commit_leaves_nothing(app: Flask) -> None
         assert db.session.get(User, "alice") is None
 
 
-def test_a_task_introduces_itself_with_its_owner() -> None:
+def test_the_representation_of_a_task_names_its_owner() -> None:
     task = Task(user_id="alice", id=new_task_id(), title="Buy milk", description="at the corner")
     assert repr(task) == f"<Task {task.id} of 'alice': 'Buy milk'>"

@@ -1,4 +1,4 @@
-"""What PostgreSQL does for each statement, on a million tasks of which one user has 100,000."""
+"""Query plans on a million tasks, 100,000 of them one user's."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +63,7 @@ def ran(app: Flask, request: Callable[[], Any]) -> list[Ran]:
 
 
 def explained(app: Flask, statement: Ran, options: str = "") -> tuple[list[dict[str, Any]], int]:
-    """Return the nodes of the plan, and the pages of the table and its indexes that it read."""
+    """Return the plan's nodes and the number of pages that it read."""
 
     def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield plan
@@ -81,7 +81,7 @@ def explained(app: Flask, statement: Ran, options: str = "") -> tuple[list[dict[
 @pytest.mark.parametrize("filters", FILTERS)
 @pytest.mark.parametrize("sort", SORTS)
 def test_a_page_comes_from_an_index_in_order(filled: Flask, caller: Caller, sort: str, filters: str) -> None:
-    """Of a filter that few tasks pass, the planner may collect these few and sort them."""
+    """If few tasks match, the planner may collect and sort them."""
     path = f"/api/tasks?sort={sort}&limit=50{filters}"
     response = caller.get(path)
     assert response.status_code == 200

@@ -1,4 +1,4 @@
-"""The pool of connections: how many there are, and which of them serve on."""
+"""The connection pool."""
 
 import time
 from itertools import accumulate
@@ -25,7 +25,7 @@ def app(make_app: MakeApp) -> Flask:
     return make_app()
 
 
-def test_a_connection_is_given_back_whatever_became_of_its_statement(app: Flask) -> None:
+def test_a_connection_is_returned_to_the_pool_after_success_and_failure(app: Flask) -> None:
     database = apart(app)
     assert database.fetch(ONE, {}) == [(1,)]
     with pytest.raises(DatabaseError, match="nowhere"):
@@ -35,7 +35,9 @@ def test_a_connection_is_given_back_whatever_became_of_its_statement(app: Flask)
 
 
 @pytest.mark.any_database
-def test_a_connection_that_cannot_be_made_takes_no_place(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_connection_attempt_takes_no_place_in_the_pool(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(execution, "RETRY_WINDOW", 0.1)
     nowhere = {"ENVIRONMENT": "production", "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
     app = make_app(**nowhere, DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0", DB_POOL_TIMEOUT="1")
@@ -45,7 +47,7 @@ def test_a_connection_that_cannot_be_made_takes_no_place(make_app: MakeApp, monk
 
 
 @only_postgresql
-def test_no_more_connections_than_allowed_are_made_and_each_request_gets_its_turn(make_app: MakeApp) -> None:
+def test_the_pool_never_exceeds_its_size_and_serves_all_threads(make_app: MakeApp) -> None:
     app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="1", DB_POOL_TIMEOUT="30")
     database = apart(app)
     changes: list[int] = []
@@ -58,18 +60,18 @@ def test_no_more_connections_than_allowed_are_made_and_each_request_gets_its_tur
 
 
 @only_postgresql
-def test_a_clock_that_is_set_back_after_a_loss_wears_out_no_connection(
+def test_connections_are_kept_when_the_clock_is_set_back_after_a_loss(
     app: Flask, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = apart(app)
 
     def backend() -> int:
-        """Return the process that serves the one connection of this application."""
+        """Return the server process of the application's only connection."""
         [[process]] = database.fetch(BACKEND, {})
         return int(process)
 
     def lose(idle: float) -> None:
-        """Let a statement meet the loss, or a look at a connection that has rested."""
+        """Lose the connection; it is noticed by the next statement, or by the check of an idle connection."""
         monkeypatch.setattr(connections, "IDLE", idle)
         lost = backend()
         assert rows_of(database_url, "SELECT pg_terminate_backend(:it, 5000)", it=lost) == [True]
@@ -83,7 +85,7 @@ def test_a_clock_that_is_set_back_after_a_loss_wears_out_no_connection(
 
 
 @only_postgresql
-def test_text_is_utf8_whatever_the_database_url_says(make_app: MakeApp, database_url: str) -> None:
+def test_the_client_encoding_is_always_utf8(make_app: MakeApp, database_url: str) -> None:
     url = make_url(database_url).update_query_dict({"client_encoding": "latin1"}).render_as_string(False)
     alice = Caller(make_app(DATABASE_URL=url).test_client(), "alice")
     task = alice.create("naïve 🎉")
@@ -92,7 +94,7 @@ def test_text_is_utf8_whatever_the_database_url_says(make_app: MakeApp, database
 
 
 @only_postgresql
-def test_an_old_connection_is_replaced(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_connections_are_recycled(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     database = apart(make_app(DB_POOL_RECYCLE="60"))
     first = database.fetch(BACKEND, {})
     assert database.fetch(BACKEND, {}) == first

@@ -1,4 +1,4 @@
-"""Statements that PostgreSQL has planned beforehand, on connections to one and the same process."""
+"""Prepared statements."""
 
 from typing import Any
 
@@ -33,12 +33,12 @@ def alice(app: Flask) -> Caller:
 
 @pytest.fixture
 def behind_a_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There another process answers than the one that was connected to."""
+    """A pooler: each statement may reach another server process."""
     monkeypatch.setattr(prepared, "BACKEND", "SELECT pg_backend_pid() + 1")
 
 
 def connection_of(database: Database) -> tuple[Any, dict[Any, Any]]:
-    """Return the driver's connection that the next request will use, and the pool's notes on it."""
+    """Return the driver's connection that the next request will use, and its `info`."""
     connection = database.connections.take()
     try:
         return connection.dbapi_connection, connection.info
@@ -47,13 +47,13 @@ def connection_of(database: Database) -> tuple[Any, dict[Any, Any]]:
 
 
 def names(connection: Any) -> set[str]:
-    """Return what the server process has prepared."""
+    """Return the names of the statements prepared on the server."""
     cursor = connection.cursor()
     cursor.execute("SELECT name FROM pg_prepared_statements")
     return {name for (name,) in cursor.fetchall()}
 
 
-def test_a_statement_has_its_values_by_number_each_once(database: Database) -> None:
+def test_prepare_and_execute_number_each_parameter_once(database: Database) -> None:
     compiled = database.compiled(Statement(text("SELECT :b, :a WHERE x = :b")))
     assert compiled.sql == "SELECT %(b)s, %(a)s WHERE x = %(b)s"
     assert compiled.declaration == f"PREPARE {compiled.name} AS SELECT $1, $2 WHERE x = $1"
@@ -84,10 +84,8 @@ def test_behind_a_pooler_nothing_is_prepared(database: Database, alice: Caller) 
 
 
 @pytest.mark.parametrize("known_to", ["us", "the server"])
-def test_a_statement_that_only_one_side_knows_goes_out_as_it_is(
-    database: Database, alice: Caller, known_to: str
-) -> None:
-    """Another process answers than before; it may even know a statement of that name. Nothing is written twice."""
+def test_a_stale_prepared_statement_is_sent_as_text_instead(database: Database, alice: Caller, known_to: str) -> None:
+    """The server may have lost it or know it already. Nothing is written twice."""
     alice.create()
     connection, notes = connection_of(database)
     if known_to == "us":
@@ -101,7 +99,7 @@ def test_a_statement_that_only_one_side_knows_goes_out_as_it_is(
     assert notes[prepared.PREPARED] is None
 
 
-def test_a_change_of_the_schema_is_noticed(database_url: str, alice: Caller) -> None:
+def test_prepared_statements_survive_schema_changes(database_url: str, alice: Caller) -> None:
     task = alice.create()
     for change in ("ADD COLUMN other integer", "DROP COLUMN other"):
         rows_of(database_url, f"ALTER TABLE tasks {change}")
@@ -109,7 +107,7 @@ def test_a_change_of_the_schema_is_noticed(database_url: str, alice: Caller) -> 
         assert alice.patch(f"/api/tasks/{task['id']}", json={}).json == task
 
 
-def test_a_table_that_changed_its_types_is_asked_anew(database: Database, database_url: str) -> None:
+def test_a_prepared_statement_whose_result_type_changed_is_sent_as_text(database: Database, database_url: str) -> None:
     read = Statement(text("SELECT n FROM changing"))
     rows_of(database_url, "CREATE TABLE changing AS SELECT 1 AS n")
     try:
@@ -120,14 +118,14 @@ def test_a_table_that_changed_its_types_is_asked_anew(database: Database, databa
         rows_of(database_url, "DROP TABLE changing")
 
 
-def test_a_statement_that_cannot_be_prepared_says_why(database: Database) -> None:
+def test_an_error_in_prepare_is_reported(database: Database) -> None:
     with pytest.raises(DatabaseError, match="42P01"):
         database.fetch(Statement(text("SELECT 1 FROM nowhere")), {})
     assert database.fetch(Statement(text("SELECT 1")), {}) == [(1,)]
 
 
-def test_the_limit_on_time_holds_for_what_is_prepared_and_no_longer(database: Database, database_url: str) -> None:
-    """To prepare a statement waits for a lock of its table, too."""
+def test_the_statement_timeout_covers_prepare_and_execute_only(database: Database, database_url: str) -> None:
+    """PREPARE, too, waits for a lock on the table."""
     impatient = Database(database.connections, 0.05)
     sleep, count = Statement(text("SELECT pg_sleep(:seconds)")), Statement(text("SELECT count(*) FROM tasks"))
     for _ in range(2):
@@ -143,10 +141,8 @@ def test_the_limit_on_time_holds_for_what_is_prepared_and_no_longer(database: Da
 
 
 @pytest.mark.parametrize("pooler", [True, False])
-def test_a_statement_that_the_database_cannot_run_ends(
-    database: Database, request: pytest.FixtureRequest, pooler: bool
-) -> None:
-    """It has the code of a plan that is out of date, and it has it without any plan."""
+def test_an_unsupported_statement_fails(database: Database, request: pytest.FixtureRequest, pooler: bool) -> None:
+    """Its SQLSTATE is that of a stale plan, which must not cause an endless retry."""
     if pooler:
         request.getfixturevalue("behind_a_pooler")
     with pytest.raises(DatabaseError, match="0A000"):

@@ -1,4 +1,4 @@
-"""A database that hangs: it takes connections and statements, and answers nothing."""
+"""A database that hangs: it accepts connections and statements, but does not answer."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ def freezer(database_url: str) -> Iterator[Freezer]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test wait for longer than it must."""
+    """Shorten all waits."""
     monkeypatch.setattr(execution, "Watchdog", lambda _: Watchdog(LIMIT))
     monkeypatch.setattr(execution, "RETRY_WINDOW", WINDOW)
     monkeypatch.setattr(watchdog, "TICK", 0.05)
@@ -45,14 +45,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def app(freezer: Freezer, tmp_path: Path) -> Iterator[Flask]:
-    """An application that reaches its database over the freezer."""
+    """An application that connects through the freezer."""
     url = f"{freezer.url}&connect_timeout=5"
     app = create_app(environ_for(url, DB_STATEMENT_TIMEOUT="1", READY_INTERVAL="1"), tmp_path)
     yield app
     dispose(app)
 
 
-def test_a_database_that_hangs_is_unavailable_a_second_after_its_own_limit(freezer: Freezer, alice: Caller) -> None:
+def test_a_statement_fails_one_second_after_the_servers_own_limit(freezer: Freezer, alice: Caller) -> None:
     alice.create()
     freezer.flowing.clear()
     began = time.monotonic()
@@ -60,7 +60,9 @@ def test_a_database_that_hangs_is_unavailable_a_second_after_its_own_limit(freez
     assert 1.9 < time.monotonic() - began < 4
 
 
-def test_it_does_well_again_whatever_it_hung_with(freezer: Freezer, impatient: None, app: Flask, alice: Caller) -> None:
+def test_requests_succeed_again_once_the_database_answers(
+    freezer: Freezer, impatient: None, app: Flask, alice: Caller
+) -> None:
     path = f"/api/tasks/{alice.create('Kept')['id']}"
     requests: dict[str, Any] = {"GET": {}, "PUT": {"json": {"title": "New"}}, "DELETE": {}}
     for method, more in requests.items():
@@ -89,10 +91,10 @@ def test_while_it_hangs_one_request_probes_it_and_all_others_fail_at_once(
     assert alice.get("/api/tasks").status_code == 200
 
 
-def test_a_database_that_lets_in_and_then_hangs_is_unavailable_in_time(
+def test_the_first_question_on_a_connection_has_a_limit(
     freezer: Freezer, impatient: None, app: Flask, alice: Caller
 ) -> None:
-    """As a pooler does whose database hangs: the first question to a connection has a limit, too."""
+    """A pooler accepts connections while its database hangs."""
     freezer.last_words = b"pg_backend_pid"
     assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
     freezer.flowing.set()
@@ -100,10 +102,10 @@ def test_a_database_that_lets_in_and_then_hangs_is_unavailable_in_time(
     assert alice.get("/api/tasks").status_code == 200
 
 
-def test_a_connection_that_is_lost_late_is_no_sign_of_a_database_that_hangs(
+def test_a_connection_lost_after_a_long_statement_is_not_an_outage(
     make_app: MakeApp, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests go on side by side: none of them probes the database for all others."""
+    """Requests still run concurrently: none has to probe the database first."""
     monkeypatch.setattr(execution, "RETRY_WINDOW", WINDOW)
     app = make_app()
     alice = Caller(app.test_client(), "alice")
@@ -121,7 +123,7 @@ def test_a_connection_that_is_lost_late_is_no_sign_of_a_database_that_hangs(
         assert changed.result().status_code == 200
 
 
-def test_the_watchdog_outlives_a_connection_that_the_driver_closed_first(
+def test_the_watchdog_survives_a_connection_that_was_closed_already(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchdog, "TICK", 0.05)
@@ -135,7 +137,7 @@ def test_the_watchdog_outlives_a_connection_that_the_driver_closed_first(
         cursor.execute("SELECT pg_sleep(5)")
 
 
-def test_a_statement_that_ended_is_watched_no_more(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watchdog_leaves_finished_statements_alone(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "TICK", 0.05)
     dog = Watchdog(0.1)
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
@@ -144,5 +146,5 @@ def test_a_statement_that_ended_is_watched_no_more(database_url: str, monkeypatc
         time.sleep(0.3)
         connection.rollback()
         cursor.execute("SELECT 1")
-    # Else a thread that goes on would hold the program for ever, as `flask user-delete`.
+    # Otherwise the thread would keep commands such as `flask user-delete` from ending.
     assert {thread.daemon for thread in threading.enumerate() if thread.name == "watchdog"} == {True}

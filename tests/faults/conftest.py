@@ -1,4 +1,4 @@
-"""The service that faults are done to, and the table of what became of it."""
+"""The service that faults are injected into, and the table of results."""
 
 import os
 import sys

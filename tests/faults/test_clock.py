@@ -1,4 +1,4 @@
-"""The clock of the machine is set back while the service is under load."""
+"""The system clock is set back while the service is under load."""
 
 import shutil
 import time
@@ -77,7 +77,7 @@ def seconds_ahead(stack: Stack) -> float:
     return float(now) - time.time()
 
 
-def test_a_clock_that_is_set_back_fails_no_read_and_no_creation_and_wears_out_no_connection(
+def test_setting_the_clock_back_fails_no_read_and_no_creation_and_wastes_no_connection(
     service: Start, clock: Clock
 ) -> None:
     fault = "Clock set back by an hour, twice; all connections terminated each time"

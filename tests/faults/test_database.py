@@ -1,4 +1,4 @@
-"""What goes wrong with the database while the service is under load."""
+"""Faults of the database while the service is under load."""
 
 import os
 import shutil
@@ -25,16 +25,14 @@ A_BACKEND = "SELECT pid FROM pg_stat_activity WHERE application_name = 'todo_api
 
 
 def assert_reads_and_creations_never_failed(load: Load) -> None:
-    """As promised for an absence that is shorter than a request waits."""
+    """As promised for an outage shorter than RETRY_WINDOW."""
     assert load.cuts() == 0
     if load.outage < RETRY_WINDOW - 0.5:
         assert load.refused(FREE_OF_ERRORS) == 0, load.failures(FREE_OF_ERRORS)
 
 
 @pytest.mark.parametrize(("how", "name"), [(signal.SIGINT, "restarted"), (signal.SIGQUIT, "stopped as in a crash")])
-def test_a_database_that_is_away_for_a_moment_fails_no_read_and_no_creation(
-    service: Start, how: signal.Signals, name: str
-) -> None:
+def test_a_short_outage_fails_no_read_and_no_creation(service: Start, how: signal.Signals, name: str) -> None:
     with service() as stack, under_load(stack, f"PostgreSQL {name}, away for a second") as load:
         with load.fault():
             stack.database.stop(how)
@@ -43,7 +41,7 @@ def test_a_database_that_is_away_for_a_moment_fails_no_read_and_no_creation(
         assert_reads_and_creations_never_failed(load)
 
 
-def test_a_database_that_is_away_for_longer_fails_requests_at_once_and_does_well_again(service: Start) -> None:
+def test_in_a_long_outage_requests_fail_at_once_and_recover(service: Start) -> None:
     with service() as stack, under_load(stack, "PostgreSQL away for four seconds") as load:
         with load.fault():
             stack.database.stop(signal.SIGINT)
@@ -75,7 +73,7 @@ def test_a_crash_of_the_database_fails_no_read_and_no_creation(service: Start) -
 
 
 def crash(stack: Stack) -> None:
-    """Kill one of the database's processes, and wait until it has ended all others and recovered."""
+    """Kill a server process and wait for the crash recovery."""
     [[backend]] = stack.query(A_BACKEND)
     os.kill(backend, signal.SIGKILL)
     with pytest.raises(psycopg2.OperationalError):
@@ -90,7 +88,7 @@ def crash(stack: Stack) -> None:
     wait_until(has_recovered)
 
 
-def test_a_hung_database_is_unavailable_until_it_goes_on(service: Start) -> None:
+def test_a_hung_database_is_503_until_it_continues(service: Start) -> None:
     with (
         service(DB_STATEMENT_TIMEOUT="1") as stack,
         under_load(stack, "PostgreSQL hangs (SIGSTOP) for four seconds") as load,
@@ -101,7 +99,7 @@ def test_a_hung_database_is_unavailable_until_it_goes_on(service: Start) -> None
         assert load.cuts() == 0
 
 
-def test_without_a_free_connection_requests_fail_in_time(service: Start) -> None:
+def test_an_exhausted_pool_fails_requests_in_time(service: Start) -> None:
     pool = {"DB_POOL_SIZE": "1", "DB_MAX_OVERFLOW": "0", "DB_POOL_TIMEOUT": "1"}
     with service(**pool) as stack, under_load(stack, "Every pooled connection busy for three seconds") as load:
         with load.fault(), stack.session("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"):
@@ -110,7 +108,7 @@ def test_without_a_free_connection_requests_fail_in_time(service: Start) -> None
         assert load.cuts() == 0
 
 
-def test_a_statement_over_its_limit_fails_and_holds_up_nobody_else(service: Start) -> None:
+def test_a_statement_timeout_affects_no_other_user(service: Start) -> None:
     with (
         service(DB_STATEMENT_TIMEOUT="1") as stack,
         under_load(stack, "One user's rows locked for four seconds, statements limited to one") as load,
@@ -156,7 +154,7 @@ def small(database: Private) -> Iterator[Path]:
         place.rmdir()
 
 
-def test_a_full_disk_fails_writes_only_until_there_is_room(service: Start, small: Path) -> None:
+def test_a_full_disk_fails_writes_only_and_only_until_there_is_space(service: Start, small: Path) -> None:
     filler = small / "todo-faults-filler"
     with service("small") as stack, under_load(stack, "The disk of PostgreSQL's tables is full") as load:
         try:

@@ -1,4 +1,4 @@
-"""What goes wrong with the server and with its clients while the service is under load."""
+"""Faults of the server and its clients while the service is under load."""
 
 import os
 import resource
@@ -27,7 +27,7 @@ def wait_for_other_workers(stack: Stack, than: set[int]) -> None:
     stack.wait()
 
 
-def test_a_killed_worker_is_replaced_and_loses_nothing(service: Start) -> None:
+def test_a_killed_worker_is_replaced_and_no_write_is_lost(service: Start) -> None:
     with service() as stack, under_load(stack, "A worker killed (SIGKILL), three times") as load:
         with load.fault():
             for _ in range(3):
@@ -39,7 +39,7 @@ def test_a_killed_worker_is_replaced_and_loses_nothing(service: Start) -> None:
         assert load.refused() == 0
 
 
-def test_a_reload_fails_nothing_that_had_arrived(service: Start) -> None:
+def test_a_reload_answers_all_requests_that_arrived(service: Start) -> None:
     with service() as stack, under_load(stack, "Reloaded (SIGHUP), twice") as load:
         with load.fault():
             for _ in range(2):
@@ -49,7 +49,7 @@ def test_a_reload_fails_nothing_that_had_arrived(service: Start) -> None:
         assert_only_unread_requests_were_cut(load)
 
 
-def test_a_stop_fails_nothing_that_had_arrived(service: Start) -> None:
+def test_a_stop_answers_all_requests_that_arrived(service: Start) -> None:
     with ExitStack() as programs, service() as stack, under_load(stack, "Stopped (SIGTERM) and started again") as load:
         first = stack.server.program.process
         with load.fault():
@@ -62,14 +62,14 @@ def test_a_stop_fails_nothing_that_had_arrived(service: Start) -> None:
 
 
 def assert_only_unread_requests_were_cut(load: Load) -> None:
-    """A request that reached the application is answered: no repeat after a cut finds its work done."""
+    """No retry after a cut connection finds its work already done."""
     assert load.hidden == 0
     assert load.refused() == 0
 
 
 @contextmanager
 def many_descriptors() -> Iterator[int]:
-    """Let this process and those it starts open as many files as they may; yield the number."""
+    """Raise the limit of open files to the maximum, and yield it."""
     soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
@@ -78,7 +78,7 @@ def many_descriptors() -> Iterator[int]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
 
 
-def test_idle_and_slow_clients_hold_up_nobody(service: Start) -> None:
+def test_idle_and_slow_clients_delay_nobody(service: Start) -> None:
     with many_descriptors() as most, service() as stack:
         number = MANY if most >= 2 * MANY else FEWER
         with (
@@ -109,7 +109,7 @@ def connected(stack: Stack) -> socket.socket:
     return socket.create_connection(("127.0.0.1", stack.server.port), timeout=30)
 
 
-def test_clients_that_hang_up_in_the_middle_cost_nobody_anything(service: Start) -> None:
+def test_clients_that_disconnect_early_harm_nobody(service: Start) -> None:
     with service() as stack, under_load(stack, "500 clients that hang up in the middle") as load:
         left = f"left-{uuid4().hex}"
         keys = [uuid4().hex for _ in range(500)]

@@ -1,4 +1,4 @@
-"""A hundred thousand requests of every kind: what a worker holds on to."""
+"""The memory of a worker over 100,000 requests of all kinds."""
 
 import json
 import random
@@ -40,7 +40,7 @@ KINDS = {
 
 
 class Client:
-    """Sends requests chosen by dice over one connection, and counts the answers by status."""
+    """Sends random requests over one connection and counts the responses by status."""
 
     def __init__(self, number: int, task: dict[str, Any]) -> None:
         self.dice = random.Random(number)
@@ -77,7 +77,7 @@ class Client:
 
 
 def answered(connection: socket.socket) -> int:
-    """Read one answer to its end and return its status."""
+    """Read one response and return its status."""
     received = b""
     while b"\r\n\r\n" not in received:
         part = connection.recv(65536)
@@ -103,7 +103,7 @@ def prepared(stack: Stack) -> list[Client]:
     return clients
 
 
-def test_a_worker_keeps_nothing_of_a_hundred_thousand_requests(service: Start) -> None:
+def test_memory_does_not_grow(service: Start) -> None:
     with service() as stack, ThreadPoolExecutor(CLIENTS) as pool:
         clients, workers, held = prepared(stack), stack.workers(), []
         for step in range(1, STEPS + 1):
