@@ -50,6 +50,7 @@ lint: $(VENV)/requirements-dev.txt ## Check style, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 audit: $(VENV)/requirements-dev.txt ## Look for known vulnerabilities in production's packages
 	@$(BIN)/pip-audit --requirement requirements.txt --disable-pip --progress-spinner off
