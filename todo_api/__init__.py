@@ -23,7 +23,8 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     app = Flask(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
     app.url_map.merge_slashes = False  # an unknown path is 404, not a redirect
     app.ensure_sync = lambda func: func  # type: ignore[method-assign]  # no view is async: 4 us a request
-    app.config.update(config.read(config.environment() if environ is None else environ, Path(app.instance_path)))
+    settings = config.read(config.environment() if environ is None else environ, Path(app.instance_path))
+    app.config.update(settings, VERSION=__version__)
     database.init_app(app)
     telemetry.init_app(app)
     errors.init_app(app)

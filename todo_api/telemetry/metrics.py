@@ -25,7 +25,6 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from todo_api import __version__
 from todo_api.auth import TokenInvalid, TokenMissing, get_key_set
 from todo_api.database import get_database
 from todo_api.errors import NotFound
@@ -159,5 +158,5 @@ def set_gauges() -> None:
 
 
 def init_app(app: Flask) -> None:
-    BUILD.labels(__version__, platform.python_version()).set(1)
+    BUILD.labels(app.config["VERSION"], platform.python_version()).set(1)
     app.register_blueprint(blueprint)
