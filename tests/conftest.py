@@ -1,4 +1,4 @@
-"""The cast and the stage: alice owns, bob is a stranger; every test that takes `app` runs on both databases."""
+"""Shared fixtures: alice owns tasks, bob is a stranger; a test that takes `app` runs on both databases."""
 
 import io
 import os
@@ -35,7 +35,7 @@ MISSING = f"/api/tasks/{NOWHERE}"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Start PostgreSQL once, before xdist starts its workers, which find it in the environment."""
+    """Start PostgreSQL once, before xdist starts its workers, which find its URL in the environment."""
     os.environ["TZ"] = "IST-5:30"  # no test holds in UTC alone
     time.tzset()
     if "TODO_TEST_SERVER" in os.environ or config.option.collectonly:
@@ -78,7 +78,7 @@ def _failed_fetches_of_keys_are_not_repeated() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _answers_are_described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Hold every answer that a test client gets to the OpenAPI document."""
+    """Check every response to a test client against the OpenAPI document."""
     app = create_app({"ENVIRONMENT": "development"}, tmp_path_factory.mktemp("described"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Flask, "test_client_class", checked_client(app))
@@ -133,7 +133,7 @@ def migrate(url: str, instance: Path) -> None:
 
 
 def environ_for(url: str, **settings: str) -> dict[str, str]:
-    """The environment of an application on that database: production where that is allowed."""
+    """The environment of an application on that database: production, unless it is SQLite."""
     environment = "development" if url.startswith("sqlite") else "production"
     return {"ENVIRONMENT": environment, "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, **settings}
 
@@ -147,7 +147,7 @@ def dispose(app: Flask) -> None:
 
 @pytest.fixture(scope="session")
 def empty(databases: dict[str, str]) -> Iterator[Callable[[str], None]]:
-    """Delete all users and with them their tasks, over a connection that is kept."""
+    """Delete all users and their tasks over a persistent connection."""
     with ExitStack() as stack:
         engines = {url: stack.enter_context(engine_of(url, pool_pre_ping=True)) for url in databases.values()}
 
@@ -159,7 +159,7 @@ def empty(databases: dict[str, str]) -> Iterator[Callable[[str], None]]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that has a database on both, but for those marked `any_database`: SQLite is enough for them."""
+    """Run each test with a database on both; on SQLite alone if it is marked `any_database`."""
     chosen = any("database_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "database_url" in metafunc.fixturenames and not chosen:
         once = metafunc.definition.get_closest_marker("any_database")
@@ -176,7 +176,7 @@ def database_url(request: pytest.FixtureRequest, databases: dict[str, str], empt
 
 @pytest.fixture
 def make_app(database_url: str, tmp_path: Path) -> Iterator[MakeApp]:
-    """Make an application of the test's own, with other settings, on the test's database."""
+    """Make an application for this test alone, with its own settings."""
     made: list[Flask] = []
 
     def make(**settings: str) -> Flask:
@@ -191,7 +191,7 @@ def make_app(database_url: str, tmp_path: Path) -> Iterator[MakeApp]:
 
 @pytest.fixture(scope="session")
 def shared_apps(databases: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Flask]]:
-    """An application on each database: to make one and to connect it takes as long as a test, 10 ms."""
+    """An application on each database; making one takes 10 ms, as long as a test."""
     apps = {url: create_app(environ_for(url), tmp_path_factory.mktemp("shared")) for url in databases.values()}
     yield apps
     for app in apps.values():
@@ -200,7 +200,7 @@ def shared_apps(databases: dict[str, str], tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def app(shared_apps: dict[str, Flask], database_url: str) -> Iterator[Flask]:
-    """An application that remembers no token, for all tests that leave it as it was; others take `make_app`."""
+    """A shared application with an empty token cache. Tests that change the application take `make_app`."""
     app = shared_apps[database_url]
     app.extensions["auth"].cache = TokenCache()
     app.extensions["auth"].logged_at.clear()
@@ -209,11 +209,11 @@ def app(shared_apps: dict[str, Flask], database_url: str) -> Iterator[Flask]:
     app.logger.setLevel(app.config["LOG_LEVEL"])
     before = made_of(app)
     yield app
-    assert made_of(app) == before, "this test changes the application of others: it needs one of its own"
+    assert made_of(app) == before, "this test changes the shared application: use make_app"
 
 
 def made_of(app: Flask) -> list[Any]:
-    """What a test could leave behind in an application. The OpenAPI document comes with the first who asks for it."""
+    """What a test could change in an application, without the OpenAPI document, which is made on demand."""
     hooks = (app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs)
     return [
         {**app.config},
@@ -282,12 +282,12 @@ def nobody(app: Flask) -> Caller:
 
 
 def headers_of(response: TestResponse) -> list[tuple[str, str]]:
-    """The headers but for what differs from one request to the next: the request id, and a developer's timing."""
+    """The headers without those that differ between requests: the request ID and Server-Timing."""
     return [item for item in response.headers if item[0] not in ("X-Request-ID", "Server-Timing")]
 
 
 def assert_error(response: TestResponse, status: int, code: str) -> dict[str, Any]:
-    """The one error body (contract of errors), and nothing besides."""
+    """Check the status and the error body."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/json"
     body = cast(dict[str, Any], response.json)

@@ -1,4 +1,4 @@
-"""The databases of the tests, past the service."""
+"""Direct access to the tests' databases."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

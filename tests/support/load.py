@@ -1,6 +1,6 @@
-"""Load on the real service while something breaks: clients that write down what was acknowledged, and a judge.
+"""Load on the running service while faults are injected, and the check of what was acknowledged.
 
-Each client is a user of its own and the only one to write its tasks: so it knows at any time what a read must answer.
+Each client is a separate user and the only writer of its tasks, so it always knows what a read must return.
 """
 
 import http.client
@@ -26,15 +26,15 @@ from tests.support.tokens import token
 
 USERS = 16
 WORKERS, THREADS = 2, 4
-PAUSE_SECONDS = 0.05  # a client's, before it repeats
-PATIENCE_SECONDS = 40  # a client's, until it calls a request lost for ever
+PAUSE_SECONDS = 0.05  # before a client retries
+PATIENCE_SECONDS = 40  # until a client gives a request up
 CALM_SECONDS = 0.5
 ERROR_BODY = {"detail", "error_code", "status_code"}
-FREE_OF_ERRORS = {"GET", "HEAD", "POST"}  # reads and creations: a repeat inside the service is harmless
+FREE_OF_ERRORS = {"GET", "HEAD", "POST"}  # reads and creations, which the service retries
 
 
 class Attempt(NamedTuple):
-    """One request and its end; a status of 0 is a connection that was cut."""
+    """One request and when it ended; status 0 means that the connection was cut."""
 
     ended: float
     user: str
@@ -54,13 +54,13 @@ class Row(NamedTuple):
 
 
 class User(threading.Thread):
-    """Creates, reads, changes, lists and deletes tasks until told to stop; repeats what was not acknowledged."""
+    """Creates, reads, changes, lists and deletes tasks until told to stop; retries what was not acknowledged."""
 
     def __init__(self, load: "Load", name: str) -> None:
         super().__init__(name=name, daemon=True)
         self.load = load
         self.tasks: dict[str, dict[str, Any]] = {}
-        self.unsure: set[str] = set()  # tasks with a change that may still come
+        self.unsure: set[str] = set()  # tasks with a change that may still be applied
         self.repeated = False
         self.rounds = 0
         self._connection: http.client.HTTPConnection | None = None
@@ -81,7 +81,7 @@ class User(threading.Thread):
                 ):
                     step()
                 self.rounds += 1
-        except Exception:  # whatever it is, the judge tells it
+        except Exception:  # reported by `stop`
             self.load.problems.append(f"{self.name}: {format_exc()}")
         finally:
             self._hang_up()
@@ -113,7 +113,7 @@ class User(threading.Thread):
         self._compare(self._until({200}, "GET", "/api/tasks"), list(self.tasks.values()))
 
     def _compare(self, found: list[dict[str, Any]], known: list[dict[str, Any]]) -> None:
-        """A change that was given up and repeated may be done a second time later: the task gets another version."""
+        """A change that was retried after a 503 may be applied once more later and so get another version."""
         for task in known:
             [same] = [one for one in found if one["id"] == task["id"]]
             version = same["updated_at"] if task["id"] in self.unsure else task["updated_at"]
@@ -126,7 +126,7 @@ class User(threading.Thread):
         del self.tasks[task["id"]]
 
     def _sweep(self) -> None:
-        """Mark and delete all, as a user who has nothing that could be lost: a late repeat finds what came since."""
+        """Mark and delete all tasks, as another user: a late first attempt would also match newer tasks."""
         sweeper = {"Authorization": f"Bearer {token(f'{self.name}-sweeper', iat=None)}"}
         task = self._until({201}, "POST", "/api/tasks", {"title": "Dust"}, {"Idempotency-Key": uuid4().hex, **sweeper})
         self._until({200}, "PATCH", "/api/tasks?is_completed=false", {"is_completed": True}, sweeper)
@@ -136,7 +136,7 @@ class User(threading.Thread):
     def _until(
         self, expected: set[int], method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Any:
-        """Send the request until it is acknowledged; hold each answer before that to the contract."""
+        """Send the request until it is acknowledged; check each response against the contract."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         ends: list[int] = []
         while time.monotonic() < deadline:
@@ -144,7 +144,7 @@ class User(threading.Thread):
             self.load.attempts.append(Attempt(time.monotonic(), self.name, method, status))
             hidden = said.get("Idempotency-Replayed") == "true" or (method == "DELETE" and status == 404)
             if status in expected or (hidden and ends):
-                assert not hidden or ends, "a first call was answered as a repeated one"
+                assert not hidden or ends, "a first call was answered as a replay"
                 self.load.hidden += bool(hidden and 0 in ends)
                 self.repeated = bool(ends)
                 return answer
@@ -188,7 +188,7 @@ def query(url: str, sql: str, *values: Any) -> list[Any]:
 
 
 def resident(process: int) -> int:
-    """Return the bytes of memory that a process has for itself."""
+    """Return the private memory of a process in bytes."""
     held = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
     return sum(int(size) << 10 for size in re.findall(r"^(?:Private_\w+|Swap): +(\d+) kB$", held, re.MULTILINE))
 
@@ -208,7 +208,7 @@ class Stack:
 
     @contextmanager
     def session(self, *statements: str) -> Iterator[None]:
-        """Run statements in a transaction that stays open for the length of the block."""
+        """Run statements in a transaction that stays open during the block."""
         with closing(psycopg2.connect(self.url)) as connection:
             cursor = connection.cursor()
             for statement in statements:
@@ -216,7 +216,7 @@ class Stack:
             yield
 
     def connections(self) -> Counter[str]:
-        """Count the service's connections to the database by what they do."""
+        """Count the service's database connections by state."""
         states = (
             "SELECT state FROM pg_stat_activity WHERE application_name = 'todo_api' AND datname = current_database()"
         )
@@ -235,19 +235,19 @@ class Stack:
         wait_until(serve, PATIENCE_SECONDS)
 
     def descriptors(self) -> int:
-        """Count the workers' descriptors without those of the connections to the database."""
+        """Count the workers' file descriptors, database connections excluded."""
         held = sum(len(list(Path(f"/proc/{worker}/fd").iterdir())) for worker in self.workers())
         return held - self.connections().total()
 
 
 class Load:
-    """The users at work, from the first round of each to the judgement."""
+    """The load of all users, and its results."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack, self.port = stack, stack.server.port
         self.attempts: list[Attempt] = []
         self.problems: list[str] = []
-        self.hidden = 0  # writes that were done while the client saw its connection cut
+        self.hidden = 0  # writes that were applied though the connection was cut
         self.stopping = threading.Event()
         self.began = self.ended = time.monotonic()
         self.outage = 0.0
@@ -258,7 +258,7 @@ class Load:
 
     @contextmanager
     def fault(self) -> Iterator[None]:
-        """Time what goes wrong; then wait for all to be well again."""
+        """Measure the fault's duration, then wait for the recovery."""
         self.began = time.monotonic()
         yield
         self.ended = time.monotonic()
@@ -266,13 +266,13 @@ class Load:
         self.go_on()
 
     def go_on(self, seconds: float = CALM_SECONDS) -> None:
-        """Wait until each user has done two rounds more, and some time has passed without any failure."""
+        """Wait until each user has done two more rounds and nothing has failed for some seconds."""
         goals = {user: user.rounds + 2 for user in self.users}
         deadline = time.monotonic() + 2 * PATIENCE_SECONDS
         while not self.problems and (
             any(user.rounds < goals[user] for user in self.users) or self.seconds_since_failure() < seconds
         ):
-            assert time.monotonic() < deadline, "the service does not do well again"
+            assert time.monotonic() < deadline, "the service does not recover"
             time.sleep(0.05)
         assert not self.problems, "\n".join(self.problems)
 
@@ -297,14 +297,14 @@ class Load:
         assert not self.problems, "\n".join(self.problems)
 
     def judge(self) -> None:
-        """Compare the rows of the database with what was acknowledged: each once, and nothing else."""
+        """Check that the tables hold exactly what was acknowledged."""
         columns = "user_id, id, title, description, is_completed"
         rows = self.stack.query(f"SELECT {columns} FROM tasks WHERE user_id = ANY(%s)", [u.name for u in self.users])
         known = [tuple(t[name] for name in columns.split(", ")) for u in self.users for t in u.tasks.values()]
         assert sorted(rows, key=str) == sorted(known, key=str)
 
     def row(self, fault: str) -> Row:
-        """Sum up. It is normal again with the first success after the last failure."""
+        """Return the results; normal again means the first success after the last failure."""
         over = max([self.ended, *[attempt.ended for attempt in self.failures()]])
         normal = min(attempt.ended for attempt in self.attempts if attempt.ended > over)
         refused = self.refused(FREE_OF_ERRORS)
@@ -316,11 +316,11 @@ ROWS: list[Row] = []
 
 @contextmanager
 def under_load(stack: Stack, fault: str) -> Iterator[Load]:
-    """Run a block under load; afterwards nothing acknowledged is missing, nothing is there twice, nothing leaks."""
+    """Run a block under load, then check for lost or duplicate writes and leaks."""
     load = Load(stack)
     try:
         load.go_on(0)
-        time.sleep(0.6)  # each worker has opened the file of its figures
+        time.sleep(0.6)  # until each worker has opened its metrics file
         descriptors = settled(stack.descriptors) - USERS
         yield load
         load.stop()
@@ -332,7 +332,7 @@ def under_load(stack: Stack, fault: str) -> Iterator[Load]:
 
 
 def settled(count: Callable[[], int]) -> int:
-    """Return a number once it has been the same for half a second."""
+    """Return a count once it has not changed for half a second."""
     before, now = -1, count()
     while now != before:
         time.sleep(0.5)
@@ -342,7 +342,7 @@ def settled(count: Callable[[], int]) -> int:
 
 def assert_nothing_leaks(stack: Stack, descriptors: int) -> None:
     wait_until(lambda: stack.descriptors() <= descriptors, 15)
-    assert max(stack.threads()) <= THREADS + 3, "of a worker: those that serve, its first, the watchdog and the gauges"
+    assert max(stack.threads()) <= THREADS + 3  # the main one, the watchdog and the log's
     connections = stack.connections()
     assert set(connections) == {"idle"}
     assert connections["idle"] <= WORKERS * THREADS

@@ -51,19 +51,19 @@ def _kept(folder: str, *settings: str) -> Iterator[tuple["subprocess.Popen[str]"
         assert keeper.stdout
         url = keeper.stdout.readline().strip()
         if not url:
-            raise RuntimeError("PostgreSQL does not start; its messages stand above")
+            raise RuntimeError("PostgreSQL did not start; its messages are above")
         yield keeper, url  # leaving the block closes its standard input and waits
 
 
 class Private:
-    """A throw-away server that can be stopped, started, paused and hurt."""
+    """A throw-away server that can be stopped, started and paused."""
 
     def __init__(self, keeper: "subprocess.Popen[str]", url: str) -> None:
         self._keeper, self.url = keeper, url
         self.scratch = Path(url.partition("host=")[2])
 
     def processes(self) -> list[int]:
-        """Return the process ids of the postmaster and of all that it has started."""
+        """Return the process IDs of the postmaster and its children."""
         postmaster = int((self.scratch / "data" / "postmaster.pid").read_text().split()[0])
         return [postmaster, *children(postmaster)]
 
@@ -80,11 +80,11 @@ class Private:
         self._keeper.stdin.write(f"{order}\n")
         self._keeper.stdin.flush()
         if self._keeper.stdout.readline() != "done\n":
-            raise RuntimeError("PostgreSQL does not obey; its messages stand above")
+            raise RuntimeError("PostgreSQL did not do what it was told; its messages are above")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Let it answer nothing, and not even refuse."""
+        """Suspend all its processes during the block."""
         processes = self.processes()
         _signal(processes, signal.SIGSTOP)
         try:
@@ -100,7 +100,7 @@ def private(folder: str, *settings: str) -> Iterator[Private]:
 
 
 def children(process: int) -> list[int]:
-    """Return the ids of the processes that this one has started, on Linux."""
+    """Return the IDs of a process's children, on Linux."""
     try:
         return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     except OSError:
@@ -132,7 +132,7 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 
 def unprivileged() -> dict[str, Any]:
-    """Return what makes a child process run as somebody else when this one is root, whom PostgreSQL refuses."""
+    """Return the Popen arguments that run a child process as another user if this one is root."""
     if os.getuid() != 0:
         return {}
     names = {user.pw_name for user in pwd.getpwall()}
@@ -192,7 +192,7 @@ def _serve(
 
 
 def main(folder: str, *settings: str) -> None:
-    """Serve until standard input ends, then take away the server and `folder`.
+    """Serve until standard input ends, then remove the server and `folder`.
 
     A line of input is the number of a signal that stops the server, or `start`.
     """

@@ -16,7 +16,7 @@ def database_of(app: Flask) -> Database:
 
 
 def apart(app: Flask, timeout: float = 10) -> Database:
-    """Return a database on the application's connections that works outside of requests, where nothing is timed."""
+    """Return a Database on the application's pool that may be used outside of requests: it times nothing."""
     return Database(database_of(app).connections, timeout)
 
 

@@ -1,4 +1,4 @@
-"""Work of several threads that start together, and what is waited for."""
+"""Concurrency: threads that start together, and waiting for a condition."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def at_once(jobs: list[Callable[[], T]]) -> list[T]:
-    """Run the jobs in threads that start together; return what they return, in their order."""
+    """Run the jobs in threads that start together; return their results in order."""
     start = Barrier(len(jobs))
 
     def run(job: Callable[[], T]) -> T:
@@ -22,7 +22,7 @@ def at_once(jobs: list[Callable[[], T]]) -> list[T]:
 
 
 def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
-    """Return once it holds; AssertionError when that takes longer."""
+    """Wait for a condition. Raises AssertionError after that many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

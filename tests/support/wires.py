@@ -1,4 +1,4 @@
-"""Wires between the application and its database that can be made to freeze, to be cut, to be away."""
+"""Proxies between the application and its database that freeze, cut or refuse connections."""
 
 import socket
 import struct
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-STATEMENT = b"; EXECUTE "  # behind its limit on time, by its name
-READY = b"Z\0\0\0\5I"  # the end of each answer: the server is ready, the transaction is over
+STATEMENT = b"; EXECUTE "  # of a prepared statement, after SET LOCAL
+READY = b"Z\0\0\0\5I"  # the end of each result: ReadyForQuery, idle
 
 
 class Wire:
-    """Carries bytes between clients and the database."""
+    """Passes bytes between clients and the database."""
 
     def __init__(self, database_url: str) -> None:
         self.there = make_url(database_url)
@@ -33,7 +33,7 @@ class Wire:
         threading.Thread(target=self._accept, args=[self.listener], daemon=True).start()
 
     def close(self) -> None:
-        """Hang up and refuse connections until `listen` is called again."""
+        """Close all connections and refuse new ones until `listen` is called again."""
         for end in (self.listener, *self.ends):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -71,7 +71,7 @@ class Wire:
 
 
 class Socket(Wire):
-    """A wire over a Unix socket: what is sent to a closed end fails at once, and its last words can still be read."""
+    """Uses a Unix socket: sending to a closed peer fails at once, and what it sent before can still be read."""
 
     def __init__(self, database_url: str, folder: Path) -> None:
         self.folder = folder
@@ -88,7 +88,7 @@ class Socket(Wire):
         threading.Thread(target=self._accept, args=[self.listener], daemon=True).start()
 
     def die(self, kind: bytes, severity: bytes, code: bytes) -> None:
-        """Hang up on all connections after an error or notice (PostgreSQL's documentation, 55.8)."""
+        """Close all connections after an error or notice (PostgreSQL's documentation, 55.8)."""
         fields = b"S%b\0C%b\0MThis is the end\0\0" % (severity, code)
         for near in self.ends[::2]:
             near.sendall(kind + struct.pack("!i", len(fields) + 4) + fields)
@@ -100,7 +100,7 @@ class Socket(Wire):
 
 
 class Freezer(Wire):
-    """Can be made to carry nothing, from now on or from the next question that holds `last_words`."""
+    """Stops passing bytes when `flowing` is cleared or a client sends `last_words`."""
 
     def __init__(self, database_url: str) -> None:
         self.flowing = threading.Event()
@@ -121,9 +121,9 @@ class Freezer(Wire):
 
 
 class Cutter(Wire):
-    """Cuts its connections as `plan` has it for the next statements.
+    """Cuts connections as planned for the next statements.
 
-    `before`: the statement never arrives. `after`: it is executed, its answer is lost. `pass`: nothing happens to it.
+    `before`: the statement does not arrive. `after`: it is executed, but its result is lost. `pass`: nothing happens.
     """
 
     def __init__(self, database_url: str) -> None:
