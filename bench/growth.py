@@ -168,7 +168,7 @@ def plans_of(stand: Stand) -> dict[str, list[str]]:
         with recorded(app) as statements:
             app.test_client().open(path, method=method, json=body, headers={"Authorization": f"Bearer {bearer}"})
         plans[name] = [line for statement, values in statements for line in explain(stand.database, statement, values)]
-    database_of(app).connections.dispose()
+    database_of(app).connections.pool.dispose()
     return plans
 
 

@@ -140,7 +140,7 @@ def environ_for(url: str, **settings: str) -> dict[str, str]:
 
 def dispose(app: Flask) -> None:
     """Close the application's connections."""
-    database_of(app).connections.dispose()
+    database_of(app).connections.pool.dispose()
     with app.app_context():
         db.engine.dispose()
 

@@ -268,5 +268,5 @@ def test_a_first_task_is_stored_even_if_another_request_stores_the_user_meanwhil
 @pytest.mark.any_database
 def test_in_the_shell_a_title_is_enough(app: Flask) -> None:
     with app.app_context():
-        task = json.loads(OwnedTasks("alice").create("Buy milk").task.json)
+        task = json.loads(OwnedTasks("alice").create("Buy milk").json)
     assert (task["title"], task["description"], task["is_completed"]) == ("Buy milk", None, False)

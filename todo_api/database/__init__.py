@@ -1,23 +1,8 @@
 """Runs one statement on PostgreSQL or SQLite, and knows when it may run it again."""
 
-from todo_api.database.errors import (
-    FOREIGN_KEY_VIOLATION,
-    UNIQUE_VIOLATION,
-    ConstraintViolated,
-    DatabaseError,
-    DatabaseUnavailable,
-)
+from todo_api.database.errors import ConstraintViolated, DatabaseError, DatabaseUnavailable
 from todo_api.database.execution import Database, get_database, init_app
 from todo_api.database.prepared import Statement
 
-__all__ = [
-    "FOREIGN_KEY_VIOLATION",
-    "UNIQUE_VIOLATION",
-    "ConstraintViolated",
-    "Database",
-    "DatabaseError",
-    "DatabaseUnavailable",
-    "Statement",
-    "get_database",
-    "init_app",
-]
+__all__ = ["ConstraintViolated", "Database", "DatabaseError", "DatabaseUnavailable"]
+__all__ += ["Statement", "get_database", "init_app"]

@@ -14,10 +14,7 @@ from sqlalchemy.pool import QueuePool
 
 IDLE = 0.1  # seconds; a connection that rested longer may have been closed by the server
 STANDBY_RETRY = 1.0  # seconds; a connection to a read-only server is replaced no sooner
-CONNECTED_AT, USED_AT = (
-    "connected_at",
-    "used_at",
-)  # keys of `connection.info`, time.monotonic()
+CONNECTED_AT, USED_AT = "connected_at", "used_at"  # keys of `connection.info`; values of time.monotonic()
 
 
 class Connections:
@@ -29,7 +26,7 @@ class Connections:
         self.is_sqlite = self.dialect.name == "sqlite"
         self.driver: Any = self.dialect.import_dbapi()
         self._positional, named = self.dialect.create_connect_args(url)
-        self._named = {**named, **arguments}
+        self._named = {**named, **arguments, **({"isolation_level": None} if self.is_sqlite else {})}
         self.pool = QueuePool(self._open, reset_on_return=None, **options)
         event.listen(self.pool, "connect", note_connected)
         self._waiting: set[int] = set()  # thread ids
@@ -65,15 +62,9 @@ class Connections:
             self._stale_before = time.monotonic()
         connection.invalidate()
 
-    def dispose(self) -> None:
-        """Close all connections that rest in the pool."""
-        self.pool.dispose()
-
     def _open(self) -> Any:
         connection = self.driver.connect(*self._positional, **self._named)
-        if self.is_sqlite:
-            connection.isolation_level = None
-        else:
+        if not self.is_sqlite:
             connection.autocommit = True
         return connection
 

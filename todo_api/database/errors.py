@@ -2,9 +2,9 @@
 
 from todo_api.errors import Unavailable
 
-FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION = "23503", "23505"
-SERIALIZATION_FAILURE, DEADLOCK_DETECTED = "40001", "40P01"
-READ_ONLY_TRANSACTION = "25006"
+KEY_VIOLATIONS = FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION = "23503", "23505"
+ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock
+READ_ONLY = "25006"
 # A prepared statement is missing, exists already (behind a pooler after all), or its table has changed since.
 STALE_STATEMENT = ("26000", "42P05", "0A000")
 SQLITE_ERRORS = {
@@ -25,6 +25,11 @@ class DatabaseError(Exception):
 
 class ConstraintViolated(DatabaseError):
     """A constraint of a table forbids the statement."""
+
+    @property
+    def is_of_a_key(self) -> bool:
+        """Whether a key is taken, or the row that a foreign key names is gone."""
+        return self.code in KEY_VIOLATIONS
 
 
 class DatabaseUnavailable(DatabaseError, Unavailable):

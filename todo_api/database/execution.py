@@ -10,17 +10,9 @@ from flask import Flask, current_app
 from sqlalchemy import PoolProxiedConnection, make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from todo_api.database import errors
 from todo_api.database.connections import Connections, may_lead_elsewhere
-from todo_api.database.errors import (
-    DEADLOCK_DETECTED,
-    READ_ONLY_TRANSACTION,
-    SERIALIZATION_FAILURE,
-    STALE_STATEMENT,
-    ConstraintViolated,
-    DatabaseError,
-    DatabaseUnavailable,
-    sqlstate,
-)
+from todo_api.database.errors import ConstraintViolated, DatabaseError, DatabaseUnavailable, sqlstate
 from todo_api.database.prepared import PREPARED, PreparedStatement, Preparer, Statement
 from todo_api.database.watchdog import Watchdog
 
@@ -28,8 +20,9 @@ RETRY_WINDOW = 2.0  # seconds that requests wait for a database that just went a
 RETRY_PAUSE = 0.05
 MAX_RETRIES = 3
 
-Rows = list[tuple[Any, ...]]
 NO_DEADLINE = nullcontext()
+
+Rows = list[tuple[Any, ...]]
 
 
 class Database:
@@ -51,13 +44,11 @@ class Database:
 
     def fetch(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
         """Run a statement and return its rows. Raises DatabaseError."""
-        rows: Rows = self._timed(statement, values, fetch_all)
-        return rows
+        return self._timed(statement, values)[0]
 
     def execute(self, statement: Statement, values: Mapping[str, Any]) -> int:
         """Run a statement and return how many rows it changed. Raises DatabaseError."""
-        count: int = self._timed(statement, values, row_count)
-        return count
+        return self._timed(statement, values)[1]
 
     def compiled(self, statement: Statement) -> PreparedStatement:
         """Return the statement in the words of this database."""
@@ -65,26 +56,26 @@ class Database:
             found = self._compiled[statement] = PreparedStatement.compile(statement.core, self.connections.dialect)
         return found
 
-    def _timed(self, statement: Statement, values: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+    def _timed(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
         began = time.perf_counter()
         try:
-            return self._admitted(statement, values, read)
+            return self._admitted(statement, values)
         finally:
             if self.on_statement:
                 self.on_statement(time.perf_counter() - began)
 
-    def _admitted(self, statement: Statement, values: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+    def _admitted(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
         """Run the statement, but while the database is away let one request at a time probe it."""
         if self._away_since is None or not is_over(self._away_since):
-            return self._run(statement, values, read)
+            return self._run(statement, values)
         if not self._probing.acquire(blocking=False):
             raise DatabaseUnavailable(TimeoutError("it is away, and another request is probing it"))
         try:
-            return self._run(statement, values, read)
+            return self._run(statement, values)
         finally:
             self._probing.release()
 
-    def _run(self, statement: Statement, values: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+    def _run(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
         compiled = self.compiled(statement)
         began = time.monotonic()
         retries = 0
@@ -93,14 +84,14 @@ class Database:
             deadline = None if self.is_sqlite else self._watchdog.watch(connection.dbapi_connection)
             sent = False
             try:
-                cursor = connection.cursor()
+                cursor: Any = connection.cursor()
                 with deadline or NO_DEADLINE:
                     sql = compiled.sql if self.is_sqlite else self._preparer.prepare(cursor, connection.info, compiled)
                     sent = True
                     cursor.execute(sql, values)
-                    result = read(cursor)
+                    rows = cursor.fetchall() if cursor.description else []
                 self._away_since = None
-                return result
+                return rows, cursor.rowcount
             except self._driver.Error as error:
                 if forget_prepared(connection, error):
                     continue  # at most once for each connection
@@ -132,15 +123,15 @@ class Database:
         # The driver does not notice when the server left just before the statement.
         unnoticed = type(error) is self._driver.DatabaseError and sqlstate(error) is None
         lost = not self.is_sqlite and (unnoticed or bool(connection.dbapi_connection.closed))  # type: ignore[union-attr]  # psycopg2's
-        if lost or (sqlstate(error) == READ_ONLY_TRANSACTION and may_lead_elsewhere(connection)):
+        if lost or (sqlstate(error) == errors.READ_ONLY and may_lead_elsewhere(connection)):
             self.connections.discard(connection)
         return lost
 
     def _translated(self, error: Exception, lost: bool) -> DatabaseError:
         if isinstance(error, self._driver.IntegrityError):
             return ConstraintViolated(error)
-        away = lost or isinstance(error, self._driver.OperationalError | self._driver.InterfaceError)
-        return DatabaseUnavailable(error) if away or sqlstate(error) == READ_ONLY_TRANSACTION else DatabaseError(error)
+        away = isinstance(error, self._driver.OperationalError | self._driver.InterfaceError)
+        return (DatabaseUnavailable if away or lost or sqlstate(error) == errors.READ_ONLY else DatabaseError)(error)
 
 
 def is_over(since: float) -> bool:
@@ -150,25 +141,16 @@ def is_over(since: float) -> bool:
 
 def may_retry(error: Exception, *, lost: bool, safe: bool, began: float) -> bool:
     """Return whether a statement may be run again: the database rolled it back, or a repeat changes nothing more."""
-    rolled_back = sqlstate(error) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED)
+    rolled_back = sqlstate(error) in errors.ROLLED_BACK
     return rolled_back or (lost and safe and not is_over(began))
 
 
 def forget_prepared(connection: PoolProxiedConnection, error: Exception) -> bool:
     """Return whether a stale prepared statement caused the error; its connection then prepares no more."""
-    stale = sqlstate(error) in STALE_STATEMENT and connection.info.get(PREPARED) is not None
+    stale = sqlstate(error) in errors.STALE_STATEMENT and connection.info.get(PREPARED) is not None
     if stale:
         connection.info[PREPARED] = None
     return stale
-
-
-def fetch_all(cursor: Any) -> Rows:
-    rows: Rows = cursor.fetchall()
-    return rows
-
-
-def row_count(cursor: Any) -> int:
-    return int(cursor.rowcount)
 
 
 def get_database() -> Database:
@@ -180,12 +162,8 @@ def get_database() -> Database:
 def init_app(app: Flask) -> None:
     """Make the application's pool of connections; the first request connects."""
     config = app.config
-    connections = Connections(
-        make_url(config["SQLALCHEMY_DATABASE_URI"]),
-        config["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"],
-        pool_size=config["DB_POOL_SIZE"],
-        max_overflow=config["DB_MAX_OVERFLOW"],
-        timeout=config["DB_POOL_TIMEOUT"],
-        recycle=config["DB_POOL_RECYCLE"],
-    )
+    sizes = {"pool_size": config["DB_POOL_SIZE"], "max_overflow": config["DB_MAX_OVERFLOW"]}
+    times = {"timeout": config["DB_POOL_TIMEOUT"], "recycle": config["DB_POOL_RECYCLE"]}
+    arguments = config["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"]
+    connections = Connections(make_url(config["SQLALCHEMY_DATABASE_URI"]), arguments, **sizes, **times)
     app.extensions["database"] = Database(connections, config["DB_STATEMENT_TIMEOUT"])

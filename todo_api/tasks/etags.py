@@ -23,7 +23,3 @@ def tags_of(header: str | None) -> Tags | None:
     if header is None:
         return None
     return Tags(header.strip() == "*", tuple(ELEMENT.findall(header)))
-
-
-def quoted(tag: str) -> str:
-    return f'"{tag}"'

@@ -1,6 +1,7 @@
 """What a list is asked for, and the cursor that leads from page to page."""
 
 import json
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +13,9 @@ from todo_api.models import RFC3339
 from todo_api.tasks.errors import InvalidCursor
 
 SCOPE_BYTES = 12
-ID_BYTES = 16
-LONGEST_TITLE_BYTES = 4 * 200
+VALUE_AT = SCOPE_BYTES + 16  # after the task's id
+LONGEST_TITLE = 200
+BASE64URL = re.compile("(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?")
 
 
 class Position(NamedTuple):
@@ -68,7 +70,7 @@ class Query:
         if self.cursor is None:
             return None
         raw = _decode(self.cursor)
-        scope, task_id, value = raw[:SCOPE_BYTES], raw[SCOPE_BYTES:][:ID_BYTES], raw[SCOPE_BYTES + ID_BYTES :]
+        scope, task_id, value = raw[:SCOPE_BYTES], raw[SCOPE_BYTES:VALUE_AT], raw[VALUE_AT:]
         try:
             position = Position(value.decode(), str(UUID(bytes=task_id)))
         except ValueError:
@@ -78,10 +80,8 @@ class Query:
         return position
 
     def _may_be_value(self, text: str) -> bool:
-        """Tell whether a task could have this value: a database refuses to compare with any other."""
-        if self.column == "title":
-            return "\0" not in text and len(text.encode()) <= LONGEST_TITLE_BYTES
-        return is_moment(text)
+        """Return whether a task could have this sort value: a database refuses to compare with any other."""
+        return "\0" not in text and len(text) <= LONGEST_TITLE if self.column == "title" else is_moment(text)
 
 
 def is_moment(text: str) -> bool:
@@ -100,13 +100,7 @@ def _encode(raw: bytes) -> str:
 
 
 def _decode(cursor: str) -> bytes:
-    """Return what was encoded; of the spellings that base64 tolerates, one is accepted."""
-    if "+" in cursor or "/" in cursor:  # from Python 3.15 on their reading warns
-        raise InvalidCursor
-    try:
-        raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-    except ValueError:
-        raise InvalidCursor from None
-    if _encode(raw) != cursor:
+    """Return what was encoded. Raises InvalidCursor, for other spellings that base64 tolerates too."""
+    if not BASE64URL.fullmatch(cursor) or _encode(raw := urlsafe_b64decode(cursor + "==")) != cursor:
         raise InvalidCursor
     return raw

@@ -7,18 +7,11 @@ from flask import Blueprint, Flask, Response, request
 from marshmallow import ValidationError
 
 from todo_api.auth import current_user_id, jwt_required
-from todo_api.tasks.etags import quoted, tags_of
+from todo_api.tasks.etags import Tags, tags_of
 from todo_api.tasks.ownership import OwnedTasks, StoredTask
 from todo_api.tasks.pagination import EVERYTHING, Query
 from todo_api.tasks.parsing import body, parameters
-from todo_api.tasks.schemas import (
-    CHANGES,
-    LIST,
-    MARK,
-    NEW_TASK,
-    NO_PARAMETERS,
-    WHICH,
-)
+from todo_api.tasks.schemas import CHANGES, LIST, MARK, NEW_TASK, NO_PARAMETERS, WHICH
 
 IDEMPOTENCY_KEY = re.compile("[!-+\\--~]{1,255}")  # visible ASCII but the comma
 
@@ -30,7 +23,7 @@ blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 def list_tasks() -> Response:
     """List the caller's tasks."""
     query = Query(**parameters(LIST)) if request.query_string else EVERYTHING  # saves 8 us
-    page = own_tasks().list(query, unless=tags_of(request.headers.get("If-None-Match")))
+    page = own_tasks().list(query, unless=sent_tags("If-None-Match"))
     if page.tasks is None:
         return empty_response(304, page.tag)
     response = json_response(page.tasks, tag=page.tag)
@@ -50,10 +43,10 @@ def create_task() -> Response:
     fields = body(NEW_TASK)
     if request.query_string:
         parameters(NO_PARAMETERS)
-    task, replayed = own_tasks().create(**fields, key=idempotency_key())
+    task = own_tasks().create(**fields, key=idempotency_key())
     response = task_response(task, 201)
     response.headers["Location"] = f"/api/tasks/{task.id}"
-    if replayed:
+    if task.replayed:
         response.headers["Idempotency-Replayed"] = "true"
     return response
 
@@ -78,7 +71,7 @@ def delete_tasks() -> Response:
 def get_task(task_id: str) -> Response:
     """Get a task."""
     task = own_tasks().get(task_id)
-    known = tags_of(request.headers.get("If-None-Match"))
+    known = sent_tags("If-None-Match")
     if known and known.match(task.version):
         return empty_response(304, task.version)
     return task_response(task)
@@ -88,15 +81,14 @@ def get_task(task_id: str) -> Response:
 @jwt_required
 def update_task(task_id: str) -> Response:
     """Change some fields of a task."""
-    changes = body(CHANGES)
-    return task_response(own_tasks().update(task_id, changes, if_match=tags_of(request.headers.get("If-Match"))))
+    return task_response(own_tasks().update(task_id, body(CHANGES), if_match=sent_tags("If-Match")))
 
 
 @blueprint.delete("/<task_id>")
 @jwt_required
 def delete_task(task_id: str) -> Response:
     """Delete a task."""
-    own_tasks().delete(task_id, if_match=tags_of(request.headers.get("If-Match")))
+    own_tasks().delete(task_id, if_match=sent_tags("If-Match"))
     return empty_response(204)
 
 
@@ -104,20 +96,22 @@ def own_tasks() -> OwnedTasks:
     return OwnedTasks(current_user_id())
 
 
+def sent_tags(header: str) -> Tags | None:
+    return tags_of(request.headers.get(header))
+
+
 def idempotency_key() -> str | None:
     """Return the key of the header, None without one; a repeated header arrives joined by a comma."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-        raise ValidationError(
-            {"Idempotency-Key": ["Must be one value of 1 to 255 visible ASCII characters, no comma."]}
-        )
+        raise ValidationError({"Idempotency-Key": ["Must be 1 to 255 visible ASCII characters, no comma."]})
     return key
 
 
 def json_response(document: str | list[bytes], status: int = 200, tag: str | None = None) -> Response:
     response = Response(document, status, mimetype="application/json")
     if tag:
-        response.headers["ETag"] = quoted(tag)
+        response.headers["ETag"] = f'"{tag}"'
     return response
 
 
