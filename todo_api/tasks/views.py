@@ -104,7 +104,9 @@ def idempotency_key() -> str | None:
     """Return the key of the header, None without one; a repeated header arrives joined by a comma."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-        raise ValidationError({"Idempotency-Key": ["Must be 1 to 255 visible ASCII characters, no comma."]})
+        raise ValidationError(
+            {"Idempotency-Key": ["Must be one value of 1 to 255 visible ASCII characters, no comma."]}
+        )
     return key
 
 
