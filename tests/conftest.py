@@ -68,6 +68,11 @@ def pytest_runtest_makereport() -> Iterator[None]:
         report.longrepr = f"skipped in CI: {report.longrepr}"
 
 
+@pytest.fixture(autouse=True)
+def _push_request_context() -> None:
+    """Replace pytest-flask's, which keeps one context for a whole test: a view that forgets to commit would pass."""
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _failed_fetches_of_keys_are_not_repeated() -> Iterator[None]:
     """Keep the threads of applications that tests are done with from asking for keys."""
