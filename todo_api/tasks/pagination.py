@@ -40,10 +40,6 @@ class Query:
     def column(self) -> str:
         return self.sort.removeprefix("-")
 
-    @property
-    def descending(self) -> bool:
-        return self.sort.startswith("-")
-
     def scope(self, user_id: str) -> bytes:
         """Return a digest of the user and of the parameters that all pages of one walk share."""
         shared = json.dumps([user_id, self.is_completed, self.q, self.sort])
@@ -51,15 +47,9 @@ class Query:
 
     def parameters_after(self, cursor: str) -> dict[str, str]:
         """Return the parameters of the page at `cursor`, in one spelling for all that mean the same."""
-        values = {
-            "is_completed": None if self.is_completed is None else str(self.is_completed).lower(),
-            "q": self.q,
-            "sort": None if self.sort == EVERYTHING.sort else self.sort,
-            "limit": str(self.limit) if self.limit else None,
-            "include_total": "true" if self.include_total else None,
-            "cursor": cursor,
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        values = {name: value for name, value in vars(self).items() if value != getattr(EVERYTHING, name)}
+        texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+        return texts | {"cursor": cursor}
 
     def cursor_after(self, position: Position, user_id: str) -> str:
         """Return the cursor of the page that begins after `position`."""
