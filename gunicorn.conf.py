@@ -36,16 +36,12 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    from todo_api import telemetry
-
-    telemetry.start(worker.wsgi)
+    worker.wsgi.extensions["log"].start()
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
     if hasattr(worker, "wsgi"):  # else it did not get as far as serving
-        from todo_api import telemetry
-
-        telemetry.stop(worker.wsgi)
+        worker.wsgi.extensions["log"].stop()
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -21,7 +21,6 @@ from tests.conftest import MISSING, Caller, MakeApp, environ_for
 from tests.support.programs import ROOT, environment, in_production, run, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
-from todo_api import telemetry
 from todo_api.log_format import JSONFormatter
 from todo_api.tasks import OwnedTasks
 from todo_api.telemetry.access_log import AccessLog
@@ -162,9 +161,9 @@ def test_a_log_that_cannot_be_written_costs_no_client_an_answer(app: Flask, alic
 
 
 def record_of(**values: Any) -> RequestRecord:
-    record = RequestRecord()
-    asked = {"created": 1_770_629_400.125, "seconds": 1.5, "database_seconds": 0.25, "request_id": "r-1"}
-    record.__dict__.update(asked, method="GET", route="other", status=200, **values)
+    record = RequestRecord("r-1")
+    known = {"created": 1_770_629_400.125, "seconds": 1.5, "database_seconds": 0.25}
+    record.__dict__.update(known, user_id=None, method="GET", route="other", status=200, **values)
     return record
 
 
@@ -193,13 +192,13 @@ def test_whole_lines_are_written_at_once_up_to_what_pipes_keep_together() -> Non
 
 
 def test_under_gunicorn_a_thread_writes_the_lines(app: Flask, alice: Caller, log: Log) -> None:
-    telemetry.start(app)
+    app.extensions["log"].start()
     for _ in range(3):
         alice.get("/api/tasks")
     wait_until(lambda: len(log.lines) == 3)
     assert threading.get_ident() not in log.threads
     alice.get(MISSING)
-    telemetry.stop(app)
+    app.extensions["log"].stop()
     assert [line["status"] for line in log.lines] == [200] * 3 + [404], "a stop writes what waits"
 
 
@@ -213,12 +212,12 @@ def test_the_thread_that_writes_goes_on_whatever_happens(
             raise failure
 
     monkeypatch.setattr("todo_api.telemetry.metrics.set_gauges", fail_once)
-    telemetry.start(app)
+    app.extensions["log"].start()
     wait_until(lambda: log.lines)
-    app.extensions["log"].enqueue(RequestRecord())  # with nothing of a request
+    app.extensions["log"].enqueue(RequestRecord("r-1"))  # with nothing of a request
     wait_until(lambda: len(log.lines) == 2)
     alice.get("/api/tasks")
-    telemetry.stop(app)
+    app.extensions["log"].stop()
     assert ["traceback" in line for line in log.lines] == [True, True, False]
 
 
@@ -236,12 +235,12 @@ def test_a_log_that_nobody_reads_is_bounded_and_blocks_no_request(
 
     monkeypatch.setattr("todo_api.telemetry.logging.MAX_WAITING", 2)
     log = listen(app, Stuck())
-    telemetry.start(app)
+    app.extensions["log"].start()
     for number in range(6):
         alice.get("/api/tasks", headers={"X-Request-ID": str(number)})
         assert number or is_stuck.wait(20)
     go_on.set()
-    telemetry.stop(app)
+    app.extensions["log"].stop()
     assert [line["request_id"] for line in log.lines] == ["0", "1", "2", None]
     assert log.lines[3]["level"] == "ERROR"
     assert "full" in log.lines[3]["message"]
@@ -249,11 +248,11 @@ def test_a_log_that_nobody_reads_is_bounded_and_blocks_no_request(
 
 PROGRAM = """
 import logging
-from todo_api import create_app, telemetry
+from todo_api import create_app
 app = create_app()
 app.logger.warning("ours")
 logging.getLogger("another.package").warning("theirs")
-telemetry.start(app)
+app.extensions["log"].start()
 """
 
 

@@ -6,20 +6,10 @@ from todo_api.telemetry import health, logging, metrics, requests
 from todo_api.telemetry.health import NotReady
 from todo_api.telemetry.requests import REQUEST_ID_PATTERN, route_template
 
-__all__ = ["REQUEST_ID_PATTERN", "NotReady", "init_app", "route_template", "start", "stop"]
+__all__ = ["REQUEST_ID_PATTERN", "NotReady", "init_app", "route_template"]
 
 
 def init_app(app: Flask) -> None:
     """Log and measure every request, and serve /health and /metrics."""
     for module in (logging, requests, health, metrics):
         module.init_app(app)
-
-
-def start(app: Flask) -> None:
-    """Write log and metrics from a thread from now on; for a server process."""
-    app.extensions["log"].start()
-
-
-def stop(app: Flask) -> None:
-    """Write what waits and end the thread."""
-    app.extensions["log"].stop()

@@ -8,40 +8,35 @@ from todo_api.telemetry.requests import RequestRecord
 
 
 class AccessLog(logging.Formatter):
-    """Formats requests, and hands all other records to the formatter of the environment.
+    """Formats requests; all other records go to the formatter of the environment.
 
-    Nothing in a request's line needs escaping: no client can choose its words.
+    No client can choose a word of a request's line, so nothing in it needs escaping.
     """
 
     def __init__(self, environment: str, hash_key: str) -> None:
         super().__init__()
         self._key = sha256(hash_key.encode()).digest()
-        self._line = self._text if environment == "development" else self._json
-        self._others = formatter(environment)
+        self._request = self._text if environment == "development" else self._json
+        self._other = formatter(environment)
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._line(record) if isinstance(record, RequestRecord) else self._others.format(record)
-
-    def user_hash(self, user_id: str) -> str:
-        """Return what stands for a user in the log."""
-        return blake2b(user_id.encode(), key=self._key, digest_size=8).hexdigest()
+        return self._request(record) if isinstance(record, RequestRecord) else self._other.format(record)
 
     def _json(self, record: RequestRecord) -> str:
+        user = record.user_id and blake2b(record.user_id.encode(), key=self._key, digest_size=8).hexdigest()
         return (
             f'{{"time":"{timestamp(record.created)}","level":"{logging.getLevelName(record.levelno)}",'
-            f'"logger":"{record.name}","request_id":"{record.request_id}","method":"{record.method}",'
+            f'"logger":"todo_api.request","request_id":"{record.request_id}","method":"{record.method}",'
             f'"route":"{record.route}","status":{record.status},"error_code":{quoted(record.error_code)},'
             f'"duration_ms":{record.seconds * 1000:.3f},"database_ms":{record.database_seconds * 1000:.3f},'
-            f'"user":{quoted(record.user_id and self.user_hash(record.user_id))},'
-            f'"foreign_task":{"true" if record.foreign_task else "false"}}}'
+            f'"user":{quoted(user)},"foreign_task":{"true" if record.foreign_task else "false"}}}'
         )
 
     def _text(self, record: RequestRecord) -> str:
-        outcome = f"{record.status} {record.error_code}" if record.error_code else record.status
+        level, code = logging.getLevelName(record.levelno), f" {record.error_code}" if record.error_code else ""
         return (
-            f"{timestamp(record.created)} {logging.getLevelName(record.levelno)} [{record.request_id}] "
-            f"{record.method} {record.route} {outcome} {record.seconds * 1000:.1f} ms, "
-            f"database {record.database_seconds * 1000:.1f} ms"
+            f"{timestamp(record.created)} {level} [{record.request_id}] {record.method} {record.route} {record.status}"
+            f"{code} {record.seconds * 1000:.1f} ms, database {record.database_seconds * 1000:.1f} ms"
         )
 
 

@@ -1,23 +1,22 @@
-"""The log on standard error: one bounded queue for all lines, which under gunicorn a thread of its own writes."""
+"""The log on standard error: one bounded queue for all lines, which under gunicorn a thread writes."""
 
 import logging
 import time
 from contextlib import suppress
 from logging.handlers import QueueHandler, QueueListener
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
-from flask import Flask, has_request_context
+from flask import Flask, g, has_request_context
 
 from todo_api.telemetry.access_log import AccessLog
 from todo_api.telemetry.metrics import MetricsHandler
-from todo_api.telemetry.requests import request_id
 
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.2
 MAX_WAITING = 100_000  # some 60 MB
 MAX_WRITE = 4096  # PIPE_BUF of Linux: shorter writes of several processes do not mix
-FULL = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR", "msg": "The log is full; lines are lost."}
+FULL = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR", "msg": "The log is full: lines are lost."}
 
 
 class BatchHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes none at run time
@@ -45,17 +44,15 @@ class BatchHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes
 
 
 class BatchListener(QueueListener):
-    """Handles together what has come since the last pause: to wake a thread for each request costs a tenth of it."""
+    """Handles together what has come in a pause: to wake the thread for each request costs a tenth of its CPU."""
 
     queue: SimpleQueue[logging.LogRecord]
 
     def dequeue(self, block: bool) -> logging.LogRecord:
-        while True:
-            try:
-                return self.queue.get_nowait()
-            except Empty:
-                self.flush()
-                time.sleep(PAUSE_SECONDS)
+        while self.queue.empty():
+            self.flush()
+            time.sleep(PAUSE_SECONDS)
+        return self.queue.get(block)
 
     def handle(self, record: logging.LogRecord) -> None:
         try:
@@ -70,10 +67,6 @@ class BatchListener(QueueListener):
         except Exception:
             logger.exception("The log or the metrics could not be written")
 
-    def stop(self) -> None:
-        super().stop()
-        self.flush()
-
 
 class LogQueue(QueueHandler):
     """Takes all records. Until it is started, each is handled at once."""
@@ -87,22 +80,22 @@ class LogQueue(QueueHandler):
         self._is_started = self._is_full = False
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Add the request's id; the rest stays as it is, because the record does not leave the process."""
+        """Add the request's id; the record does not leave the process, so the rest stays as it is."""
         if has_request_context():
-            record.request_id = request_id()
+            record.request_id = g.record.request_id
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Pass a record on and never wait: while the queue is full, records are lost."""
+        """Pass a record on without waiting: while the queue is full, records are lost."""
         if not self._is_started:
             self.listener.handle(record)
             self.lines.flush()
         elif self.queue.qsize() < MAX_WAITING:
-            self.queue.put_nowait(record)
+            self.queue.put(record)
             self._is_full = False
         elif not self._is_full:
             self._is_full = True
-            self.queue.put_nowait(logging.makeLogRecord(FULL))
+            self.queue.put(logging.makeLogRecord(FULL))
 
     def start(self) -> None:
         """Write from a thread from now on."""
@@ -110,13 +103,14 @@ class LogQueue(QueueHandler):
         self._is_started = True
 
     def stop(self) -> None:
-        """Write what waits, and then each record at once."""
+        """Write what waits, and from now on each record at once."""
         self._is_started = False
         self.listener.stop()
+        self.listener.flush()
 
 
 def is_no_request_line(record: logging.LogRecord) -> bool:
-    """Keep back the lines of the development server about requests, which hold query strings."""
+    """Keep back the development server's lines about requests, which hold query strings."""
     return not str(record.msg).endswith('"%s" %s %s')
 
 

@@ -9,19 +9,12 @@ import logging
 import os
 import platform
 from collections.abc import Iterable
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, current_app, request
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Metric,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -34,42 +27,18 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 REGISTRY = CollectorRegistry()
-REQUESTS = Histogram(
-    "todo_api_request_duration_seconds",
-    "Time to answer a request, by route template, method and status.",
-    ["route", "method", "status"],
-    buckets=BUCKETS,
-    registry=REGISTRY,
+histogram, counter = partial(Histogram, registry=REGISTRY), partial(Counter, registry=REGISTRY)
+gauge_sum = partial(Gauge, registry=REGISTRY, multiprocess_mode="livesum")
+gauge_max = partial(Gauge, registry=REGISTRY, multiprocess_mode="livemax")
+REQUESTS = histogram(
+    "todo_api_request_duration_seconds", "Time to answer a request.", ["route", "method", "status"], buckets=BUCKETS
 )
-REFUSED_TOKENS = Counter("todo_api_token_refusals", "Refused tokens, by reason.", ["reason"], registry=REGISTRY)
-FOREIGN_TASKS = Counter(
-    "todo_api_foreign_task_attempts", "Requests for another user's task, all of them refused.", registry=REGISTRY
-)
-IN_USE = Gauge(
-    "todo_api_database_connections_in_use",
-    "Database connections that requests hold.",
-    registry=REGISTRY,
-    multiprocess_mode="livesum",
-)
-WAITING = Gauge(
-    "todo_api_database_connections_waiting",
-    "Requests that wait for a database connection.",
-    registry=REGISTRY,
-    multiprocess_mode="livesum",
-)
-KEYS_FETCHED = Gauge(
-    "todo_api_keys_fetched_timestamp_seconds",
-    "Unix time of the last successful fetch of the key set; 0 without one.",
-    registry=REGISTRY,
-    multiprocess_mode="livemax",
-)
-BUILD = Gauge(
-    "todo_api_build_info",
-    "Always 1; the labels name the versions that run.",
-    ["version", "python"],
-    registry=REGISTRY,
-    multiprocess_mode="livemax",
-)
+REFUSED_TOKENS = counter("todo_api_token_refusals", "Refused tokens, by reason.", ["reason"])
+FOREIGN_TASKS = counter("todo_api_foreign_task_attempts", "Requests for another user's task; all were refused.")
+IN_USE = gauge_sum("todo_api_database_connections_in_use", "Database connections that requests hold.")
+WAITING = gauge_sum("todo_api_database_connections_waiting", "Requests that wait for a database connection.")
+KEYS_FETCHED = gauge_max("todo_api_keys_fetched_timestamp_seconds", "When the key set was fetched; 0 without one.")
+BUILD = gauge_max("todo_api_build_info", "Always 1; the labels name the versions.", ["version", "python"])
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -80,11 +49,12 @@ def metrics() -> Response:
     if current_app.config["ENVIRONMENT"] != "development":
         check_token(current_app.config["METRICS_TOKEN"])
     set_gauges()
-    return Response(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)
+    source: Collector = AllProcesses() if FOLDER in os.environ else REGISTRY
+    return Response(generate_latest(source), content_type=CONTENT_TYPE_LATEST)
 
 
 def check_token(expected: str | None) -> None:
-    """Raise NotFound when no token is configured, TokenMissing or TokenInvalid for any other one."""
+    """Raise NotFound if no token is configured, TokenMissing or TokenInvalid if another one was sent."""
     if expected is None:
         raise NotFound
     scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
@@ -92,15 +62,6 @@ def check_token(expected: str | None) -> None:
         raise TokenMissing
     if not hmac.compare_digest(sent.encode(), expected.encode()):
         raise TokenInvalid
-
-
-def registry() -> CollectorRegistry:
-    """Return the metrics of all processes under gunicorn, else those of this one."""
-    if FOLDER not in os.environ:
-        return REGISTRY
-    everything = CollectorRegistry()
-    everything.register(AllProcesses())
-    return everything
 
 
 class AllProcesses(Collector):
@@ -117,10 +78,9 @@ class AllProcesses(Collector):
 
 
 def is_filled(file: Path) -> bool:
-    try:
+    with suppress(FileNotFoundError):  # a worker that has ended took its gauges with it
         return file.stat().st_size > 0
-    except FileNotFoundError:  # a worker that has ended took its gauges with it
-        return False
+    return False
 
 
 @cache  # saves 3 us a request

@@ -1,9 +1,9 @@
-"""Each request: its id, the headers that all answers share, and what is recorded about it."""
+"""Each request: its id, the headers that all responses share, and what is recorded about it."""
 
-import logging
 import re
 import time
 from functools import lru_cache
+from logging import ERROR, INFO, WARNING, LogRecord
 
 from flask import Flask, Response, current_app, g, request
 from uuid_utils import uuid4
@@ -17,61 +17,29 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 COMMON_HEADERS = {"Vary": "Authorization, Origin", "X-Content-Type-Options": "nosniff"}
 
 
-class RequestRecord(logging.LogRecord):
+class RequestRecord(LogRecord):
     """What the log and the metrics record about a request; `began` is a time.perf_counter()."""
 
-    name = "todo_api.request"
-    msg = ""
-    args = ()
-    exc_info = None
-    levelno = logging.INFO
+    levelno = INFO
     database_seconds = 0.0
-    request_id = ""
-    user_id: str | None = None
     error_code: str | None = None
     refusal: str | None = None
     foreign_task = False
 
-    def __init__(self) -> None:  # LogRecord's own takes 4 us to find what no line shows
+    def __init__(self, sent_id: str) -> None:  # LogRecord's own takes 4 us for what no line shows
         self.began = time.perf_counter()
+        self.request_id = sent_id if CLIENT_ID.fullmatch(sent_id) else uuid4().hex
 
     def finish(self, response: Response) -> None:
-        """Take over what the request and its response tell."""
         rule = request.url_rule
-        self.seconds = time.perf_counter() - self.began
-        self.created = time.time()
+        self.seconds, self.created = time.perf_counter() - self.began, time.time()
         self.method = request.method if request.method in METHODS else "OTHER"
         self.route = route_template(rule.rule) if rule else "other"
-        self.status = response.status_code
-        self.user_id = g.get("user_id")
+        self.status, self.user_id = response.status_code, g.get("user_id")
         if isinstance(response, ErrorResponse):
             error = response.error
             self.error_code, self.refusal, self.foreign_task = error.error_code, error.refusal, error.foreign_task
-        if self.status >= 500:
-            self.levelno = logging.ERROR
-        elif self.foreign_task:
-            self.levelno = logging.WARNING
-
-
-def current_record() -> RequestRecord:
-    """Return the record of the current request."""
-    record: RequestRecord = g.record
-    return record
-
-
-def request_id() -> str:
-    """Return the client's X-Request-ID if it is well formed, else one made for this request."""
-    record = current_record()
-    if not record.request_id:
-        sent = request.headers.get("X-Request-ID", "")
-        record.request_id = sent if CLIENT_ID.fullmatch(sent) else uuid4().hex
-    return record.request_id
-
-
-def add_database_seconds(seconds: float) -> None:
-    """Add the time of a statement to the current request's; in a shell there is no request."""
-    if record := g.get("record"):
-        record.database_seconds += seconds
+            self.levelno = ERROR if self.status >= 500 else WARNING if self.foreign_task else INFO
 
 
 @lru_cache
@@ -80,14 +48,20 @@ def route_template(rule: str) -> str:
     return rule.replace("<task_id>", "{id}")
 
 
+def add_database_seconds(seconds: float) -> None:
+    """Add the time of a statement to the request's; in a shell there is no request."""
+    if record := g.get("record"):
+        record.database_seconds += seconds
+
+
 def begin() -> None:
-    g.record = RequestRecord()
+    g.record = RequestRecord(request.headers.get("X-Request-ID", ""))
 
 
 def finish(response: Response) -> Response:
     """Add the common headers, and pass the record on to the log and the metrics."""
-    record, headers = current_record(), response.headers
-    headers["X-Request-ID"] = request_id()
+    record, headers = g.record, response.headers
+    headers["X-Request-ID"] = record.request_id
     headers.setdefault("Cache-Control", "private, no-cache")
     headers.extend(COMMON_HEADERS)
     record.finish(response)
@@ -96,13 +70,9 @@ def finish(response: Response) -> Response:
 
 
 def add_server_timing(response: Response) -> Response:
-    """Show in the browser's developer tools where the time went, in milliseconds (W3C Server Timing)."""
-    record = current_record()
-    seconds = {
-        "auth": g.get("auth_seconds", 0.0),
-        "db": record.database_seconds,
-        "total": time.perf_counter() - record.began,
-    }
+    """Tell the browser's developer tools where the time went, in milliseconds (W3C Server Timing)."""
+    total = time.perf_counter() - g.record.began
+    seconds = {"auth": g.get("auth_seconds", 0.0), "db": g.record.database_seconds, "total": total}
     response.headers["Server-Timing"] = ", ".join(f"{name};dur={value * 1000:.2f}" for name, value in seconds.items())
     return response
 
