@@ -82,21 +82,17 @@ def keys(number: int) -> bytes:
 
 BOMBS: dict[str, tuple[bytes, bytes]] = {
     "60 MB compressed": (compressed(60 * MEGABYTE), b"Content-Encoding: gzip\r\n"),
-    "60 MB compressed, chunked": (compressed(60 * MEGABYTE), b"Content-Encoding: gzip, chunked\r\n"),
-    "60 MB deflated": (zlib.compress(bytes(60 * MEGABYTE), 9), b"Content-Encoding: deflate\r\n"),
     "lists in lists": (b"[" * 65_000, b""),
-    "objects in objects": (b'{"a":' * 13_000, b""),
     "whole lists in lists": (b'{"title":' + b"[" * 32_000 + b"]" * 32_000 + b"}", b""),
     "a number of 65,000 digits": (b'{"title":' + b"9" * 65_000 + b"}", b""),
-    "a number with an exponent": (b'{"title":1e' + b"9" * 60_000 + b"}", b""),
     "5,000 unknown fields": (keys(5000), b""),
     "a title of escapes": (b'{"title":"' + b"\\u0041" * 10_000 + b'"}', b""),
 }
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_a_body_that_grows_when_read_is_refused_and_takes_no_memory(service: Service, port: int, kind: str) -> None:
-    body, line = BOMBS[kind]
+def test_a_body_that_grows_when_read_is_refused_and_takes_no_memory(service: Service, kind: str) -> None:
+    port, (body, line) = service.ports["gunicorn"], BOMBS[kind]
     assert len(body) < 64 * 1024
     bomb = request(uuid4().hex, "POST", "/api/tasks", body, line + LAST)
     assert statuses(exchange(port, bomb)) == [400]
@@ -137,10 +133,8 @@ def flood(port: int, head: bytes, part: bytes) -> tuple[bytes, int]:
 
 FLOODS: dict[str, tuple[bytes, bytes]] = {
     "an address": (b"GET /api/tasks?q=", b"x"),
-    "a method": (b"", b"X"),
     "lines before a request": (b"", b"\r\n"),
     "headers": (b"GET /api/tasks HTTP/1.1\r\nHost: x\r\n", b"X-Header: x\r\n"),
-    "short headers": (b"GET /api/tasks HTTP/1.1\r\nHost: x\r\n", b"a:\r\n"),
     "one header": (b"GET /api/tasks HTTP/1.1\r\nHost: x\r\nX-Header: ", b"x"),
     "the name of a header": (b"GET /api/tasks HTTP/1.1\r\nHost: x\r\n", b"X-"),
     "chunks": (CHUNKED, b"1\r\n \r\n"),
@@ -148,7 +142,6 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
     "the number of a chunk": (CHUNKED, b"0"),
     "extensions of a chunk": (CHUNKED + b"1", b";a=b"),
     "trailers": (CHUNKED + b"0\r\n", b"X-Trailer: x\r\n"),
-    "one trailer": (CHUNKED + b"0\r\nX-Trailer: ", b"x"),
 }
 
 
@@ -158,7 +151,6 @@ READ_ON = {
     "the number of a chunk",
     "extensions of a chunk",
     "trailers",
-    "one trailer",
 }
 
 
@@ -175,9 +167,8 @@ def test_what_does_not_end_is_refused_and_takes_no_memory(service: Service, port
     assert statuses(exchange(port, request("alice", "GET", "/api/tasks", more=LAST))) == [200]
 
 
-@pytest.mark.parametrize("number", [101, 1000, 7000])
-def test_too_many_headers_are_refused(port: int, number: int) -> None:
-    lines = b"".join(b"X-%d: x\r\n" % count for count in range(number))
+def test_too_many_headers_are_refused(port: int) -> None:
+    lines = b"".join(b"X-%d: x\r\n" % count for count in range(101))
     [status] = statuses(exchange(port, request("alice", "GET", "/api/tasks", more=lines + LAST)))
     assert status in (400, 431)
 
@@ -192,10 +183,6 @@ READ_CLOSELY = (
     "If-None-Match",
     "Origin",
     "X-Request-ID",
-    "Accept",
-    "Cookie",
-    "Range",
-    "Forwarded",
 )
 TIRING = ("a" * 7000, " " * 3500 + "a", "," * 7000, '"' * 7000, '"a",' * 1700, 'W/"' * 2300, ". " * 3500, "a;" * 3500)
 

@@ -37,15 +37,8 @@ pytestmark = pytest.mark.skipif(not PROGRAM, reason="install nginx to run these 
 FOREIGN = "https://evil.example.com"
 CONFIGURATION = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
 EXPOSED = {
-    "ETag",
-    "Link",
-    "Location",
-    "Retry-After",
-    "X-Next-Cursor",
-    "X-Total-Count",
-    "X-Request-ID",
-    "Idempotency-Replayed",
-    "WWW-Authenticate",
+    *("ETag", "Link", "Location", "Retry-After", "X-Next-Cursor", "X-Total-Count", "X-Request-ID"),
+    *("Idempotency-Replayed", "WWW-Authenticate"),
 }
 
 
@@ -117,16 +110,15 @@ def test_the_errors_of_the_service_pass_unchanged(service: Nginx) -> None:
     assert "GET" in unknown.headers["Allow"]
 
 
+@pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1, 65 * 1024 + 1])
 @pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize(
-    ("size", "status"), [(64 * 1024, 201), (64 * 1024 + 1, 413), (65 * 1024 + 1, 413), (200_000, 413)]
-)
-def test_the_limit_of_a_body_is_the_services_own(service: Nginx, size: int, status: int, chunked: bool) -> None:
+def test_the_limit_of_a_body_is_the_services_own(service: Nginx, size: int, chunked: bool) -> None:
     body = b'{"title": "x"}'.ljust(size)
     sent = signed("large") | ({"Transfer_Encoding": "chunked"} if chunked else {})
     answer = service.request("POST", "/api/tasks", iter([body]) if chunked else body, **sent)
-    assert answer.status == status
-    if status == 413:
+    if size == 64 * 1024:
+        assert answer.status == 201
+    else:
         assert_error(answer, 413, "PAYLOAD_TOO_LARGE")
 
 
@@ -135,17 +127,13 @@ def test_a_body_just_over_the_limit_is_judged_after_the_token(service: Nginx) ->
     assert answer.json["error_code"] == "TOKEN_MISSING"
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/api/tasks"])
-def test_the_request_id_of_a_client_comes_back_once(service: Nginx, path: str) -> None:
-    answer = service.request("GET", path, X_Request_ID="from.the-client_1")
-    assert answer.headers.get_all("X-Request-ID") == ["from.the-client_1"]
-
-
-@pytest.mark.parametrize("sent", ["a b", "x" * 129, 'quote"', "é"])
-def test_a_request_id_that_is_none_is_replaced(service: Nginx, sent: str) -> None:
+def test_the_request_id_of_a_client_comes_back_once_or_is_replaced(service: Nginx) -> None:
     for path in ("/health/live", "/nothing"):
-        answer = service.request("GET", path, X_Request_ID=sent)
-        assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+        answer = service.request("GET", path, X_Request_ID="from.the-client_1")
+        assert answer.headers.get_all("X-Request-ID") == ["from.the-client_1"]
+        for sent in ("a b", "x" * 129, "é"):
+            [replaced] = service.request("GET", path, X_Request_ID=sent).headers.get_all("X-Request-ID", [])
+            assert re.fullmatch("[0-9a-f]{32}", replaced)
 
 
 def test_the_service_and_the_log_have_the_id_that_the_client_gets(tmp_path: Path) -> None:
@@ -187,8 +175,8 @@ def test_a_slow_sender_takes_no_thread_of_the_service(tmp_path: Path) -> None:
     assert [path for path, _ in server.received] == ["/health/live", "/api/tasks"]
 
 
-@pytest.mark.parametrize("path", ["/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"])
-def test_the_docs_page_comes_compressed_and_is_not_sent_twice(service: Nginx, path: str) -> None:
+def test_the_docs_page_comes_compressed_and_is_not_sent_twice(service: Nginx) -> None:
+    path = "/docs/swagger-ui.css"
     answer = service.request("GET", path, Accept_Encoding="gzip")
     assert (answer.status, answer.headers["Content-Encoding"]) == (200, "gzip")
     assert gzip.decompress(answer.body) == service.request("GET", path).body
@@ -200,6 +188,7 @@ def test_the_docs_page_comes_compressed_and_is_not_sent_twice(service: Nginx, pa
 def test_the_policy_of_the_docs_page_passes_nginx(service: Nginx) -> None:
     answer = service.request("GET", "/docs")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "Strict-Transport-Security" not in answer.headers, "without TLS no answer speaks of it"
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
     assert answer.headers.get_all("Cache-Control") == ["private, no-cache"]
 
@@ -207,40 +196,21 @@ def test_the_policy_of_the_docs_page_passes_nginx(service: Nginx) -> None:
 # --- What is let in ---
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/tasks", "/api/tasks/1?x=/metrics", "/health/live", "/docs", "/docs/page.css", "/openapi.json"]
-)
-def test_the_paths_of_the_service_are_let_in(tmp_path: Path, path: str) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server):
-        assert proxy.request("GET", path).status == 200
-    assert [asked for asked, _ in server.received] == [path]
+PUBLIC = ["/api/tasks", "/api/tasks/1?x=/metrics", "/health/live", "/docs", "/docs/page.css", "/openapi.json"]
+HIDDEN = [
+    *("/", "/metrics", "/health/ready", "/health/live/", "/health/live/../ready", "/api", "/api/../metrics"),
+    *("/api/%2e%2e/metrics", "/api/..%2fmetrics", "/%6detrics", "//metrics", "/docsx", "/openapi.json/x"),
+    *("/openapi_json", "/error", "/.env"),
+]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/metrics",
-        "/health/ready",
-        "/health/live/",
-        "/health/live/../ready",
-        "/api",
-        "/api/../metrics",
-        "/api/%2e%2e/metrics",
-        "/api/..%2fmetrics",
-        "/%6detrics",
-        "//metrics",
-        "/docsx",
-        "/openapi.json/x",
-        "/openapi_json",
-        "/error",
-        "/.env",
-    ],
-)
-def test_every_other_path_ends_at_nginx(tmp_path: Path, path: str) -> None:
+def test_the_public_paths_are_let_in_and_every_other_one_ends_at_nginx(tmp_path: Path) -> None:
     with before_a_stand_in(tmp_path) as (proxy, server):
-        assert_error(proxy.request("GET", path), 404, "NOT_FOUND")
-    assert server.received == []
+        for path in PUBLIC:
+            assert proxy.request("GET", path).status == 200, path
+        for path in HIDDEN:
+            assert_error(proxy.request("GET", path), 404, "NOT_FOUND")
+    assert [asked for asked, _ in server.received] == PUBLIC
 
 
 def test_no_header_lets_a_client_pose_as_the_proxy(tmp_path: Path) -> None:
@@ -266,13 +236,6 @@ def test_a_repeated_header_reaches_the_service_as_it_is(tmp_path: Path) -> None:
     assert server.received[0][1].get_all("Idempotency-Key") == ["a", "b"]
 
 
-@pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO", "Path-Info", "X-Forwarded-Prefix"])
-def test_no_header_moves_the_application(service: Nginx, name: str) -> None:
-    answer = service.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{name}: /api\r\nConnection: close\r\n\r\n")
-    assert answer
-    assert answer.json["error_code"] == "TOKEN_MISSING"
-
-
 # --- Limits ---
 
 
@@ -296,19 +259,13 @@ def test_a_burst_of_a_hundred_passes_and_a_flood_does_not(tmp_path: Path) -> Non
 def test_who_is_over_the_rate_of_a_token_is_told_when_to_come_again_and_others_are_served(tmp_path: Path) -> None:
     changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
     with before_a_stand_in(tmp_path, *changes) as (proxy, _):
-        alice, bob = signed(), signed("bob")
-        assert [proxy.request("GET", "/api/tasks", **alice).status for _ in range(2)] == [200, 200]
+        alice = signed()
+        for blanks, status in (("", 200), ("\t", 200), (" \t ", 429)):  # they make no other token
+            sent = {**alice, "Authorization": alice["Authorization"] + blanks}
+            assert proxy.request("GET", "/api/tasks", **sent).status == status
         refused = assert_error(proxy.request("GET", "/api/tasks", **alice), 429, "RATE_LIMITED")
         assert refused.headers["Retry-After"] == "1"
-        assert proxy.request("GET", "/api/tasks", **bob).status == 200
-
-
-def test_blanks_behind_a_token_buy_no_room(tmp_path: Path) -> None:
-    changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
-    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
-        alice = signed()
-        sent = [{**alice, "Authorization": alice["Authorization"] + blanks} for blanks in ("", "\t", "\t\t", " \t ")]
-        assert [proxy.request("GET", "/api/tasks", **headers).status for headers in sent] == [200, 200, 429, 429]
+        assert proxy.request("GET", "/api/tasks", **signed("bob")).status == 200
 
 
 def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
@@ -345,11 +302,11 @@ def test_preflights_are_not_counted(tmp_path: Path) -> None:
         assert proxy.request("OPTIONS", "/api/tasks", Origin=ORIGIN).status == 200
 
 
-@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
-def test_a_header_does_not_change_the_address_that_is_limited(tmp_path: Path, name: str) -> None:
+def test_a_header_does_not_change_the_address_that_is_limited(tmp_path: Path) -> None:
     with before_a_stand_in(tmp_path, *ONE_A_MINUTE) as (proxy, _):
-        assert proxy.request("GET", "/api/tasks", **{name: "192.0.2.1"}).status == 200
-        assert proxy.request("GET", "/api/tasks", **{name: "192.0.2.2"}).status == 429
+        assert proxy.request("GET", "/api/tasks").status == 200
+        for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded"):
+            assert proxy.request("GET", "/api/tasks", **{name: "192.0.2.2"}).status == 429
 
 
 def from_address(proxy: Nginx, address: str) -> int:
@@ -373,10 +330,12 @@ def test_behind_a_listed_proxy_the_address_is_the_one_it_saw(tmp_path: Path) -> 
 Provoke = Callable[[ExitStack, Path, str], Answer | None]
 
 
-def provoke_raw(text: str, *changes: Change) -> Provoke:
+def raw(line: str, rest: str, *changes: Change) -> Provoke:
+    """Provoke an answer by a request with this first line, and this rest of head and body."""
+
     def provoke(stack: ExitStack, folder: Path, origin: str) -> Answer | None:
         proxy, _ = stack.enter_context(before_a_stand_in(folder, *changes))
-        return proxy.raw(text.replace("{head}", f"Host: x\r\nOrigin: {origin}\r\nConnection: close\r\n"))
+        return proxy.raw(f"{line} HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nConnection: close\r\n{rest}")
 
     return provoke
 
@@ -401,53 +360,34 @@ def too_busy(stack: ExitStack, folder: Path, origin: str) -> Answer:
     return proxy.request("GET", "/api/tasks", Origin=origin)
 
 
+SLOW = ("proxy_read_timeout 30s", "proxy_read_timeout 1s")
+TWO_TOKENS = "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n"
 PROVOKED: dict[str, tuple[int, str, Provoke]] = {
-    "two lengths": (
-        400,
-        "BAD_REQUEST",
-        provoke_raw("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 1\r\nContent-Length: 2\r\n\r\nx"),
-    ),
-    "a header too large": (
-        400,
-        "BAD_REQUEST",
-        provoke_raw(f"GET /api/tasks HTTP/1.1\r\n{{head}}Cookie: {'x' * 8000}\r\n\r\n"),
-    ),
-    "an unknown coding": (
-        400,
-        "BAD_REQUEST",
-        provoke_raw("POST /api/tasks HTTP/1.1\r\n{head}Transfer-Encoding: gzip\r\n\r\n"),
-    ),
-    "two tokens": (
-        400,
-        "BAD_REQUEST",
-        provoke_raw("GET /api/tasks HTTP/1.1\r\n{head}Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n"),
-    ),
-    "an address with a letter as it is": (
-        400,
-        "BAD_REQUEST",
-        provoke_raw("GET /api/tasks?q=é HTTP/1.1\r\n{head}\r\n"),
-    ),
-    "an unknown path": (404, "NOT_FOUND", provoke_raw("GET /nothing HTTP/1.1\r\n{head}\r\n")),
-    "a trace": (405, "METHOD_NOT_ALLOWED", provoke_raw("TRACE /api/tasks HTTP/1.1\r\n{head}\r\n")),
-    "a large body": (
-        413,
-        "PAYLOAD_TOO_LARGE",
-        provoke_raw("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 100000\r\n\r\n"),
-    ),
-    "a long address": (414, "URI_TOO_LONG", provoke_raw(f"GET /api/tasks?q={'x' * 4000} HTTP/1.1\r\n{{head}}\r\n")),
+    "two lengths": (400, "BAD_REQUEST", raw("POST /api/tasks", "Content-Length: 1\r\nContent-Length: 2\r\n\r\nx")),
+    "a header too large": (400, "BAD_REQUEST", raw("GET /api/tasks", f"Cookie: {'x' * 8000}\r\n\r\n")),
+    "an unknown coding": (400, "BAD_REQUEST", raw("POST /api/tasks", "Transfer-Encoding: gzip\r\n\r\n")),
+    "two tokens": (400, "BAD_REQUEST", raw("GET /api/tasks", TWO_TOKENS)),
+    "an address with a letter as it is": (400, "BAD_REQUEST", raw("GET /api/tasks?q=é", "\r\n")),
+    "an unknown path": (404, "NOT_FOUND", raw("GET /nothing", "\r\n")),
+    "a trace": (405, "METHOD_NOT_ALLOWED", raw("TRACE /api/tasks", "\r\n")),
+    "a large body": (413, "PAYLOAD_TOO_LARGE", raw("POST /api/tasks", "Content-Length: 100000\r\n\r\n")),
+    "a long address": (414, "URI_TOO_LONG", raw(f"GET /api/tasks?q={'x' * 4000}", "\r\n")),
     "a flood": (429, "RATE_LIMITED", too_many),
     "nobody there": (502, "BAD_GATEWAY", nobody_there),
     "too busy": (503, "SERVICE_UNAVAILABLE", too_busy),
-    "too slow": (
-        504,
-        "GATEWAY_TIMEOUT",
-        provoke_raw("GET /api/slow HTTP/1.1\r\n{head}\r\n", ("proxy_read_timeout 30s", "proxy_read_timeout 1s")),
-    ),
+    "too slow": (504, "GATEWAY_TIMEOUT", raw("GET /api/slow", "\r\n", SLOW)),
 }
 
 
-@pytest.mark.parametrize("origin", [ORIGIN, "https://other.example.com:8443", FOREIGN])
-@pytest.mark.parametrize("kind", PROVOKED)
+@pytest.mark.parametrize(
+    ("kind", "origin"),
+    [
+        *((kind, ORIGIN) for kind in PROVOKED),
+        ("an unknown path", "https://other.example.com:8443"),
+        ("an unknown path", FOREIGN),
+        ("a flood", FOREIGN),
+    ],
+)
 def test_an_answer_of_nginx_itself_has_the_one_body_and_is_readable_by_listed_origins(
     tmp_path: Path, kind: str, origin: str
 ) -> None:
@@ -467,28 +407,18 @@ def test_an_answer_of_nginx_itself_has_the_one_body_and_is_readable_by_listed_or
         assert set(answer.headers["Access-Control-Expose-Headers"].split(", ")) == EXPOSED
 
 
-@pytest.mark.parametrize(
-    ("text", "status", "code"),
-    [
-        ("GET /api/tasks HTTP/1.1\r\n\r\n", 400, "BAD_REQUEST"),  # no Host
-        ("no request at all\r\n\r\n", 400, "BAD_REQUEST"),
-        ("GET /api/tasks HTTP/9.1\r\nHost: x\r\n\r\n", 400, "BAD_REQUEST"),
-        (f"GET /api/tasks?q={'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n", 414, "URI_TOO_LONG"),
-    ],
-)
-def test_what_is_no_request_gets_the_one_body_too(service: Nginx, text: str, status: int, code: str) -> None:
-    assert_error(service.raw(text), status, code)
+def test_what_is_no_request_gets_the_one_body_too(service: Nginx) -> None:
+    for text in ("GET /api/tasks HTTP/1.1\r\n\r\n", "no request at all\r\n\r\n", "GET / HTTP/9.1\r\nHost: x\r\n\r\n"):
+        assert_error(service.raw(text), 400, "BAD_REQUEST")
+    assert_error(service.raw(f"GET /?q={'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n"), 414, "URI_TOO_LONG")
 
 
-def test_an_old_client_that_names_no_host_is_served(service: Nginx) -> None:
+def test_old_clients_without_a_host_and_head_requests_are_answered(service: Nginx) -> None:
     answer = service.raw("GET /health/live HTTP/1.0\r\n\r\n")
     assert answer
     assert answer.status == 200
-
-
-def test_a_head_request_for_nothing_has_no_body(service: Nginx) -> None:
-    answer = service.request("HEAD", "/nothing")
-    assert (answer.status, answer.body) == (404, b"")
+    head = service.request("HEAD", "/nothing")
+    assert (head.status, head.body) == (404, b"")
 
 
 @pytest.mark.parametrize("part", ["GET /api/ta", "POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"])
@@ -504,67 +434,36 @@ def test_who_never_finishes_a_request_is_hung_up_on(tmp_path: Path, part: str) -
 # --- Origins ---
 
 
+NOT_ALLOWED = [
+    *("https://app.example.com.evil.com", "https://app.example.co", "https://appXexample.com", "null", ""),
+    *(ORIGINS, f"{ORIGIN}|{ORIGIN}"),
+]
+
+
 @pytest.mark.parametrize(
-    ("origins", "origin", "allowed"),
+    ("origins", "allowed"),
     [
-        (ORIGINS, "https://app.example.com.evil.com", False),
-        (ORIGINS, "https://app.example.co", False),
-        (ORIGINS, "https://appXexample.com", False),
-        (ORIGINS, "null", False),
-        (ORIGINS, ORIGINS, False),
-        (ORIGINS, f"{ORIGIN}|{ORIGIN}", False),
-        (f"{ORIGIN}, https://b.example", "https://b.example", True),
-        (f'"{ORIGIN}"', ORIGIN, True),
-        ("http://[::1]:3000", "http://[::1]:3000", True),
-        ("", ORIGIN, False),
-        ("", "", False),
+        (ORIGINS, ORIGIN),
+        (f"{ORIGIN}, https://b.example", "https://b.example"),
+        (f'"{ORIGIN}"', ORIGIN),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("", None),
     ],
 )
-def test_an_origin_is_allowed_exactly(tmp_path: Path, origins: str, origin: str, allowed: bool) -> None:
+def test_an_origin_is_allowed_exactly(tmp_path: Path, origins: str, allowed: str | None) -> None:
     with nginx(tmp_path, origins=origins) as proxy:
-        answer = proxy.request("GET", "/nothing", Origin=origin)
-    assert answer.headers["Access-Control-Allow-Origin"] == (origin if allowed else None)
+        for origin in filter(None, [*NOT_ALLOWED, allowed]):
+            answer = proxy.request("GET", "/nothing", Origin=origin)
+            assert answer.headers["Access-Control-Allow-Origin"] == (origin if origin == allowed else None)
 
 
-@pytest.mark.parametrize("origins", ["https://a;}", "https://a$x", "https://a|b", "https://a&b", "https://a\\b", "*"])
-def test_what_is_no_origin_makes_no_configuration(tmp_path: Path, origins: str) -> None:
+def test_what_is_no_origin_makes_no_configuration(tmp_path: Path) -> None:
     settings = tmp_path / "settings.env"
-    settings.write_text(f"CORS_ORIGINS={origins}\n")
-    made = run(str(DEPLOY / "cors-origins.sh"), str(settings), cwd=tmp_path, env=environment())
-    assert (made.returncode, made.stdout) == (1, "")
-    assert made.stderr.startswith("CORS_ORIGINS in ")
-
-
-# --- Framing that two servers could read differently ---
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-        "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
-        "Content-Length: 5\r\nContent-Length: 5\r\n\r\n12345",
-        "Content-Length: +5\r\n\r\n12345",
-        "Content-Length: 5, 5\r\n\r\n12345",
-        "Content-Length: -1\r\n\r\n",
-        "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-        "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "Transfer-Encoding: chunked\r\n\r\nzz\r\n12345\r\n0\r\n\r\n",
-        "Transfer-Encoding: chunked\r\n\r\n-5\r\n12345\r\n0\r\n\r\n",
-        "Transfer-Encoding: chunked\r\n\r\n5\r\n1234567\r\n0\r\n\r\n",
-        "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n1\r\n0\r\n\r\n",
-        "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-    ],
-)
-def test_ambiguous_framing_is_refused_and_the_connection_closed(tmp_path: Path, text: str) -> None:
-    """What follows is never taken for a request of its own."""
-    smuggled = "GET /api/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-    with before_a_stand_in(tmp_path) as (proxy, server):
-        answer = proxy.raw(f"POST /api/tasks HTTP/1.1\r\nHost: x\r\n{text}{smuggled}")
-        assert_error(answer, 400, "BAD_REQUEST")
-    assert server.received == []
+    for origins in ("https://a;}", "https://a$x", "https://a|b", "https://a&b", "https://a\\b", "*"):
+        settings.write_text(f"CORS_ORIGINS={origins}\n")
+        made = run(str(DEPLOY / "cors-origins.sh"), str(settings), cwd=tmp_path, env=environment())
+        assert (made.returncode, made.stdout) == (1, "")
+        assert made.stderr.startswith("CORS_ORIGINS in ")
 
 
 # --- The log ---
@@ -629,7 +528,3 @@ def test_with_every_setting_taken_into_use_tls_is_spoken_and_kept_to(tmp_path: P
             assert answer.status == status
             assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
             assert_no_header_twice(answer)
-
-
-def test_without_tls_no_answer_speaks_of_it(service: Nginx) -> None:
-    assert "Strict-Transport-Security" not in service.request("GET", "/health/live").headers

@@ -10,10 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
-from unittest.mock import Mock
 
-import gunicorn
 import pytest
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
@@ -67,11 +64,6 @@ def answers(client: socket.socket, number: int = 1, holding: bytes = ALIVE) -> b
 
 def closed(client: socket.socket) -> bool:
     return client.recv(65536) == b""
-
-
-def test_the_worker_leans_on_the_gunicorn_it_was_written_for() -> None:
-    """Read gunicorn/workers/gthread.py again before another version is named here."""
-    assert gunicorn.__version__ == "27.0.1"
 
 
 def test_a_connection_serves_request_after_request(server: Server) -> None:
@@ -240,46 +232,6 @@ def test_a_client_that_goes_on_sending_is_hung_up_on_in_a_while(server: Server) 
         assert time.monotonic() - began >= 2
 
 
-@pytest.fixture
-def polling() -> Any:
-    """The class of the worker, which only systems with epoll can load."""
-    from todo_api.serving.worker import PollingWorker
-
-    return PollingWorker
-
-
-class TakenMeanwhile(dict[int, object]):
-    """Idle connections, the first of which another thread takes as soon as they are listed."""
-
-    def items(self) -> Any:
-        listed = list(super().items())
-        self.pop(listed[0][0])
-        return listed
-
-
-def test_of_connections_that_idled_too_long_each_is_closed_unless_a_thread_has_taken_it(polling: Any) -> None:
-    connections = [Mock(timeout=0), Mock(timeout=0), Mock(timeout=time.monotonic() + 60)]
-    worker = Mock(keepalived_conns=TakenMeanwhile(enumerate(connections)))
-    polling._tick(worker)
-    worker._close.assert_called_once_with(connections[1])
-    assert worker.keepalived_conns == {2: connections[2]}
-
-
-def test_a_request_that_ends_the_thread_that_answers_it_leaves_no_connection(polling: Any) -> None:
-    worker, connection = Mock(parting=set(), **{"handle.side_effect": SystemExit}), Mock()
-    with pytest.raises(SystemExit):
-        polling._answer(worker, connection)
-    worker._close.assert_called_once_with(connection)
-
-
-def test_a_connection_that_is_closed_is_forgotten(polling: Any) -> None:
-    connection = Mock()
-    worker = Mock(parting={connection}, connections={connection})
-    polling._close(worker, connection)
-    connection.close.assert_called_once_with()
-    assert not worker.parting | worker.connections
-
-
 @contextmanager
 def serving_another(app: str, worker: str, folder: Path) -> Iterator[Server]:
     """Serve another application, whose module is in that folder, with one worker of two threads."""
@@ -289,20 +241,22 @@ def serving_another(app: str, worker: str, folder: Path) -> Iterator[Server]:
         yield Server(program)
 
 
-def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
+def test_an_answer_that_breaks_off_costs_neither_thread_nor_connection(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [('Content-Length', '20')])\n"
         "    yield b'x' * 10\n"
         "    if environ['PATH_INFO'] == '/broken':\n"
         "        raise RuntimeError('broken off')\n"
+        "    if environ['PATH_INFO'] == '/ended':\n"
+        "        raise SystemExit\n"
         "    yield b'y' * 10\n"
     )
     with serving_another("broken:app", "todo_api.serving.worker.PollingWorker", tmp_path) as server:
-        for _ in range(5):
+        for path in [b"/broken", b"/ended"] * 3:  # there are two threads
             with connected(server) as client:
-                client.sendall(LIVE.replace(b"/health/live", b"/broken"))
-                assert answers(client).endswith(b"x" * 10)
+                client.sendall(LIVE.replace(b"/health/live", path))
+                assert answers(client).endswith(b"x" * 10), "closed in the middle"
         with connected(server) as client:
             client.sendall(LIVE)
             assert answers(client, holding=b"y").endswith(b"y" * 10)
@@ -310,13 +264,18 @@ def test_an_answer_that_breaks_off_costs_no_thread(tmp_path: Path) -> None:
 
 def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path) -> None:
     (tmp_path / "unwatched.py").write_text(
-        "from todo_api.serving.worker import PollingWorker\n"
-        "def full(*_):\n"
-        "    raise OSError(28, 'No space left on device')\n"
-        "class Worker(PollingWorker):\n"
-        "    def _wait(self, connection, put, seconds):\n"
-        "        second = self.nr == 0 and len(self.connections) == 2\n"
-        "        super()._wait(connection, full if second else put, seconds)\n"
+        "import select\n"
+        "from todo_api.serving.worker import PollingWorker as Worker\n"
+        "class FullOnce:\n"
+        "    def __init__(self, epoll=select.epoll):\n"
+        "        self.epoll, self.clients = epoll(), 0\n"
+        "        self.poll, self.modify = self.epoll.poll, self.epoll.modify\n"
+        "    def register(self, *client):\n"
+        "        self.clients += 1\n"
+        "        if self.clients == 2:\n"
+        "            raise OSError(28, 'No space left on device')\n"
+        "        self.epoll.register(*client)\n"
+        "select.epoll = FullOnce\n"
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [('Content-Length', '1')])\n"
         "    return [b'y']\n"

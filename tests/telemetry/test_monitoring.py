@@ -13,8 +13,8 @@ from flask import Flask
 
 from tests.conftest import Caller, MakeApp
 from tests.telemetry.test_metrics import figures
-from todo_api.telemetry import metrics
 
+pytestmark = pytest.mark.any_database
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
 RULES = [rule for group in yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
@@ -61,9 +61,9 @@ def used() -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("title", expressions())
-def test_an_expression_can_be_read_and_has_figures(title: str) -> None:
-    assert list(selectors(promql_parser.parse(expressions()[title])))
+def test_every_expression_is_promql_over_metrics() -> None:
+    for title, expression in expressions().items():
+        assert list(selectors(promql_parser.parse(expression))), title
 
 
 def test_each_figure_that_is_used_is_shown_and_each_that_is_shown_is_used(app: Flask) -> None:
@@ -83,13 +83,12 @@ def test_only_labels_that_exist_are_looked_at() -> None:
     for name, looked_at in used().items():
         own = request if name.startswith("todo_api_request") else labels.get(name, set())
         assert looked_at <= own | scrape, name
-    assert metrics.REQUESTS._labelnames == ("route", "method", "status")
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_is_the_matter_and_what_to_do(rule: dict[str, Any]) -> None:
-    assert rule["labels"]["severity"] in ("page", "ticket")
-    assert rule["annotations"].keys() == {"summary", "action"}
+def test_an_alert_says_what_is_the_matter_and_what_to_do() -> None:
+    for rule in RULES:
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"].keys() == {"summary", "action"}
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
 
 

@@ -6,11 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import MISSING
 from tests.support.nginx import two_doors
 from tests.support.programs import Program
 from tests.support.sockets import exchange, request
-from tests.support.tokens import SECRET, indiscreet, token
+from tests.support.tokens import token
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +33,16 @@ def signed(secret: str, method: str, path: str, body: str = "", more: str = "") 
 SENT: dict[str, Callable[[str], bytes]] = {
     "a title": lambda word: signed(word, "POST", "/api/tasks", '{"title": "{}"}'),
     "a title of a wrong type": lambda word: signed(word, "POST", "/api/tasks", '{"title": ["{}"]}'),
-    "an unknown field": lambda word: signed(word, "POST", "/api/tasks", '{"{}": 1}'),
     "broken JSON": lambda word: signed(word, "POST", "/api/tasks", '{"title": "{}'),
     "a query": lambda word: signed(word, "GET", "/api/tasks?q={}"),
-    "an unknown parameter": lambda word: signed(word, "GET", "/api/tasks?{}=1"),
     "a cursor": lambda word: signed(word, "GET", "/api/tasks?cursor={}"),
     "a path": lambda word: signed(word, "GET", "/{}"),
     "an id": lambda word: signed(word, "GET", "/api/tasks/{}"),
     "a method": lambda word: head(f"{word.upper()} /api/tasks HTTP/1.1"),
     "a user": lambda word: request(word, "POST", "/api/tasks", b'{"title": "x"}'),
-    "a user over the limit of a field": lambda word: request(word, "POST", "/api/tasks", b'{"title": ""}'),
-    "a user who asks for nothing": lambda word: request(word, "GET", MISSING),
     "an idempotency key": lambda word: signed(word, "POST", "/api/tasks", '{"title": "x"}', "Idempotency-Key: {}\r\n"),
     "a bad idempotency key": lambda word: signed(word, "POST", "/api/tasks", "[]", "Idempotency-Key: {},\r\n"),
     "a cookie": lambda word: signed(word, "GET", "/api/tasks", more="Cookie: session={}\r\n"),
-    "a referer": lambda word: signed(word, "GET", "/api/tasks", more="Referer: /{}\r\nUser-Agent: {}\r\n"),
     "a bad request id": lambda word: signed(word, "GET", "/api/tasks", more="X-Request-ID: {} \u00e9\r\n"),
     "no token": lambda word: head("GET /api/tasks HTTP/1.1", f"Authorization: Bearer {word}"),
     "a bad signature": lambda word: head("GET /api/tasks HTTP/1.1", f"Authorization: Bearer {token(word)[:-4]}AAAA"),
@@ -56,15 +50,10 @@ SENT: dict[str, Callable[[str], bytes]] = {
     "two tokens": lambda word: head("GET /api/tasks HTTP/1.1", f"Authorization: Bearer {word}, Bearer {word}"),
     "a broken first line": lambda word: head(f"GET /api/tasks?q={word} HTTP/1.1 {word}"),
     "a first line that is none": lambda word: head(word),
-    "an odd version": lambda word: head(f"GET /api/tasks HTTP/{word}"),
-    "a lower-case method": lambda word: head(f"{word} /api/tasks HTTP/1.1"),
     "an address with a letter that has no place there": lambda word: head(f"GET /api/tasks?q={word}\u00e9 HTTP/1.1"),
     "a header without a colon": lambda word: head("GET /api/tasks HTTP/1.1", f"Authorization Bearer {word}"),
-    "a header's broken name": lambda word: head("GET /api/tasks HTTP/1.1", f"X {word}: 1"),
     "a header with a NUL": lambda word: head("GET /api/tasks HTTP/1.1", f"Authorization: Bearer {word}\0"),
-    "a folded header": lambda word: head("GET /api/tasks HTTP/1.1", "Authorization: Bearer", f" {word}"),
     "an odd expectation": lambda word: head("GET /api/tasks HTTP/1.1", f"Expect: {word}"),
-    "an odd coding": lambda word: head("POST /api/tasks HTTP/1.1", f"Transfer-Encoding: {word}"),
     "an odd length": lambda word: head("POST /api/tasks HTTP/1.1", f"Content-Length: {word}"),
     "an odd chunk": lambda word: (
         head(
@@ -88,14 +77,3 @@ def test_nothing_that_a_client_sent_is_in_the_log(service: tuple[Program, int], 
     tokens = re.findall(r"Bearer (\S+)", sent.decode("latin-1"))
     secrets = {word, word.upper(), *(part for text in tokens for part in text.split(".")[1:])}
     assert [line for line in list(program.lines) if any(secret in line for secret in secrets)] == []
-
-
-@pytest.mark.parametrize("private", [token(), SECRET])
-@pytest.mark.parametrize(
-    "line", ['{{"time":"2026-02-08T09:30:00Z","message":"{}"}}', "2026-02-08 09:30:00 INFO [-] x: {}"]
-)
-def test_the_logs_of_all_tests_are_searched(line: str, private: str) -> None:
-    """By the hook that reports each test, and when a program ends."""
-    assert indiscreet(f"eyJ\n{line.format('a task')}\n") == []
-    assert indiscreet(f"x\n{line.format(private)}\n") == [line.format(private)]
-    assert indiscreet(f"{private}\n") == [], "printed for the user, as by flask token"

@@ -1,0 +1,28 @@
+"""What todo_api/serving relies on in gunicorn beyond its documentation."""
+
+import logging
+
+import gunicorn
+import pytest
+
+from todo_api.serving.logger import RequestQuoteFilter
+
+
+def test_the_version_of_gunicorn_is_the_one_that_serving_was_written_for() -> None:
+    """Before another one is named here, compare its gunicorn/workers/gthread.py and its log messages."""
+    assert gunicorn.__version__ == "27.0.1"
+
+
+@pytest.mark.parametrize(
+    ("message", "args", "kept"),
+    [
+        ("Invalid request from ip=1.2.3.4: Invalid HTTP Header: 'a b: secret'", (), "1.2.3.4: Invalid HTTP Header"),
+        ("Invalid request from ip=: 'secret'", (), "ip="),
+        ("Error handling request %s %s", ("GET", "/api/tasks?q=secret"), "Error handling request"),
+        ("Booting worker with pid: %s", (1,), "Booting worker with pid: 1"),
+    ],
+)
+def test_what_gunicorn_quotes_of_a_request_is_cut_off(message: str, args: tuple[object, ...], kept: str) -> None:
+    record = logging.LogRecord("gunicorn.error", logging.WARNING, __file__, 1, message, args, None)
+    assert RequestQuoteFilter().filter(record)
+    assert record.getMessage().endswith(kept)
