@@ -15,14 +15,11 @@ __version__ = "0.1.0"
 def create_app(environ: Mapping[str, str] | None = None, instance: Path | None = None) -> Flask:
     """Make the application from environment variables (the process's own by default). Raises config.ConfigError."""
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
-    from flask import Flask
-
     from todo_api import auth, cli, config, cors, database, errors, openapi, tasks, telemetry
-    from todo_api.extensions import db, migrate
+    from todo_api.extensions import TaskAPI, db, migrate
 
-    app = Flask(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
+    app = TaskAPI(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
     app.url_map.merge_slashes = False  # an unknown path is 404, not a redirect
-    app.ensure_sync = lambda func: func  # type: ignore[method-assign]  # no view is async: 4 us a request
     settings = config.read(config.environment() if environ is None else environ, Path(app.instance_path))
     app.config.update(settings, VERSION=__version__)
     database.init_app(app)
