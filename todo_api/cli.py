@@ -1,18 +1,18 @@
 """The flask commands, and the names that `flask shell` offers."""
 
-import sys
 from datetime import timedelta
 from typing import BinaryIO
 
 import click
-from flask import Flask, current_app
-from flask.cli import with_appcontext
+from flask import Blueprint, Flask, current_app
 from flask_jwt_extended import create_access_token
 
 from todo_api import auth
 from todo_api.database import DatabaseError
 from todo_api.openapi import get_document
 from todo_api.tasks import OwnedTasks
+
+blueprint = Blueprint("cli", __name__, cli_group=None)
 
 
 def user_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -21,35 +21,28 @@ def user_id(_context: click.Context, _parameter: click.Parameter, value: str) ->
     return value
 
 
-@click.command()
+@blueprint.cli.command()
 @click.argument("user", callback=user_id)
 @click.option("--minutes", type=click.IntRange(1, 525_600), default=1440, show_default=True, help="Time to expiry.")
-@with_appcontext
 def token(user: str, minutes: int) -> None:
     """Print a development token for USER."""
-    if current_app.config["ENVIRONMENT"] != "development":
-        raise click.ClickException("development tokens need ENVIRONMENT=development")
-    if not current_app.config["DEVELOPMENT_SECRET"]:
-        raise click.ClickException(
-            "BETTER_AUTH_SECRET or a key set is configured; get a token from your Better Auth server"
-        )
+    if current_app.config["ENVIRONMENT"] != "development" or not current_app.config["DEVELOPMENT_SECRET"]:
+        raise click.ClickException("needs ENVIRONMENT=development, and neither BETTER_AUTH_SECRET nor a key set")
     click.echo(create_access_token(user, expires_delta=timedelta(minutes=minutes)))
 
 
-@click.command("token-check")
+@blueprint.cli.command("token-check")
 @click.argument("text", metavar="TOKEN")
-@with_appcontext
 def token_check(text: str) -> None:
     """Say whether TOKEN is accepted, and which checks it fails. "-" reads it from standard input."""
-    checks, refusal = auth.diagnose((sys.stdin.read() if text == "-" else text).strip())
-    for check in checks:
-        click.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: expected {check.expected}; found {check.found}")
+    checks, refusal = auth.diagnose((click.open_file("-").read() if text == "-" else text).strip())
+    for name, passed, expected, found in checks:
+        click.echo(f"{'ok  ' if passed else 'FAIL'} {name}: expected {expected}; found {found}")
     click.echo(refusal or "accepted")
-    sys.exit(refusal is not None)
+    click.get_current_context().exit(refusal is not None)
 
 
-@click.command()
-@with_appcontext
+@blueprint.cli.command()
 def keys() -> None:
     """Fetch the key set and list its keys."""
     key_set = auth.get_key_set()
@@ -62,34 +55,28 @@ def keys() -> None:
         click.echo(f"{key.algorithm_name} {kid!a}")
 
 
-@click.command("user-delete")
+@blueprint.cli.command("user-delete")
 @click.argument("user", callback=user_id)
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-@with_appcontext
 def user_delete(user: str, yes: bool) -> None:
     """Delete USER and all their tasks."""
     if not yes:
         click.confirm(f"Delete {user!r} and all their tasks? This cannot be undone.", abort=True)
     try:
-        found = OwnedTasks(user).delete_user()
+        if not OwnedTasks(user).delete_user():
+            raise click.ClickException(f"there is no user {user!r}")
     except DatabaseError as error:
-        raise click.ClickException(
-            f"the database could not delete the user (has flask db upgrade run?): {error}"
-        ) from None
-    if not found:
-        raise click.ClickException(f"there is no user {user!r}")
+        raise click.ClickException(f"the database failed (has flask db upgrade run?): {error}") from None
     click.echo(f"Deleted {user!r} and all their tasks.")
 
 
-@click.command()
+@blueprint.cli.command()
 @click.argument("file", type=click.File("wb"), default="-")
-@with_appcontext
 def openapi(file: BinaryIO) -> None:
     """Write the OpenAPI document to FILE, or to standard output."""
     file.write(get_document())
 
 
 def init_app(app: Flask) -> None:
-    for command in (token, token_check, keys, user_delete, openapi):
-        app.cli.add_command(command)
+    app.register_blueprint(blueprint)
     app.shell_context_processor(lambda: {"OwnedTasks": OwnedTasks})  # Flask-SQLAlchemy adds db and the models

@@ -11,8 +11,8 @@ from tests.conftest import Caller, MakeApp
 from tests.support.clock import Clock
 from tests.support.threads import at_once
 from tests.support.tokens import SECRET, token
-from todo_api.auth import TokenVerifier, tokens
-from todo_api.auth.tokens import TokenCache
+from todo_api.auth import tokens
+from todo_api.auth.tokens import TokenCache, TokenVerifier
 
 pytestmark = pytest.mark.any_database
 

@@ -16,7 +16,7 @@ from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
 from tests.support.issuers import Key, KeyServer, segment
 from tests.support.tokens import SECRET, token
 from todo_api import create_app
-from todo_api.auth import TokenInvalid, TokenVerifier
+from todo_api.auth.tokens import TokenInvalid, TokenVerifier
 
 ISSUER, AUDIENCE = "https://app.example.com", "https://api.example.com"
 CLAIMS: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE}

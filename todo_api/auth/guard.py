@@ -41,12 +41,12 @@ def current_user_id() -> str:
 
 def authenticate(header: str) -> str:
     """Return the user id for an Authorization header. Raises TokenMissing, TokenInvalid, KeysUnavailable."""
-    token = None
+    token = ""
     try:
         token = bearer_token(header)
         return get_verifier().user_id(token)
     except TokenInvalid as error:
-        log_refusal(error.refusal or "", token)
+        log_refusal(str(error.refusal), token)
         raise
 
 
@@ -56,23 +56,21 @@ def bearer_token(header: str) -> str:
     Werkzeug joins repeated headers with a comma. Raises TokenMissing, TokenInvalid.
     """
     parts = [WORD.findall(part) for part in header.split(",")]
-    if not any(words and words[0].lower() == "bearer" for words in parts):
+    is_bearer = any(words[0].lower() == "bearer" for words in parts if words)
+    if not is_bearer or [len(words) for words in parts] == [1]:
         raise TokenMissing("missing")
     if len(parts) > 1 or len(parts[0]) > 2:
         raise TokenInvalid("malformed header")
-    if len(parts[0]) < 2:
-        raise TokenMissing("missing")
     return str(parts[0][1])
 
 
-def log_refusal(reason: str, token: str | None) -> None:
+def log_refusal(reason: str, token: str) -> None:
     """Log a refusal without the token; suspicious ones at most once a second for each reason."""
-    is_routine = reason in ("expired", "missing")
+    level = logging.INFO if reason in ("expired", "missing") else logging.WARNING
     logged_at, now = get_verifier().logged_at, time.monotonic()
-    if is_routine or now - logged_at.get(reason, 0.0) >= LOG_INTERVAL:
+    if level == logging.INFO or now - logged_at.get(reason, 0.0) >= LOG_INTERVAL:
         logged_at[reason] = now
-        level = logging.INFO if is_routine else logging.WARNING
-        logger.log(level, "token refused: %s%s", reason, describe(token) if token else "")
+        logger.log(level, "token refused: %s%s", reason, describe(token))
 
 
 def describe(token: str) -> str:
@@ -81,5 +79,5 @@ def describe(token: str) -> str:
         parts = pyjwt.decode_complete(token, options={"verify_signature": False})
     except BAD_TOKEN:
         return ""
-    values = {"kid": parts["header"].get("kid"), "iss": parts["payload"].get("iss"), "alg": parts["header"].get("alg")}
-    return "".join(f" {name}={str(value)[:64]!a}" for name, value in values.items() if value is not None)
+    values = parts["header"] | {"iss": parts["payload"].get("iss")}
+    return "".join(f" {name}={str(values[name])[:64]!a}" for name in ("kid", "iss", "alg") if values.get(name))

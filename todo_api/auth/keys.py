@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPSConnection
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from jwt import PyJWK, PyJWTError
@@ -61,42 +61,33 @@ class KeySet:
     def is_usable(self) -> bool:
         """Return whether there are keys to verify tokens with; fetch them first if there are none."""
         if self.age() >= MAX_AGE:
-            with self._changed:
-                self._await_fetch()
+            self._await_fetch()
         return self.age() < MAX_AGE
 
     def get(self, kid: str) -> PyJWK:
         """Return a key; wait for a fetch if the set lacks it. Raises UnknownKey, KeysUnavailable."""
-        if key := self._find(kid):
-            return key
-        with self._changed:
+        if not self.is_usable() or kid not in self.keys:
             self._await_fetch()
-            if key := self._find(kid):
-                return key
+        with self._changed:
+            if self.age() < MAX_AGE and kid in self.keys:
+                return self.keys[kid]
             if self._pending or self._fetched < self._tried:
                 raise KeysUnavailable
-            raise UnknownKey("the key set has no such key")
-
-    def _find(self, kid: str) -> PyJWK | None:
-        return self.keys.get(kid) if self.age() < MAX_AGE else None
+        raise UnknownKey("the key set has no such key")
 
     def _await_fetch(self) -> None:
-        """Wait for a fetch, unless the last one was just now or enough requests wait. The caller holds the lock."""
-        if not self._pending and time.monotonic() - self._tried < COOLDOWN:
-            return
-        self._request_fetch()
-        if self.keys and self._waiters >= MAX_WAITERS:
-            return
-        self._waiters += 1
-        self._changed.wait_for(lambda: not self._pending, FETCH_TIMEOUT)
-        self._waiters -= 1
-
-    def _request_fetch(self) -> None:
-        self._pending = True
-        self._changed.notify_all()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._keep_fresh, name="keys", daemon=True)
-            self._thread.start()
+        """Have the keys fetched unless they just were, and wait for that unless enough requests do."""
+        with self._changed:
+            if not self._pending and time.monotonic() - self._tried >= COOLDOWN:
+                self._pending, self._tried = True, time.monotonic()
+                self._changed.notify_all()
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._keep_fresh, name="keys", daemon=True)
+                    self._thread.start()
+            if not self.keys or self._waiters < MAX_WAITERS:
+                self._waiters += 1
+                self._changed.wait_for(lambda: not self._pending, self._tried + FETCH_TIMEOUT - time.monotonic())
+                self._waiters -= 1
 
     def _keep_fresh(self) -> NoReturn:
         while True:
@@ -105,27 +96,21 @@ class KeySet:
                 self._changed.wait_for(lambda: self._pending, seconds)
 
     def refresh(self) -> bool:
-        """Fetch the keys now and return whether that worked."""
+        """Fetch the keys now, log the outcome and return whether that worked."""
         with self._changed:
             self._pending, self._tried = True, time.monotonic()
-        keys = fetch(self.url)
+        keys = {}
+        try:
+            keys = parse(download(self.url))
+            logger.info("keys fetched from %s: %s", self.url, ", ".join(repr(kid[:64]) for kid in keys))
+        except Exception as error:  # the thread must survive whatever the issuer sends
+            logger.warning("keys not fetched from %s: %s: %.200r", self.url, type(error).__name__, str(error))
         with self._changed:
             self._pending = False
             if keys:
                 self.keys, self._fetched = keys, self._tried
             self._changed.notify_all()
         return bool(keys)
-
-
-def fetch(url: str) -> dict[str, PyJWK]:
-    """Return the keys at `url`; on any failure log it and return none."""
-    try:
-        keys = parse(download(url))
-    except Exception as error:  # the thread must survive whatever the issuer sends
-        logger.warning("keys not fetched from %s: %s: %.200r", url, type(error).__name__, str(error))
-        return {}
-    logger.info("keys fetched from %s: %s", url, ", ".join(repr(kid[:64]) for kid in keys))
-    return keys
 
 
 def download(url: str) -> bytes:
@@ -158,22 +143,12 @@ def shut_down(connection: socket.socket) -> None:
 def parse(body: bytes) -> dict[str, PyJWK]:
     """Return the keys of a JWKS document that can verify tokens here. Raises ValueError if there are none."""
     keys = {}
-    for member in filter(is_for_us, json.loads(body)["keys"]):
-        with suppress(PyJWTError):
-            key = PyJWK(member)
-            if key.algorithm_name in ALGORITHMS:  # without `alg`, PyJWK infers it from the kind of key
-                keys[member["kid"]] = key
+    for member in json.loads(body)["keys"]:
+        with suppress(Exception):  # an odd key does no harm to the good ones beside it
+            key = PyJWK(member)  # without `alg`, PyJWK infers it from the kind of key
+            is_ours = key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
+            if is_ours and isinstance(key.key_id, str):
+                keys[key.key_id] = key
     if not keys:
         raise ValueError("no usable key")
     return keys
-
-
-def is_for_us(member: Any) -> bool:
-    """Return whether a member of a JWKS says of itself that it is a named public key for signatures."""
-    return (
-        isinstance(member, dict)
-        and member.get("kty") != "oct"
-        and member.get("alg") in (None, *ALGORITHMS)
-        and member.get("use") in (None, "sig")
-        and isinstance(member.get("kid"), str)
-    )

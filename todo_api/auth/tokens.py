@@ -7,7 +7,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from threading import Lock
-from typing import Any
+from typing import Any, TypeGuard
 
 import jwt as pyjwt
 from flask import Flask, current_app
@@ -38,7 +38,6 @@ REASONS: dict[type[Exception], str] = {
     pyjwt.InvalidSignatureError: "signature",
     pyjwt.MissingRequiredClaimError: "missing claim",
     JWTExtendedException: "missing claim",
-    Exception: "malformed",
 }
 
 logger = logging.getLogger(__name__)
@@ -91,8 +90,8 @@ class TokenVerifier:
     """Verification keys and the cache of verified tokens."""
 
     def __init__(self, secret: PyJWK | None, key_set: KeySet | None) -> None:
-        self.secret = secret
-        self.key_set = key_set
+        self.secret, self.key_set = secret, key_set
+        self.algorithms = ([secret.algorithm_name] if secret else []) + ([*ALGORITHMS] if key_set else [])
         self.cache = TokenCache()
         self.logged_at: dict[str, float] = {}  # time.monotonic() of the last logged refusal, by reason
 
@@ -113,14 +112,14 @@ class TokenVerifier:
             claims = decode_token(token)
             check_claims(claims)
         except BAD_TOKEN as error:
-            reason = next(text for kind, text in REASONS.items() if isinstance(error, kind))
+            reason = next((text for kind, text in REASONS.items() if isinstance(error, kind)), "malformed")
             raise (TokenExpired if reason == "expired" else TokenInvalid)(reason) from error
         return claims
 
     def key_for(self, header: dict[str, Any]) -> PyJWK:
         """Return the key for a token with this unverified header. Raises PyJWTError, KeysUnavailable."""
         algorithm, kid = header.get("alg"), header.get("kid")
-        if not is_token_type(header.get("typ", "JWT")):
+        if not has_token_type(header):
             raise pyjwt.DecodeError("typ must be JWT or at+jwt")
         if self.secret and algorithm == self.secret.algorithm_name:
             return self.secret
@@ -150,22 +149,19 @@ def check_claims(claims: dict[str, Any]) -> None:
     """Check what Flask-JWT-Extended leaves open. Raises PyJWTError."""
     if "exp" not in claims:
         raise pyjwt.MissingRequiredClaimError("exp")
-    for name in ("exp", "nbf", "iat"):
-        if name in claims and not is_time(claims[name]):
-            raise pyjwt.DecodeError(f"{name} must be a time")
-    if claims["type"] != "access":
-        raise pyjwt.DecodeError("type must be access")
-    if not is_user_id(claims["sub"]):
-        raise pyjwt.DecodeError("sub must have 1 to 255 characters")
+    if not all(is_time(claims[name]) for name in ("exp", "nbf", "iat") if name in claims):
+        raise pyjwt.DecodeError("exp, nbf and iat must be times")
+    if claims["type"] != "access" or not is_user_id(claims["sub"]):
+        raise pyjwt.DecodeError("type must be access and sub a user id")
 
 
-def is_time(value: object) -> bool:
+def is_time(value: Any) -> TypeGuard[float]:
     """Return whether a claim is a NumericDate (RFC 7519, section 2) of the years 1970 to 9999."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < YEAR_10000
+    return type(value) in (int, float) and 0 <= value < YEAR_10000
 
 
-def is_token_type(value: object) -> bool:
-    return isinstance(value, str) and value.lower() in TOKEN_TYPES
+def has_token_type(header: dict[str, Any]) -> bool:
+    return str(header.get("typ", "JWT")).lower() in TOKEN_TYPES
 
 
 def is_user_id(value: object) -> bool:
@@ -187,22 +183,12 @@ def get_key_set() -> KeySet | None:
 def init_app(app: Flask) -> None:
     """Bind Flask-JWT-Extended and a TokenVerifier to the application."""
     secret, algorithm, url = (app.config[name] for name in ("JWT_SECRET_KEY", "JWT_ALGORITHM", "JWKS_URL"))
-    app.config["JWT_DECODE_LEEWAY"] = LEEWAY
+    key = PyJWK({"kty": "oct", "alg": algorithm, "k": urlsafe_b64encode(secret.encode()).decode()}) if secret else None
+    app.extensions["auth"] = verifier = TokenVerifier(key, KeySet(url) if url else None)
     # Each key verifies one of these algorithms only: PyJWT holds a PyJWK to its own.
-    app.config["JWT_DECODE_ALGORITHMS"] = [algorithm, *ALGORITHMS]
+    app.config.update(JWT_DECODE_LEEWAY=LEEWAY, JWT_DECODE_ALGORITHMS=[*verifier.algorithms])
     jwt.init_app(app)
     jwt.decode_key_loader(lambda header, _claims: get_verifier().key_for(header))
-    shared_key = secret_key(secret, algorithm) if secret else None
-    app.extensions["auth"] = TokenVerifier(shared_key, KeySet(url) if url else None)
-    if app.config["ENVIRONMENT"] != "development" and not app.config["CHECKED"]:
-        warn_of_unchecked_claims(app)
-
-
-def secret_key(secret: str, algorithm: str) -> PyJWK:
-    return PyJWK({"kty": "oct", "alg": algorithm, "k": urlsafe_b64encode(secret.encode()).decode()})
-
-
-def warn_of_unchecked_claims(app: Flask) -> None:
     unset = [f"JWT_{name}" for name in ("ISSUER", "AUDIENCE") if app.config[f"JWT_DECODE_{name}"] is None]
-    if unset:
+    if unset and app.config["ENVIRONMENT"] != "development" and not app.config["CHECKED"]:
         logger.warning("%s not set: tokens of any issuer or audience are accepted", " and ".join(unset))
