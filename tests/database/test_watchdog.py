@@ -43,26 +43,31 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "TICK", 0.05)
 
 
-@pytest.fixture
-def app(freezer: Freezer, tmp_path: Path) -> Iterator[Flask]:
-    """An application that connects through the freezer."""
+def application(freezer: Freezer, instance: Path) -> Flask:
+    """Make an application that connects through the freezer."""
     url = f"{freezer.url}&connect_timeout=5"
-    app = create_app(environ_for(url, DB_STATEMENT_TIMEOUT="1", READY_INTERVAL="1"), tmp_path)
+    return create_app(environ_for(url, DB_STATEMENT_TIMEOUT="1", READY_INTERVAL="1"), instance)
+
+
+@pytest.fixture
+def app(freezer: Freezer, impatient: None, tmp_path: Path) -> Iterator[Flask]:
+    app = application(freezer, tmp_path)
     yield app
     dispose(app)
 
 
-def test_a_statement_fails_one_second_after_the_servers_own_limit(freezer: Freezer, alice: Caller) -> None:
+def test_a_statement_fails_one_second_after_the_servers_own_limit(freezer: Freezer, tmp_path: Path) -> None:
+    app = application(freezer, tmp_path)
+    alice = Caller(app.test_client(), "alice")
     alice.create()
     freezer.flowing.clear()
     began = time.monotonic()
     assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
     assert 1.9 < time.monotonic() - began < 4
+    dispose(app)
 
 
-def test_requests_succeed_again_once_the_database_answers(
-    freezer: Freezer, impatient: None, app: Flask, alice: Caller
-) -> None:
+def test_requests_succeed_again_once_the_database_answers(freezer: Freezer, app: Flask, alice: Caller) -> None:
     path = f"/api/tasks/{alice.create('Kept')['id']}"
     requests: dict[str, Any] = {"GET": {}, "PUT": {"json": {"title": "New"}}, "DELETE": {}}
     for method, more in requests.items():
@@ -74,7 +79,7 @@ def test_requests_succeed_again_once_the_database_answers(
 
 
 def test_while_it_hangs_one_request_probes_it_and_all_others_fail_at_once(
-    freezer: Freezer, impatient: None, app: Flask, alice: Caller
+    freezer: Freezer, app: Flask, alice: Caller
 ) -> None:
     path = f"/api/tasks/{alice.create('Kept')['id']}"
     freezer.flowing.clear()
@@ -91,9 +96,7 @@ def test_while_it_hangs_one_request_probes_it_and_all_others_fail_at_once(
     assert alice.get("/api/tasks").status_code == 200
 
 
-def test_the_first_question_on_a_connection_has_a_limit(
-    freezer: Freezer, impatient: None, app: Flask, alice: Caller
-) -> None:
+def test_the_first_question_on_a_connection_has_a_limit(freezer: Freezer, app: Flask, alice: Caller) -> None:
     """A pooler accepts connections while its database hangs."""
     freezer.last_words = b"pg_backend_pid"
     assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
