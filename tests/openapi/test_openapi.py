@@ -21,7 +21,10 @@ from tests.support.described import Undescribed
 from tests.support.generated import EXAMPLES, JSON
 from tests.support.issuers import install
 from tests.support.programs import ROOT, environment, run
+from todo_api.cors import EXPOSED_HEADERS
 from todo_api.errors import error_types
+from todo_api.tasks import IDEMPOTENCY_KEY, TASK_ID
+from todo_api.telemetry import REQUEST_ID_PATTERN
 
 pytestmark = pytest.mark.any_database
 
@@ -78,6 +81,15 @@ def test_the_parameters_and_fields_follow_from_the_schemas(document: Any) -> Non
     assert schemas["NewTask"]["properties"]["created_at"]["readOnly"] is True
     assert schemas["NewTask"]["properties"]["is_completed"]["default"] is False
     assert "default" not in schemas["TaskChanges"]["properties"]["is_completed"]
+
+
+def test_the_patterns_are_those_of_the_service(document: Any) -> None:
+    parameters, headers = document["components"]["parameters"], document["components"]["headers"]
+    assert parameters["id"]["schema"]["pattern"] == f"^{TASK_ID.pattern}$"
+    assert parameters["Idempotency-Key"]["schema"]["pattern"] == f"^{IDEMPOTENCY_KEY.pattern}$"
+    assert headers["X-Request-ID"]["schema"]["pattern"] == f"^{REQUEST_ID_PATTERN}$"
+    assert f"`{REQUEST_ID_PATTERN}`" in parameters["X-Request-ID"]["description"]
+    assert headers["Access-Control-Expose-Headers"]["schema"]["const"] == EXPOSED_HEADERS
 
 
 def test_every_operation_has_a_name_of_its_own_and_a_summary(document: Any) -> None:

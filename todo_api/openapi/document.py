@@ -1,47 +1,71 @@
-"""Builds the OpenAPI document from the URL map, the views' docstrings, the schemas and the tables of `operations`."""
+"""Builds the OpenAPI document from operations.toml, the URL map, the views' docstrings, the schemas and the errors."""
 
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 from marshmallow import fields
 
-from todo_api.openapi import operations as api
-from todo_api.openapi.operations import Errors, Json, Operation, reference
-from todo_api.tasks import NEW_TASK, Text
+from todo_api.errors import error_types
+from todo_api.tasks import CHANGES, LIST, MARK, NEW_TASK, WHICH, Text
 from todo_api.telemetry import route_template
 
+Json = dict[str, Any]
+
+
+class Error(NamedTuple):
+    """An error of the service or of nginx."""
+
+    status_code: int
+    error_code: str
+    detail: str
+    headers: Sequence[str] = ()
+
+
+TABLES = tomllib.loads(Path(__file__).with_name("operations.toml").read_text(encoding="utf-8"))
+BODIES = {"NewTask": NEW_TASK, "TaskChanges": CHANGES, "Mark": MARK}
+QUERIES = {"LIST": LIST, "WHICH": WHICH}
+TASK = {name: TABLES["fields"]["TaskSchema"][name]["examples"][0] for name in NEW_TASK.fields}
+EXAMPLES = {"task": TASK, "completed_task": TASK | {"is_completed": True}, "tasks": [TASK]}
+ERRORS = {code: Error(error_code=code, **table) for code, table in TABLES["nginx_errors"].items()}
+ERRORS |= {
+    kind.error_code: Error(kind.status_code, kind.error_code, kind.detail, [*kind.headers]) for kind in error_types()
+}
 # What str.strip() removes, in a notation that all dialects of regular expressions share.
 WHITESPACE = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-STRING: Json = {"type": "string"}
 
 
 def describe(app: Flask) -> Json:
     """Return the OpenAPI document of an application."""
     plugin: Any = MarshmallowPlugin()
-    spec = APISpec(api.TITLE, api.VERSION, "3.1.0", plugins=[plugin], info=api.INFO, servers=[{"url": "/"}])
+    spec = APISpec(plugins=[plugin], **general_part())
+    plugin.converter.add_attribute_function(field_text)
     spec.components.schema("Task", as_response(plugin.converter.schema2jsonschema(NEW_TASK)))
     plugin.converter.add_attribute_function(as_request)  # for all schemas from here on
-    add_components(spec)
-    views = routes(app)
-    for route, operation in api.OPERATIONS.items():
-        method, path = route.split()
-        described = describe_operation(operation, path, spec)
-        described["summary"] = (app.view_functions[views[route]].__doc__ or "").partition(".")[0]
-        shared: list[Any] = ["X-Request-ID", *(["id"] if "{id}" in path else [])]
-        spec.path(path, operations={method.lower(): described}, parameters=shared)
+    for name, schema in BODIES.items():
+        spec.components.schema(name, schema=schema)
+    add_operations(spec, app)
     return spec.to_dict()
 
 
-def routes(app: Flask) -> dict[str, str]:
-    """Return the endpoint of each method and path, without HEAD and OPTIONS, which Flask adds."""
-    return {
-        f"{method} {route_template(rule.rule)}": rule.endpoint
-        for rule in app.url_map.iter_rules()
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-    }
+def general_part() -> Json:
+    """Return the table `document` with all error codes: a copy, because apispec changes it."""
+    document: Json = deepcopy(TABLES["document"])
+    codes = {code for table in TABLES["operations"].values() for code in error_codes(table["errors"])}
+    document["components"]["schemas"]["Error"]["properties"]["error_code"]["enum"] = sorted(codes)
+    return document
+
+
+def field_text(_: Any, field: fields.Field[Any], **_ret: Any) -> Json:
+    """Return what the table `fields` says about a field. Called by apispec."""
+    text: Json = TABLES["fields"][type(field.parent).__name__][field.name]
+    return text
 
 
 def as_response(described: Json) -> Json:
@@ -67,78 +91,84 @@ def as_request(_: Any, field: fields.Field[Any], ret: Json) -> Json:
     return {"pattern": rf"^[{WHITESPACE}]*{first}[^\x00]{{0,{longest - shortest}}}[{WHITESPACE}]*$"}
 
 
-def add_components(spec: APISpec) -> None:
-    for name, text in api.TAGS.items():
-        spec.tag({"name": name, "description": text})
-    for name, (schema, _) in api.BODIES.items():
-        spec.components.schema(name, schema=schema)
-    for name, described in {**api.RESULTS, **error_schemas()}.items():
-        spec.components.schema(name, described)
-    for name, parameter in api.PARAMETERS.items():
-        spec.components.parameter(name, "path" if name == "id" else "header", parameter)
-    for name, header in api.HEADERS.items():
-        spec.components.header(name, header)
-    for name, scheme in api.SECURITY_SCHEMES.items():
-        spec.components.security_scheme(name, scheme)
-
-
-def error_schemas() -> dict[str, Json]:
-    codes = sorted({error.error_code for operation in api.OPERATIONS.values() for error in operation.errors})
-    members: Json = {
-        "detail": STRING | {"description": "A message for people."},
-        "error_code": STRING | {"enum": codes, "description": "A code for programs."},
-        "status_code": {"type": "integer", "description": "The HTTP status code."},
+def add_operations(spec: APISpec, app: Flask) -> None:
+    views = {
+        f"{method} {route_template(rule.rule)}": app.view_functions[rule.endpoint]
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
     }
-    messages: Json = {"type": "object", "additionalProperties": {"type": "array", "minItems": 1, "items": STRING}}
-    messages |= {"minProperties": 1, "description": "Messages for each invalid field, parameter or header."}
-    return {
-        "Error": {"type": "object", "required": [*members], "properties": members},
-        "ValidationError": narrowed_error(["VALIDATION_ERROR"], 400, errors=messages),
-    }
+    for route, table in TABLES["operations"].items():
+        method, path = route.split()
+        of_tasks = path.startswith("/api/")
+        general = {
+            "summary": (views[route].__doc__ or "").partition(".")[0],
+            "tags": ["tasks" if of_tasks else "service"],
+            "security": [{"token": []}] if of_tasks else [],
+        }
+        parameters: list[Any] = ["X-Request-ID", *(["id"] if "{id}" in path else [])]
+        spec.path(path, operations={method.lower(): describe_operation(spec, **general | table)}, parameters=parameters)
 
 
-def narrowed_error(codes: list[str], status: int, **members: Json) -> Json:
-    members |= {"error_code": STRING | {"enum": codes}, "status_code": {"type": "integer", "const": status}}
-    own = {"type": "object", "required": [*members], "properties": members}
-    return {"allOf": [reference("Error"), own], "unevaluatedProperties": False}
+def describe_operation(
+    spec: APISpec,
+    *,
+    responses: dict[str, str],
+    errors: Sequence[str],
+    headers: Sequence[str] = (),
+    query: str | None = None,
+    body: str | None = None,
+    example: Any = None,
+    **others: Any,
+) -> Json:
+    """Return the Operation Object of a table in `operations`; `others` are part of it."""
+    parameters = [{"in": "query", "schema": QUERIES[query]}] if query else []
+    described: Json = others | {"parameters": [*parameters, *headers]}
+    if body:
+        described["requestBody"] = {"required": True, "content": content(body, example)}
+    results = {status: describe_response(**TABLES["responses"][name]) for status, name in responses.items()}
+    return described | {"responses": results | add_error_responses(spec, errors)}
 
 
-def describe_operation(operation: Operation, path: str, spec: APISpec) -> Json:
-    of_tasks = path.startswith("/api/")
-    responses = operation.responses | add_error_responses(operation.errors, spec)
-    described: Json = {
-        "operationId": operation.id,
-        "tags": ["tasks" if of_tasks else "service"],
-        "security": [{"token": []}] if of_tasks else [*operation.security],
-        "parameters": [*([{"in": "query", "schema": operation.query}] if operation.query else []), *operation.headers],
-        "responses": dict(sorted(responses.items())),
-    }
-    if operation.description:
-        described["description"] = operation.description
-    if operation.body:
-        content = {"schema": reference(operation.body), "example": api.BODIES[operation.body][1]}
-        described["requestBody"] = {"required": True, "content": {"application/json": content}}
-    return described
+def describe_response(description: str, headers: Iterable[str] = (), **body: Any) -> Json:
+    """Return the Response Object of a table in `responses`; `body` are the arguments of `content`."""
+    described: Json = {"description": description}
+    described["headers"] = {name: name for name in (*headers, *TABLES["common"]["headers"])}
+    return described | ({"content": content(**body)} if body else {})
 
 
-def add_error_responses(errors: Errors, spec: APISpec) -> dict[int, Any]:
+def content(schema: str | Json, example: Any = None, media_type: str = "application/json") -> Json:
+    """Return the `content` of a request body or a response; `example` may be a name of EXAMPLES."""
+    shown = EXAMPLES[example] if isinstance(example, str) else example
+    return {media_type: {"schema": schema} | ({"example": shown} if shown else {})}
+
+
+def add_error_responses(spec: APISpec, names: Iterable[str]) -> dict[str, str]:
     """Add one response for each status to the components; return their names, which are made of the codes."""
-    names: dict[int, Any] = {}
-    ordered = sorted(errors, key=lambda error: (error.status_code, error.error_code))
-    for status, group in groupby(ordered, key=lambda error: error.status_code):
+    responses = {}
+    errors = sorted(ERRORS[code] for code in set(error_codes(names)))
+    for status, group in groupby(errors, key=lambda error: error.status_code):
         alike = tuple(group)
-        names[status] = ".".join(error.error_code for error in alike)
-        if names[status] not in spec.components.responses:
-            spec.components.response(names[status], describe_errors(alike, status))
-    return names
+        name = responses[str(status)] = ".".join(error.error_code for error in alike)
+        if name not in spec.components.responses:
+            spec.components.response(name, describe_errors(status, alike))
+    return responses
 
 
-def describe_errors(errors: Errors, status: int) -> Json:
+def error_codes(names: Iterable[str]) -> Iterator[str]:
+    """Yield the error codes among `names`, and those of the groups among them."""
+    groups = TABLES["error_groups"]
+    for name in names:
+        yield from error_codes(groups[name]) if name in groups else (name,)
+
+
+def describe_errors(status: int, errors: Sequence[Error]) -> Json:
     """Describe the response that carries one of several errors of the same status."""
-    codes = [error.error_code for error in errors]
-    schema = narrowed_error([code for code in codes if code != "VALIDATION_ERROR"], status)
-    if "VALIDATION_ERROR" in codes:
-        schema = {"oneOf": [schema, reference("ValidationError")]}
-    headers = {name for error in errors for name in error.headers} | ({"Allow"} if status == 405 else set())
+    codes = [error.error_code for error in errors if error.error_code != "VALIDATION_ERROR"]
+    members = {"error_code": {"type": "string", "enum": codes}, "status_code": {"type": "integer", "const": status}}
+    own = {"type": "object", "required": [*members], "properties": members}
+    schema: Json = {"allOf": [{"$ref": "#/components/schemas/Error"}, own], "unevaluatedProperties": False}
+    if len(codes) < len(errors):
+        schema = {"oneOf": [schema, {"$ref": "#/components/schemas/ValidationError"}]}
     details = "\n".join(f"- `{error.error_code}`: {error.detail}" for error in errors)
-    return api.response(details, schema, headers=sorted(headers))
+    headers = {name for error in errors for name in error.headers} | ({"Allow"} if status == 405 else set())
+    return describe_response(details, sorted(headers), schema=schema)

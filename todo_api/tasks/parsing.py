@@ -10,15 +10,8 @@ from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from todo_api.config import MAX_BODY_BYTES
-from todo_api.errors import ApiError, BadRequest, PayloadTooLarge, UnsupportedMediaType
-
-
-class MalformedJSON(ApiError):
-    """The body is not one JSON object (RFC 8259) in UTF-8."""
-
-    status_code = 400
-    error_code = "MALFORMED_JSON"
-    detail = "The body is not a JSON object."
+from todo_api.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from todo_api.tasks.errors import MalformedJSON
 
 
 def body(schema: Schema) -> dict[str, Any]:
@@ -26,13 +19,19 @@ def body(schema: Schema) -> dict[str, Any]:
     raw = _read_body()
     if request.mimetype != "application/json":
         raise UnsupportedMediaType
-    fields: dict[str, Any] = schema.load(parse_object(raw))
+    fields: dict[str, Any] = schema.load(_parse_object(raw))
     return fields
 
 
 def parameters(schema: Schema) -> dict[str, Any]:
-    """Return the request's validated query parameters."""
-    found: dict[str, Any] = schema.load(parse_query(request.query_string))
+    """Return the request's validated query parameters. Repeated ones raise ValidationError."""
+    # Bytes that are not UTF-8 become lone surrogates, which every field refuses.
+    text = request.query_string.decode("utf-8", "surrogateescape")
+    pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+    repeated = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
+    if repeated:
+        raise ValidationError({name: ["Must not be repeated."] for name in repeated})
+    found: dict[str, Any] = schema.load(dict(pairs))
     return found
 
 
@@ -50,7 +49,7 @@ def _read_body() -> bytes:
     return raw
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object in `body`. Duplicate names, NaN and Infinity raise MalformedJSON."""
     try:
         value = _DECODER.decode(body.decode("utf-8"))
@@ -60,8 +59,6 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise MalformedJSON("The body is nested too deeply.") from None
     except json.JSONDecodeError as error:
         raise MalformedJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
-    except MalformedJSON:
-        raise
     except ValueError:  # Python's limit on the digits of an integer
         raise MalformedJSON("The body has a number with too many digits.") from None
     if not isinstance(value, dict):
@@ -81,16 +78,3 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_no_constant)
-
-
-def parse_query(query: bytes) -> dict[str, str]:
-    """Return the parameters of a query string. Repeated ones raise ValidationError.
-
-    Bytes that are not UTF-8 become lone surrogates, which every field refuses.
-    """
-    text = query.decode("utf-8", "surrogateescape")
-    pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
-    repeated = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
-    if repeated:
-        raise ValidationError({name: ["Must not be repeated."] for name in repeated})
-    return dict(pairs)

@@ -1,17 +1,15 @@
-"""The marshmallow schemas of bodies and query parameters. The OpenAPI document is built from them."""
+"""The marshmallow schemas of bodies and query parameters. The OpenAPI document is built from them.
+
+Its texts about each field are in openapi/operations.toml.
+"""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import Schema, fields, post_load, pre_load
 from marshmallow.validate import Length, OneOf, Range
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
-TIMESTAMP = {
-    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$",
-    "examples": ["2026-02-08T09:30:00.123456Z"],
-}
 SORTS = ("created_at", "-created_at", "updated_at", "-updated_at", "title", "-title")
 LIMIT_MAX = 1000
 BAD_LIMIT = f"Must be a whole number from 1 to {LIMIT_MAX}."
@@ -29,8 +27,8 @@ class Text(fields.String):
         super().__init__(**options)
         self.trim = trim
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        text = super()._deserialize(value, attr, data, **kwargs)
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, *args, **kwargs)
         if UNSTORABLE.search(text):
             raise self.make_error("unstorable")
         return text.strip() if self.trim else text
@@ -41,7 +39,7 @@ class Boolean(fields.Boolean):
 
     default_error_messages = {"invalid": "Must be true or false."}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(value, bool):
             raise self.make_error("invalid")
         return value
@@ -57,47 +55,26 @@ class QueryBoolean(fields.Boolean):
 class QueryInteger(fields.Integer):
     """Decimal digits in a query string, and unlike marshmallow's no sign, blank, underscore or leading zero."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if not re.fullmatch("[1-9][0-9]{0,9}", value):
             raise self.make_error("invalid")
-        return super()._deserialize(value, attr, data, **kwargs)
+        return super()._deserialize(value, *args, **kwargs)
 
 
 def length(least: int, most: int) -> Length:
     return Length(least, most, error="Must have {min} to {max} characters.")
 
 
-def doc(description: str, *examples: Any) -> dict[str, Any]:
-    """Return what the OpenAPI document says about a field."""
-    return {"description": description} | ({"examples": [*examples]} if examples else {})
-
-
 class TaskSchema(Schema):
     """A task. A client may send back the fields that are `dump_only`; they are ignored."""
 
-    id = fields.UUID(
-        dump_only=True, metadata=doc("UUID version 7, in lower case.", "01a1fc99-ee71-72ec-b587-48e127eeb180")
-    )
-    user_id = fields.String(
-        dump_only=True, validate=length(1, 255), metadata=doc("The owner: the `sub` claim of their token.", "alice")
-    )
-    title = Text(
-        required=True,
-        trim=True,
-        validate=length(1, 200),
-        metadata=doc("1 to 200 characters. Leading and trailing whitespace is removed.", "Buy milk"),
-    )
-    description = Text(
-        load_default=None,
-        allow_none=True,
-        validate=length(0, 2000),
-        metadata=doc("Up to 2,000 characters. Whitespace is kept.", "2 l"),
-    )
-    is_completed = Boolean(load_default=False, metadata=doc("Whether the task is completed.", False))
-    created_at = fields.DateTime(dump_only=True, metadata=TIMESTAMP | doc("RFC 3339, in UTC with microseconds."))
-    updated_at = fields.DateTime(
-        dump_only=True, metadata=TIMESTAMP | doc("Increases with every change. In quotes, it is the `ETag`.")
-    )
+    id = fields.UUID(dump_only=True)
+    user_id = fields.String(dump_only=True, validate=length(1, 255))
+    title = Text(required=True, trim=True, validate=length(1, 200))
+    description = Text(load_default=None, allow_none=True, validate=length(0, 2000))
+    is_completed = Boolean(load_default=False)
+    created_at = fields.DateTime(dump_only=True)
+    updated_at = fields.DateTime(dump_only=True)
 
     @pre_load
     def drop_read_only(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -107,7 +84,7 @@ class TaskSchema(Schema):
 class MarkSchema(Schema):
     """What can be changed in many tasks at once."""
 
-    is_completed = Boolean(required=True, metadata=doc("The new completion state of the matching tasks."))
+    is_completed = Boolean(required=True)
 
 
 class QuerySchema(Schema):
@@ -119,32 +96,18 @@ class QuerySchema(Schema):
 class WhichSchema(QuerySchema):
     """The tasks that a bulk request is about."""
 
-    is_completed = QueryBoolean(required=True, metadata=doc("Select tasks by completion state."))
+    is_completed = QueryBoolean(required=True)
 
 
 class ListSchema(QuerySchema):
     """The parameters of the list."""
 
-    is_completed = QueryBoolean(metadata=doc("Filter by completion state."))
-    q = Text(
-        trim=True,
-        validate=length(0, 200),
-        metadata=doc("Case-insensitive search in `title` and `description`. `%` and `_` have no special meaning."),
-    )
-    sort = fields.String(
-        load_default="-created_at",
-        validate=OneOf(SORTS),
-        metadata=doc("`-` sorts in descending order. `title` sorts by code point; ties sort by `id`."),
-    )
-    limit = QueryInteger(
-        validate=Range(1, LIMIT_MAX, error=BAD_LIMIT),
-        error_messages={"invalid": BAD_LIMIT},
-        metadata=doc("Maximum number of tasks to return. Without it, all tasks (after `cursor`) are returned."),
-    )
-    cursor = fields.String(
-        metadata=doc("`X-Next-Cursor` of the previous page. Only `limit` and `include_total` may change in between.")
-    )
-    include_total = QueryBoolean(load_default=False, metadata=doc("Return the total number in `X-Total-Count`."))
+    is_completed = QueryBoolean()
+    q = Text(trim=True, validate=length(0, 200))
+    sort = fields.String(load_default="-created_at", validate=OneOf(SORTS))
+    limit = QueryInteger(validate=Range(1, LIMIT_MAX, error=BAD_LIMIT), error_messages={"invalid": BAD_LIMIT})
+    cursor = fields.String()
+    include_total = QueryBoolean(load_default=False)
 
     @post_load
     def drop_empty_search(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from flask import Flask
 
 from todo_api.telemetry import health, logging, metrics, requests
-from todo_api.telemetry.health import NotReady
 from todo_api.telemetry.requests import REQUEST_ID_PATTERN, route_template
 
-__all__ = ["REQUEST_ID_PATTERN", "NotReady", "init_app", "route_template"]
+__all__ = ["REQUEST_ID_PATTERN", "init_app", "route_template"]
 
 
 def init_app(app: Flask) -> None:

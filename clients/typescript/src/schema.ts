@@ -93,7 +93,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Say that the process answers; nothing else is touched */
+        /** Answer 200 while the process runs; nothing is checked */
         get: operations["getLiveness"];
         put?: never;
         post?: never;
@@ -117,7 +117,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Say whether requests can be answered: 503 NOT_READY when not
+         * Answer 200 if requests can be answered, else 503 NOT_READY
          * @description For a supervisor on the same host: the nginx that comes with the service returns 404.
          */
         get: operations["getReadiness"];
@@ -143,7 +143,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Answer in Prometheus' text format, in development to all, otherwise to who has METRICS_TOKEN
+         * Answer in Prometheus' text format: in development anyone, elsewhere who sends METRICS_TOKEN
          * @description Public in development. Otherwise 404, unless `METRICS_TOKEN` is configured and sent.
          */
         get: operations["getMetrics"];
@@ -205,6 +205,34 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Count: {
+            /** @description The number of matching tasks. */
+            count: number;
+        };
+        Status: {
+            status: string;
+        };
+        Error: {
+            /** @description A message for people. */
+            detail: string;
+            /**
+             * @description A code for programs.
+             * @enum {string}
+             */
+            error_code: "BAD_GATEWAY" | "BAD_REQUEST" | "DATABASE_UNAVAILABLE" | "GATEWAY_TIMEOUT" | "IDEMPOTENCY_KEY_REUSED" | "INTERNAL_ERROR" | "KEYS_UNAVAILABLE" | "MALFORMED_JSON" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "NOT_READY" | "PAYLOAD_TOO_LARGE" | "PRECONDITION_FAILED" | "RATE_LIMITED" | "REQUEST_TIMEOUT" | "SERVICE_UNAVAILABLE" | "TASK_FORBIDDEN" | "TASK_LIMIT_REACHED" | "TASK_NOT_FOUND" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "UNSUPPORTED_MEDIA_TYPE" | "URI_TOO_LONG" | "VALIDATION_ERROR";
+            /** @description The HTTP status code. */
+            status_code: number;
+        };
+        ValidationError: components["schemas"]["Error"] & {
+            /** @enum {string} */
+            error_code: "VALIDATION_ERROR";
+            /** @constant */
+            status_code: 400;
+            /** @description Messages for each invalid field, parameter or header. */
+            errors: {
+                [key: string]: string[];
+            };
+        };
         Task: {
             /**
              * Format: uuid
@@ -300,34 +328,6 @@ export interface components {
         Mark: {
             /** @description The new completion state of the matching tasks. */
             is_completed: boolean;
-        };
-        Count: {
-            /** @description The number of matching tasks. */
-            count: number;
-        };
-        Status: {
-            status: string;
-        };
-        Error: {
-            /** @description A message for people. */
-            detail: string;
-            /**
-             * @description A code for programs.
-             * @enum {string}
-             */
-            error_code: "BAD_GATEWAY" | "BAD_REQUEST" | "DATABASE_UNAVAILABLE" | "GATEWAY_TIMEOUT" | "IDEMPOTENCY_KEY_REUSED" | "INTERNAL_ERROR" | "KEYS_UNAVAILABLE" | "MALFORMED_JSON" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "NOT_READY" | "PAYLOAD_TOO_LARGE" | "PRECONDITION_FAILED" | "RATE_LIMITED" | "REQUEST_TIMEOUT" | "SERVICE_UNAVAILABLE" | "TASK_FORBIDDEN" | "TASK_LIMIT_REACHED" | "TASK_NOT_FOUND" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "UNSUPPORTED_MEDIA_TYPE" | "URI_TOO_LONG" | "VALIDATION_ERROR";
-            /** @description The HTTP status code. */
-            status_code: number;
-        };
-        ValidationError: components["schemas"]["Error"] & {
-            /** @description Messages for each invalid field, parameter or header. */
-            errors: {
-                [key: string]: string[];
-            };
-            /** @enum {string} */
-            error_code: "VALIDATION_ERROR";
-            /** @constant */
-            status_code: 400;
         };
     };
     responses: {
