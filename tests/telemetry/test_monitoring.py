@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import promql_parser
@@ -12,10 +11,10 @@ import yaml
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp
+from tests.support.nginx import DEPLOY
 from tests.telemetry.test_metrics import figures
 
 pytestmark = pytest.mark.any_database
-DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
 RULES = [rule for group in yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 VARIABLES = {"$__rate_interval": "5m", "$__range": "1h", "$instance": ".*"}

@@ -14,7 +14,7 @@ from todo_api.telemetry.metrics import MetricsHandler
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.2
-MAX_WAITING = 100_000  # some 60 MB
+MAX_WAITING = 100_000  # some 50 MB
 MAX_WRITE = 4096  # PIPE_BUF of Linux: shorter writes of several processes do not mix
 FULL = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR", "msg": "The log is full: lines are lost."}
 

@@ -9,7 +9,7 @@ from flask import Flask, Response, current_app, g, request
 from uuid_utils import uuid4
 
 from todo_api.database import get_database
-from todo_api.errors import ErrorResponse
+from todo_api.errors import ApiError
 
 REQUEST_ID_PATTERN = "[A-Za-z0-9._-]{1,128}"
 CLIENT_ID = re.compile(REQUEST_ID_PATTERN)
@@ -36,8 +36,8 @@ class RequestRecord(LogRecord):
         self.method = request.method if request.method in METHODS else "OTHER"
         self.route = route_template(rule.rule) if rule else "other"
         self.status, self.user_id = response.status_code, g.get("user_id")
-        if isinstance(response, ErrorResponse):
-            error = response.error
+        error: ApiError | None = getattr(response, "error", None)  # whatever class app.response_class makes of it
+        if error:
             self.error_code, self.refusal, self.foreign_task = error.error_code, error.refusal, error.foreign_task
             self.levelno = ERROR if self.status >= 500 else WARNING if self.foreign_task else INFO
 
