@@ -10,23 +10,19 @@ EXPOSED_HEADERS = (
     "ETag, Link, Location, Retry-After, X-Next-Cursor, X-Total-Count, X-Request-ID, Idempotency-Replayed, "
     "WWW-Authenticate"
 )
-MAX_AGE_SECONDS = 7200
 
 
 def add_headers(response: Response) -> Response:
     """Let pages of the configured origins read the response; credentials (cookies) are never allowed."""
     origin = request.headers.get("Origin")
-    if origin is None:
-        return response
-    allowed = current_app.config["CORS_ORIGINS"]
-    if origin not in allowed and "*" not in allowed:
+    if origin is None or current_app.config["CORS_ORIGINS"].isdisjoint({origin, "*"}):
         return response
     response.headers["Access-Control-Allow-Origin"] = origin
-    is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-    if is_preflight and "Allow" in response.headers:
+    preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    if preflight and "Allow" in response.headers:
         response.headers["Access-Control-Allow-Methods"] = response.headers["Allow"]
         response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
-        response.headers["Access-Control-Max-Age"] = str(MAX_AGE_SECONDS)
+        response.headers["Access-Control-Max-Age"] = "7200"  # seconds
     else:
         response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
     return response

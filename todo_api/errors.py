@@ -1,7 +1,6 @@
 """The one error body, and the exceptions that become it.
 
-Every package raises subclasses of `ApiError`; the handlers here turn them, and whatever else ends a request, into the
-body of the contract. `error_types()` lists them all.
+Every package raises subclasses of `ApiError`; the handlers turn them, and whatever else ends a request, into the body.
 """
 
 import logging
@@ -19,8 +18,7 @@ logger = logging.getLogger(__name__)
 class ApiError(Exception):
     """Ends a request with the one error body; a subclass names its status, code and sentence for a person."""
 
-    status_code = 500
-    error_code = "INTERNAL_ERROR"
+    status_code, error_code = 500, "INTERNAL_ERROR"
     detail = "Something went wrong on the server; look for the request id in the log."
     headers: Mapping[str, str] = {}
     members: Mapping[str, Any] = {}  # what the body has besides detail, error_code and status_code
@@ -30,20 +28,15 @@ class ApiError(Exception):
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail or self.detail)
-        if detail:
-            self.detail = detail
+        self.detail = detail or self.detail
 
 
 class BadRequest(ApiError):
-    status_code = 400
-    error_code = "BAD_REQUEST"
-    detail = "The request cannot be read."
+    status_code, error_code, detail = 400, "BAD_REQUEST", "The request cannot be read."
 
 
 class InvalidInput(ApiError):
-    status_code = 400
-    error_code = "VALIDATION_ERROR"
-    detail = "Some fields, parameters or headers are not valid."
+    status_code, error_code, detail = 400, "VALIDATION_ERROR", "Some fields, parameters or headers are not valid."
 
     def __init__(self, errors: Any) -> None:
         super().__init__()
@@ -51,35 +44,25 @@ class InvalidInput(ApiError):
 
 
 class NotFound(ApiError):
-    status_code = 404
-    error_code = "NOT_FOUND"
-    detail = "There is no such route."
+    status_code, error_code, detail = 404, "NOT_FOUND", "There is no such route."
 
 
 class MethodNotAllowed(ApiError):
-    status_code = 405
-    error_code = "METHOD_NOT_ALLOWED"
-    detail = "This route does not support this method."
+    status_code, error_code, detail = 405, "METHOD_NOT_ALLOWED", "This route does not support this method."
 
 
 class PayloadTooLarge(ApiError):
-    status_code = 413
-    error_code = "PAYLOAD_TOO_LARGE"
-    detail = "The body is larger than 64 KiB."
+    status_code, error_code, detail = 413, "PAYLOAD_TOO_LARGE", "The body is larger than 64 KiB."
 
 
 class UnsupportedMediaType(ApiError):
-    status_code = 415
-    error_code = "UNSUPPORTED_MEDIA_TYPE"
-    detail = "Send the body as application/json."
+    status_code, error_code, detail = 415, "UNSUPPORTED_MEDIA_TYPE", "Send the body as application/json."
 
 
 class Unavailable(ApiError):
     """The base of all errors that a client may retry soon."""
 
-    status_code = 503
-    error_code = "SERVICE_UNAVAILABLE"
-    detail = "The service is busy; try again soon."
+    status_code, error_code, detail = 503, "SERVICE_UNAVAILABLE", "The service is busy; try again soon."
     headers = {"Retry-After": "2"}
 
 
@@ -91,8 +74,7 @@ class ErrorResponse(Response):
 
     def __init__(self, error: ApiError) -> None:
         body = {"detail": error.detail, "error_code": error.error_code, "status_code": error.status_code}
-        super().__init__(json.dumps(body | dict(error.members)), error.status_code, mimetype="application/json")
-        self.headers.extend(error.headers)
+        super().__init__(json.dumps(body | dict(error.members)), error.status_code, error.headers, "application/json")
         self.error = error
 
 
@@ -109,22 +91,18 @@ def api_error(error: ApiError) -> Response:
     return ErrorResponse(error)
 
 
-def validation_error(error: ValidationError) -> Response:
-    return ErrorResponse(InvalidInput(error.messages))
-
-
 def http_error(error: HTTPException) -> Response:
     """Answer what Flask and Werkzeug refuse themselves; 405 keeps its Allow header."""
     status = HTTPStatus(error.code or 500)
-    refused: ApiError
-    if status in BY_STATUS:
-        refused = BY_STATUS[status]()
-    else:
-        refused = ApiError(status.description or status.phrase)
-        refused.status_code, refused.error_code = status, status.name
-    response = ErrorResponse(refused)
-    response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
-    return response
+    refused = BY_STATUS.get(status, ApiError)()
+    if status not in BY_STATUS:
+        refused.status_code, refused.error_code, refused.detail = (
+            status,
+            status.name,
+            status.description or status.phrase,
+        )
+    refused.headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    return ErrorResponse(refused)
 
 
 def unexpected_error(error: Exception) -> Response:
@@ -135,6 +113,6 @@ def unexpected_error(error: Exception) -> Response:
 def init_app(app: Flask) -> None:
     """Give every answer of 400 and above the one body."""
     app.register_error_handler(ApiError, api_error)
-    app.register_error_handler(ValidationError, validation_error)
+    app.register_error_handler(ValidationError, lambda error: ErrorResponse(InvalidInput(error.messages)))
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, unexpected_error)

@@ -10,9 +10,8 @@ from flask import Flask
 from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import MetaData, event
+from sqlalchemy import MetaData, Pool, event
 from sqlalchemy.orm import DeclarativeBase
-from sqlalchemy.pool import Pool
 
 
 class TaskAPI(Flask):
@@ -23,10 +22,8 @@ class TaskAPI(Flask):
 
 
 class Base(DeclarativeBase):
-    """The base of all models; constraints are named the same way on every database."""
-
     metadata = MetaData(
-        naming_convention={
+        naming_convention={  # the same on every database
             "pk": "pk_%(table_name)s",
             "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -45,18 +42,15 @@ jwt = JWTManager()
 def prepare_sqlite(connection: Any, _record: Any) -> None:
     """Make SQLite keep foreign keys and let readers work beside a writer; PostgreSQL needs nothing."""
     if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript("PRAGMA foreign_keys = ON; PRAGMA journal_mode = WAL")
         connection.create_function("next_version", 2, next_version, deterministic=True)
         connection.create_function("lower_case", 1, lower_case, deterministic=True)
 
 
 def next_version(version: str, now: str) -> str:
     """Return the later of `now` and a microsecond after `version`, both in the format of the API."""
-    if now > version:
-        return now
     later = datetime.fromisoformat(version) + timedelta(microseconds=1)
-    return later.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return max(now, later.isoformat(timespec="microseconds").replace("+00:00", "Z"))
 
 
 def lower_case(text: str | None) -> str | None:

@@ -3,54 +3,39 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import sqlalchemy as sa
 import uuid_utils
-from sqlalchemy import (
-    Boolean,
-    CheckConstraint,
-    DateTime,
-    Dialect,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    PrimaryKeyConstraint,
-    String,
-    Text,
-    TypeDecorator,
-)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
-from sqlalchemy.types import TypeEngine
 
 from todo_api.extensions import Base
 
 RFC3339 = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
-class Timestamp(TypeDecorator[datetime]):
+class Timestamp(sa.TypeDecorator[datetime]):
     """A point in time with microseconds, in UTC.
 
     PostgreSQL: timestamptz. SQLite: text in the format of the API (`2026-02-08T09:30:00.123456Z`, RFC 3339), which
     sorts as the times do.
     """
 
-    impl = DateTime(timezone=True)
+    impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else self.impl_instance)
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(sa.Text() if dialect.name == "sqlite" else self.impl_instance)
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None or dialect.name != "sqlite":
-            return value
-        return value.astimezone(UTC).strftime(RFC3339)
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        return value.astimezone(UTC).strftime(RFC3339) if value and dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        if dialect.name == "sqlite" and value:
+            return datetime.fromisoformat(value)
+        return value.astimezone(UTC) if value else None
 
 
-UUID_TEXT = String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
+UUID_TEXT = sa.String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
 
 
 def new_task_id() -> str:
@@ -66,9 +51,9 @@ class User(Base):
     """Somebody who has had a task; `id` is the `sub` claim of their tokens."""
 
     __tablename__ = "users"
-    __table_args__ = (CheckConstraint("length(id) BETWEEN 1 AND 255", name="id_length"),)
+    __table_args__ = (sa.CheckConstraint("length(id) BETWEEN 1 AND 255", name="id_length"),)
 
-    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=utc_now)
 
 
@@ -78,38 +63,33 @@ class Task(Base):
     __tablename__ = "tasks"
     __table_args__ = (
         # The owner comes first, so that not even a look-up by key can forget whose task it is.
-        PrimaryKeyConstraint("user_id", "id"),
-        CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
-        CheckConstraint("length(description) <= 2000", name="description_length"),
-        CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_key_length"),
-        CheckConstraint("(idempotency_key IS NULL) = (idempotency_digest IS NULL)", name="idempotency_pair"),
+        sa.PrimaryKeyConstraint("user_id", "id"),
+        sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
+        sa.CheckConstraint("length(description) <= 2000", name="description_length"),
+        sa.CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_key_length"),
+        sa.CheckConstraint("(idempotency_key IS NULL) = (idempotency_digest IS NULL)", name="idempotency_pair"),
     )
 
-    user_id: Mapped[str] = mapped_column(Text, ForeignKey("users.id", ondelete="CASCADE"))
+    user_id: Mapped[str] = mapped_column(sa.Text, sa.ForeignKey("users.id", ondelete="CASCADE"))
     id: Mapped[str] = mapped_column(UUID_TEXT, default=new_task_id)
-    title: Mapped[str] = mapped_column(Text)
-    description: Mapped[str | None] = mapped_column(Text)
-    is_completed: Mapped[bool] = mapped_column(Boolean(create_constraint=True, name="is_completed"), default=False)
+    title: Mapped[str] = mapped_column(sa.Text)
+    description: Mapped[str | None] = mapped_column(sa.Text)
+    is_completed: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=True, name="is_completed"), default=False)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(Timestamp, default=utc_now)
-    idempotency_key: Mapped[str | None] = mapped_column(Text)
-    idempotency_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
+    idempotency_key: Mapped[str | None] = mapped_column(sa.Text)
+    idempotency_digest: Mapped[bytes | None] = mapped_column(sa.LargeBinary)
 
     def __repr__(self) -> str:
         return f"<Task {self.id} of {self.user_id!r}: {self.title!r}>"
 
 
-Index("ix_tasks_id", Task.id, unique=True)
+sa.Index("ix_tasks_id", Task.id, unique=True)
 # One index for each order of a list, read in both directions.
-Index("ix_tasks_newest_first", Task.user_id, Task.created_at.desc(), Task.id.desc())
-Index("ix_tasks_updated_at", Task.user_id, Task.updated_at, Task.id)
+sa.Index("ix_tasks_newest_first", Task.user_id, Task.created_at.desc(), Task.id.desc())
+sa.Index("ix_tasks_updated_at", Task.user_id, Task.updated_at, Task.id)
 # Titles by code point: SQLite compares text so by itself. Named here, the collation is the index's and no expression.
-Index("ix_tasks_title", Task.user_id, Task.title, Task.id, postgresql_ops={"title": 'COLLATE "C"'})
-Index(
-    "ix_tasks_idempotency_key",
-    Task.user_id,
-    Task.idempotency_key,
-    unique=True,
-    postgresql_where=Task.idempotency_key.is_not(None),
-    sqlite_where=Task.idempotency_key.is_not(None),
-)
+sa.Index("ix_tasks_title", Task.user_id, Task.title, Task.id, postgresql_ops={"title": 'COLLATE "C"'})
+KEY = Task.idempotency_key
+GIVEN = KEY.is_not(None)
+sa.Index("ix_tasks_idempotency_key", Task.user_id, KEY, unique=True, postgresql_where=GIVEN, sqlite_where=GIVEN)
