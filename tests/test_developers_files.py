@@ -78,8 +78,6 @@ def test_where_the_system_does_not_tell_a_file_cannot_make_development_either(tm
     (tmp_path / ".env").write_text(f"{SAYS_DEVELOPMENT}DATABASE_URL={OTHER}")
     assert flask("routes", {"DATABASE_URL": URL}, linux=False)[0] == {"DATABASE_URL": URL}
     assert flask("routes", {}, linux=False)[0] == {**DEVELOPMENT, "DATABASE_URL": OTHER}
-    shell = {**DEVELOPMENT, "DATABASE_URL": URL}
-    assert flask("routes", {"FLASK_SKIP_DOTENV": "1", **shell}, linux=False)[0] == shell
 
 
 def test_the_files_of_a_folder_above_and_of_git_are_files_too(

@@ -68,7 +68,7 @@ def _database_url(text: str, development: bool) -> str | None:
         return text
     url = re.sub(r"\Apostgres(ql)?(\+psycopg2)?:", "postgresql:", text)
     port, sslmode = make_url(url).port, parse_dsn(url).get("sslmode", "require")  # parse_dsn knows libpq's URLs only
-    valid = sslmode in SSL_MODES and (port is None or 0 < port < 65536)
+    valid = text.isprintable() and sslmode in SSL_MODES and (port is None or 0 < port < 65536)
     return url.replace("postgresql", "postgresql+psycopg2", 1) if valid else None
 
 
@@ -92,7 +92,7 @@ def _origins(text: str, development: bool) -> frozenset[str] | None:
 
 def _better_auth_url(text: str, development: bool) -> str | None:
     """Return the origin; the path that Better Auth itself adds may be there."""
-    origin = _web_url(text, development).removesuffix("/").removesuffix("/api/auth")
+    origin = _web_url(text, development).rstrip("/").removesuffix("/api/auth")
     return origin if ORIGIN.fullmatch(origin) else None
 
 
@@ -177,10 +177,11 @@ def _text(environ: Mapping[str, str], name: str) -> str | None:
 
 def _development_secret(path: Path) -> str:
     """Return the secret kept at `path`, made on first use; processes that start together agree on one."""
-    with NamedTemporaryFile("w", dir=path.parent) as draft, suppress(FileExistsError):  # mode 0600
-        draft.write(secrets.token_urlsafe(48))
-        draft.flush()
-        os.link(draft.name, path)
+    if not path.exists():
+        with NamedTemporaryFile("w", dir=path.parent) as draft, suppress(FileExistsError):  # mode 0600
+            draft.write(secrets.token_urlsafe(48))
+            draft.flush()
+            os.link(draft.name, path)
     return path.read_text(encoding="ascii")
 
 
@@ -233,7 +234,7 @@ def environment() -> dict[str, str]:
     options, _, _ = root.command.make_parser(root).parse_args(sys.argv[1:])
     named = options.get("env_file") or os.environ.get("FLASK_ENV_FILE") or ""
     paths = (named, find_dotenv(".env", usecwd=True), find_dotenv(".flaskenv", usecwd=True))
-    files = [dotenv_values(path).items() & os.environ.items() for path in paths]
+    files = [os.environ.items() & dotenv_values(path).items() for path in paths]
     with suppress(OSError):  # not Linux: a variable with a file's value counts as the file's
         initial = {os.fsdecode(item.partition(b"=")[0]) for item in INITIAL_ENVIRONMENT.read_bytes().split(b"\0")}
     added = {name for file in files for name, _ in file} - initial

@@ -96,11 +96,8 @@ def http_error(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or 500)
     refused = BY_STATUS.get(status, ApiError)()
     if status not in BY_STATUS:
-        refused.status_code, refused.error_code, refused.detail = (
-            status,
-            status.name,
-            status.description or status.phrase,
-        )
+        refused.status_code, refused.error_code = status, status.name
+        refused.detail = status.description or status.phrase
     refused.headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     return ErrorResponse(refused)
 

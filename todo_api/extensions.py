@@ -39,7 +39,7 @@ jwt = JWTManager()
 
 
 @event.listens_for(Pool, "connect")
-def prepare_sqlite(connection: Any, _record: Any) -> None:
+def prepare_sqlite(connection: object, _record: object) -> None:
     """Make SQLite keep foreign keys and let readers work beside a writer; PostgreSQL needs nothing."""
     if isinstance(connection, sqlite3.Connection):
         connection.executescript("PRAGMA foreign_keys = ON; PRAGMA journal_mode = WAL")

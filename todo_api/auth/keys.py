@@ -34,8 +34,7 @@ class UnknownKey(PyJWTError):
 class KeysUnavailable(Unavailable):
     """The key may exist, but the key set cannot be fetched."""
 
-    error_code = "KEYS_UNAVAILABLE"
-    detail = "The keys that verify tokens cannot be fetched."
+    error_code, detail = "KEYS_UNAVAILABLE", "The keys that verify tokens cannot be fetched."
 
 
 class KeySet:

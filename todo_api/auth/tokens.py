@@ -46,9 +46,7 @@ logger = logging.getLogger(__name__)
 class TokenInvalid(ApiError):
     """The request carries no valid token; `refusal` says why, to operators only."""
 
-    status_code = 401
-    error_code = "TOKEN_INVALID"
-    detail = "The token is not valid."
+    status_code, error_code, detail = 401, "TOKEN_INVALID", "The token is not valid."
     headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
     def __init__(self, refusal: str | None = None) -> None:
@@ -57,13 +55,11 @@ class TokenInvalid(ApiError):
 
 
 class TokenExpired(TokenInvalid):
-    error_code = "TOKEN_EXPIRED"
-    detail = "The token has expired."
+    error_code, detail = "TOKEN_EXPIRED", "The token has expired."
 
 
 class TokenMissing(TokenInvalid):
-    error_code = "TOKEN_MISSING"
-    detail = "A bearer token is required."
+    error_code, detail = "TOKEN_MISSING", "A bearer token is required."
     headers = {"WWW-Authenticate": "Bearer"}
 
 

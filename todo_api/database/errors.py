@@ -35,8 +35,7 @@ class ConstraintViolated(DatabaseError):
 class DatabaseUnavailable(DatabaseError, Unavailable):
     """The database is away, too slow, read-only, or has no connection left."""
 
-    error_code = "DATABASE_UNAVAILABLE"
-    detail = "The database cannot be reached."
+    error_code, detail = "DATABASE_UNAVAILABLE", "The database cannot be reached."
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)

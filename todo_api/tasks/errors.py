@@ -12,15 +12,11 @@ class MalformedJSON(ApiError):
 
 
 class TaskNotFound(ApiError):
-    status_code = 404
-    error_code = "TASK_NOT_FOUND"
-    detail = "There is no such task."
+    status_code, error_code, detail = 404, "TASK_NOT_FOUND", "There is no such task."
 
 
 class TaskForbidden(ApiError):
-    status_code = 403
-    error_code = "TASK_FORBIDDEN"
-    detail = "This task belongs to another user."
+    status_code, error_code, detail = 403, "TASK_FORBIDDEN", "This task belongs to another user."
     foreign_task = True
 
 
@@ -31,21 +27,19 @@ class TaskConcealed(TaskNotFound):
 
 
 class PreconditionFailed(ApiError):
-    status_code = 412
-    error_code = "PRECONDITION_FAILED"
-    detail = "The task has changed since you read it."
+    status_code, error_code, detail = 412, "PRECONDITION_FAILED", "The task has changed since you read it."
 
 
 class TaskLimitReached(ApiError):
-    status_code = 422
-    error_code = "TASK_LIMIT_REACHED"
-    detail = "This user has as many tasks as a user may have."
+    status_code, error_code, detail = 422, "TASK_LIMIT_REACHED", "This user has as many tasks as a user may have."
 
 
 class IdempotencyKeyReused(ApiError):
-    status_code = 422
-    error_code = "IDEMPOTENCY_KEY_REUSED"
-    detail = "This Idempotency-Key was sent before with another body."
+    status_code, error_code, detail = (
+        422,
+        "IDEMPOTENCY_KEY_REUSED",
+        "This Idempotency-Key was sent before with another body.",
+    )
 
 
 class InvalidCursor(InvalidInput):

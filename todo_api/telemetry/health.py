@@ -22,8 +22,7 @@ CHECK_TIMEOUT = 1  # for a check that another request is running
 
 
 class NotReady(Unavailable):
-    error_code = "NOT_READY"
-    detail = "The service is not ready to answer requests."
+    error_code, detail = "NOT_READY", "The service is not ready to answer requests."
 
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
