@@ -6,9 +6,7 @@ from todo_api.errors import ApiError, InvalidInput
 class MalformedJSON(ApiError):
     """The body is not one JSON object (RFC 8259) in UTF-8."""
 
-    status_code = 400
-    error_code = "MALFORMED_JSON"
-    detail = "The body is not a JSON object."
+    status_code, error_code, detail = 400, "MALFORMED_JSON", "The body is not a JSON object."
 
 
 class TaskNotFound(ApiError):
