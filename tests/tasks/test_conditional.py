@@ -21,43 +21,25 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("PATCH", {"json": {"id": NOWHERE}}),
     ("DELETE", {}),
 ]
-VALID_TAGS: dict[str, tuple[str, ...]] = {
+TAGS: dict[str, tuple[str, ...]] = {
     '"a"': ("a",),
-    'W/"a"': ("a",),
-    '"a", W/"b" ,\t"c"': ("a", "b", "c"),
-    ' \t"a"\t ': ("a",),
+    ' \t"a", W/"b" ,\t"c"\t ': ("a", "b", "c"),
     ',, "a",, ,"b",': ("a", "b"),
     '"a,b", "c"': ("a,b", "c"),
-    '""': ("",),
+    '"", "*"': ("", "*"),
     '"!#\\~\x80\xff"': ("!#\\~\x80\xff",),
-    '"*"': ("*",),
-    '*, "a"': ("a",),
-    'nonsense, "a", more nonsense': ("a",),
+    '*, nonsense, "a", more nonsense': ("a",),
     "": (),
-    ",": (),
-    "a": (),
-    "'a'": (),
     '"a': (),
     'a"': (),
-    '"': (),
-    '"a" "b"': (),
-    'b"a"': (),
-    '"a";q=1': (),
-    'w/"a"': (),
-    'W/ "a"': (),
-    'W/W/"a"': (),
-    '"a b"': (),
-    '"a\x7fb"': (),
-    '"a\u0100b"': (),
-    "**": (),
-    "W/*": (),
+    'a, \'a\', "a" "b", b"a", "a";q=1, w/"a", W/ "a", W/W/"a", "a b", "a\x7fb", "a\u0100b", **, W/*': (),
 }
 
 
 def test_a_header_is_read_as_a_list_of_its_valid_tags() -> None:
-    assert {header: tags_of(header) for header in VALID_TAGS} == {
-        header: Tags(any=False, listed=tags) for header, tags in VALID_TAGS.items()
-    }
+    expected = {header: Tags(any=False, listed=tags) for header, tags in TAGS.items()}
+    assert {header: tags_of(header) for header in TAGS} == expected
+    assert tags_of(None) is None
 
 
 @pytest.mark.parametrize("header", ["*", " *\t"])
@@ -68,13 +50,9 @@ def test_an_asterisk_alone_matches_any_tag(header: str) -> None:
 
 
 def test_a_tag_matches_only_as_a_whole_and_in_the_same_case() -> None:
-    tags, empty = tags_of('"abc", "d"'), tags_of("")
-    assert tags
+    tags = Tags(any=False, listed=("abc", "d"))
     assert [tag for tag in ("abc", "d", "ab", "bc", "ABC", "", "abc d", '"d"') if tags.match(tag)] == ["abc", "d"]
-    assert tags_of('"abc"') == Tags(any=False, listed=("abc",))
-    assert tags_of(None) is None
-    assert empty
-    assert not empty.match("")
+    assert not Tags(any=False, listed=()).match("")
 
 
 def test_every_route_returns_the_version_of_a_task_as_its_etag(alice: Caller) -> None:
@@ -90,18 +68,22 @@ def test_every_route_returns_the_version_of_a_task_as_its_etag(alice: Caller) ->
         seen.append(task["updated_at"])
         task = task_in(alice(method, path_of(task), json={"title": method}))
         assert task["updated_at"] not in seen
+        for version, status in ((seen[-1], 200), (task["updated_at"], 304)):
+            assert alice.get(path_of(task), headers={"If-None-Match": f'"{version}"'}).status_code == status
 
 
 @pytest.mark.any_database
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("header", ["{}", "W/{}", '"x", {} , W/"y"', "*"])
-def test_a_task_that_the_client_already_has_is_not_sent_again(alice: Caller, method: str, header: str) -> None:
+def test_a_task_that_the_client_already_has_is_not_sent_again(alice: Caller, header: str) -> None:
     task = alice.create()
-    answer = alice(method, path_of(task), headers={"If-None-Match": header.format(etag_of(task))})
-    assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", etag_of(task))
-    assert not {"Content-Type", "Content-Length"} & set(answer.headers.keys())
-    assert answer.headers["Cache-Control"] == "private, no-cache"
-    assert answer.headers["Vary"] == "Authorization, Origin"
+    for method in ("GET", "HEAD"):
+        answer = alice(method, path_of(task), headers={"If-None-Match": header.format(etag_of(task))})
+        assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", etag_of(task))
+        assert not {"Content-Type", "Content-Length"} & set(answer.headers.keys())
+        assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == (
+            "private, no-cache",
+            "Authorization, Origin",
+        )
 
 
 @pytest.mark.any_database
@@ -110,13 +92,6 @@ def test_a_task_that_the_client_does_not_have_is_sent(alice: Caller, header: str
     task = alice.create()
     known = {"If-None-Match": header.format(bare=task["updated_at"])}
     assert task_in(alice.get(path_of(task), headers=known)) == task
-
-
-def test_after_a_change_the_old_tag_returns_the_new_task(alice: Caller) -> None:
-    task = alice.create()
-    changed = task_in(alice.patch(path_of(task), json={"title": "New"}))
-    assert task_in(alice.get(path_of(task), headers={"If-None-Match": etag_of(task)})) == changed
-    assert alice.get(path_of(task), headers={"If-None-Match": etag_of(changed)}).status_code == 304
 
 
 @pytest.mark.any_database

@@ -5,7 +5,7 @@ import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import parse_qsl, quote_plus
 
 import pytest
 from flask import Flask
@@ -69,16 +69,6 @@ def cursor_of(caller: Caller, **parameters: Any) -> str:
     return caller.get("/api/tasks", query_string={**parameters, "limit": 3}).headers["X-Next-Cursor"]
 
 
-def completed(tasks: list[Task]) -> list[Task]:
-    return [task for task in tasks if task["is_completed"]]
-
-
-@pytest.mark.any_database
-def test_a_user_without_tasks_has_an_empty_list(alice: Caller) -> None:
-    response = alice.get("/api/tasks")
-    assert (response.status_code, response.text, response.mimetype) == (200, "[]", "application/json")
-
-
 def test_the_newest_task_comes_first_by_default(alice: Caller, app: Flask) -> None:
     tasks = [alice.create(f"{number}") for number in range(4)]
     assert listed(alice) == tasks[::-1]
@@ -88,20 +78,17 @@ def test_the_newest_task_comes_first_by_default(alice: Caller, app: Flask) -> No
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_a_list_is_sorted_by_code_point_or_time_and_then_by_id(alice: Caller, tasks: list[Task], sort: str) -> None:
+def test_a_list_and_its_pages_are_sorted_by_code_point_or_time_and_then_by_id(
+    alice: Caller, tasks: list[Task], sort: str
+) -> None:
     column = sort.removeprefix("-")
     expected = sorted(tasks, key=lambda task: (task[column], task["id"]), reverse=sort.startswith("-"))
+    completed = [task for task in expected if task["is_completed"]]
     assert listed(alice, sort=sort) == expected
-    assert listed(alice, sort=sort, is_completed="true") == completed(expected)
-    assert len(expected) == len(TITLES)
-
-
-@pytest.mark.parametrize("sort", SORTS)
-def test_pages_hold_every_task_once_in_the_order_of_the_whole_list(alice: Caller, tasks: list[Task], sort: str) -> None:
-    whole = listed(alice, sort=sort)
+    assert listed(alice, sort=sort, is_completed="true") == completed
     for limit in (1, 5, len(TITLES), 1000):
-        assert walk(alice, f"/api/tasks?sort={sort}", limit) == ids(whole)
-        assert walk(alice, f"/api/tasks?sort={sort}&is_completed=true", limit) == ids(completed(whole))
+        assert walk(alice, f"/api/tasks?sort={sort}", limit) == ids(expected)
+        assert walk(alice, f"/api/tasks?sort={sort}&is_completed=true", limit) == ids(completed)
 
 
 @pytest.mark.parametrize("sort", SORTS)
@@ -138,25 +125,20 @@ def test_limit_and_total_may_change_or_be_left_out_between_pages(alice: Caller, 
 
 
 @pytest.mark.any_database
-@pytest.mark.parametrize(
-    "other", [{}, {"sort": "-title"}, {"sort": "title", "is_completed": "true"}, {"sort": "title", "q": "b"}]
-)
-def test_a_cursor_from_a_list_with_other_parameters_is_refused(alice: Caller, tasks: list[Task], other: Task) -> None:
+def test_a_cursor_of_another_user_or_of_other_parameters_is_refused(
+    alice: Caller, bob: Caller, tasks: list[Task]
+) -> None:
     cursor = cursor_of(alice, sort="title")
-    assert_invalid(alice.get("/api/tasks", query_string={**other, "cursor": cursor}), "cursor")
-
-
-@pytest.mark.any_database
-def test_a_cursor_of_another_user_is_refused(alice: Caller, bob: Caller, tasks: list[Task]) -> None:
-    assert_invalid(bob.get(f"/api/tasks?cursor={cursor_of(alice)}"), "cursor")
+    for other in ({}, {"sort": "-title"}, {"sort": "title", "is_completed": "true"}, {"sort": "title", "q": "b"}):
+        assert_invalid(alice.get("/api/tasks", query_string={**other, "cursor": cursor}), "cursor")
+    assert_invalid(bob.get("/api/tasks", query_string={"sort": "title", "cursor": cursor}), "cursor")
 
 
 @pytest.mark.any_database
 def test_a_cursor_is_accepted_in_one_spelling_only(alice: Caller, tasks: list[Task]) -> None:
     cursor = cursor_of(alice)
     wrong = ["", "x", cursor[:-1], cursor[1:], f"{cursor}=", f"{cursor}A", f" {cursor}", f"{cursor}\n", "é", "\0"]
-    wrong += [f"{cursor[:5]}*{cursor[5:]}", f"{cursor[:5]}+{cursor[6:]}", "A" * 3000]
-    for spelling in wrong:
+    for spelling in (*wrong, f"{cursor[:5]}*{cursor[5:]}", f"{cursor[:5]}+{cursor[6:]}", "A" * 3000):
         assert_invalid(alice.get("/api/tasks", query_string={"cursor": spelling}), "cursor")
 
 
@@ -182,18 +164,15 @@ def forge(sort: str, value: bytes) -> dict[str, str]:
     return {"sort": sort, "cursor": encoded(Query(sort=sort).scope("bob") + uuid.UUID(int=0).bytes + value)}
 
 
+TIMES = ("", "now", "infinity", "2026-01-01", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000+01:00")
+IMPOSSIBLE = {
+    "title": (b"\xff", b"a\0b", b"\xed\xa0\x80", b"x" * 801),
+    "created_at": [time.encode() for time in (*TIMES, "0000-01-01T00:00:00.000000Z", "2026-13-01T00:00:00.000000Z")],
+}
+
+
 @pytest.mark.any_database
-@pytest.mark.parametrize(
-    ("sort", "value"),
-    [
-        *(("title", value) for value in (b"\xff", b"a\0b", b"\xed\xa0\x80", b"x" * 801)),
-        *(("created_at", value) for value in (b"", b"now", b"infinity", b"2026-01-01", b"'; DROP TABLE tasks; --")),
-        ("updated_at", b"0000-01-01T00:00:00.000000Z"),
-        ("updated_at", b"2026-13-01T00:00:00.000000Z"),
-        ("created_at", b"2026-01-01T00:00:00.000000+01:00"),
-        ("created_at", b"2026-01-01T00:00:00Z"),
-    ],
-)
+@pytest.mark.parametrize(("sort", "value"), [(sort, value) for sort in IMPOSSIBLE for value in IMPOSSIBLE[sort]])
 def test_a_forged_position_that_no_task_can_have_is_refused(bob: Caller, sort: str, value: bytes) -> None:
     assert_invalid(bob.get("/api/tasks", query_string=forge(sort, value)), "cursor")
 
@@ -205,18 +184,15 @@ def test_a_forged_position_returns_own_tasks_only(bob: Caller, tasks: list[Task]
     assert listed(bob, **forge(sort, value)) == listed(bob, sort=sort)
 
 
+ALL = ["Milk", "MILK 100%", "ÄRZTE", "Жук", "a_b\\c", "plain", 'it\'s "q"']
 FOUND = {
-    "milk": ["Milk", "MILK 100%", "plain"],
     "  MILK\n": ["Milk", "MILK 100%", "plain"],
-    "": ["Milk", "MILK 100%", "ÄRZTE", "Жук", "a_b\\c", "plain", 'it\'s "q"'],
-    " ": ["Milk", "MILK 100%", "ÄRZTE", "Жук", "a_b\\c", "plain", 'it\'s "q"'],
+    " ": ALL,
     "%": ["MILK 100%"],
     "_": ["a_b\\c"],
     "\\": ["a_b\\c"],
-    "a_b": ["a_b\\c"],
     "aXb": [],
-    "'": ['it\'s "q"'],
-    '"': ['it\'s "q"'],
+    "'s \"": ['it\'s "q"'],
     "ärZTE": ["ÄRZTE"],
     "жУК": ["Жук"],
     "ΣΙΓΜΑ": ["plain"],
@@ -228,10 +204,8 @@ FOUND = {
 
 def test_a_search_finds_text_in_title_or_description_in_any_case(alice: Caller, bob: Caller) -> None:
     for caller in (bob, alice):
-        for title in ("Milk", "MILK 100%", "ÄRZTE", "Жук", "a_b\\c"):
-            caller.create(title, description=GLASS if title == "Milk" else None)
-        caller.create("plain", description="of milk and σιγμα")
-        caller.create('it\'s "q"')
+        for title in ALL:
+            caller.create(title, description={"Milk": GLASS, "plain": "of milk and σιγμα"}.get(title))
     found = {q: listed(alice, q=q, sort="created_at") for q in FOUND}
     assert {q: [task["title"] for task in tasks] for q, tasks in found.items()} == FOUND
     assert {task["user_id"] for tasks in found.values() for task in tasks} == {"alice"}
@@ -284,6 +258,7 @@ def test_a_search_that_is_not_utf_8_is_refused(alice: Caller, query: str) -> Non
 
 @pytest.mark.any_database
 def test_an_empty_query_lists_all_tasks(alice: Caller) -> None:
+    assert alice.get("/api/tasks").text == "[]"
     task = alice.create()
     for query in ("", "&", "&&", "q="):
         assert alice.get(f"/api/tasks?{query}").json == [task]
@@ -302,26 +277,15 @@ def test_query_parameters_are_ignored_on_one_task_and_refused_on_the_collection(
 
 
 @pytest.mark.any_database
-def test_a_link_keeps_all_parameters_whatever_characters_they_hold(alice: Caller) -> None:
-    q = "a&b=c 50% + 1 #?/;é🥛\\'\"<>"
-    created = [alice.create(f"{q} {number}")["id"] for number in range(5)]
-    response = alice.get("/api/tasks", query_string={"q": q, "limit": 2, "include_total": "true", "sort": "title"})
-    link = next_link(response)
-    assert link
-    assert f"q={quote_plus(q)}&" in link
-    assert "include_total=true" in link
-    assert walk(alice, f"/api/tasks?q={quote_plus(q)}&sort=title", 2) == created
-
-
-@pytest.mark.any_database
-def test_the_longest_link_fits_a_request_line(alice: Caller) -> None:
-    for _ in range(2):
-        alice.create(GLASS * 200)
-    query = {"q": GLASS * 200, "sort": "-title", "is_completed": "false", "include_total": "true", "limit": "1"}
+@pytest.mark.parametrize("q", ["a&b=c 50% + 1 #?/;é🥛\\'\"<>", GLASS * 200])
+def test_a_link_keeps_all_parameters_and_fits_a_request_line(alice: Caller, q: str) -> None:
+    created = [alice.create("x", description=q)["id"] for _ in range(3)]
+    query = {"q": q, "sort": "title", "is_completed": "false", "include_total": "true", "limit": "1"}
     link = next_link(alice.get("/api/tasks", query_string=query))
     assert link
+    assert dict(parse_qsl(link.partition("?")[2])) == query | {"cursor": link.rpartition("=")[2]}
     assert len(f"GET {link} HTTP/1.1") < 4094  # gunicorn's limit
-    assert len(alice.get(link).json or []) == 1
+    assert walk(alice, f"/api/tasks?q={quote_plus(q)}", 2) == created[::-1]
 
 
 def test_the_total_counts_all_matching_tasks_on_every_page(alice: Caller, tasks: list[Task]) -> None:
@@ -454,27 +418,16 @@ def test_a_bulk_deletion_deletes_all_matching_tasks_and_counts_them(
         ("?is_completed=true&is_completed=true", {"is_completed": True}, ["is_completed"]),
         ("?is_completed=true&q=x", {"is_completed": True}, ["q"]),
         ("?is_completed=true", {}, ["is_completed"]),
-        ("?is_completed=true", {"is_completed": None}, ["is_completed"]),
         ("?is_completed=true", {"is_completed": 1}, ["is_completed"]),
         ("?is_completed=true", {"is_completed": True, "title": "x", "id": "x"}, ["title", "id"]),
     ],
 )
-def test_a_bulk_change_without_exactly_its_parameter_and_field_changes_nothing(
+def test_a_bulk_request_without_exactly_its_parameter_and_field_changes_nothing(
     alice: Caller, tasks: list[Task], query: str, body: Task, names: list[str]
 ) -> None:
     assert_invalid(alice.patch(f"/api/tasks{query}", json=body), *names)
-    assert listed(alice) == tasks
-
-
-@pytest.mark.any_database
-@pytest.mark.parametrize(
-    ("query", "name"),
-    [("", "is_completed"), ("?is_completed=1", "is_completed"), ("?is_completed=true&sort=title", "sort")],
-)
-def test_a_bulk_deletion_without_exactly_its_parameter_deletes_nothing(
-    alice: Caller, tasks: list[Task], query: str, name: str
-) -> None:
-    assert_invalid(alice.delete(f"/api/tasks{query}"), name)
+    if query != "?is_completed=true":
+        assert_invalid(alice.delete(f"/api/tasks{query}"), *names)
     assert listed(alice) == tasks
 
 
