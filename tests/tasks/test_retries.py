@@ -13,7 +13,6 @@ from tests.support.threads import at_once
 
 CALLERS = 50
 BODY = {"title": "Buy milk"}
-READ_ONLY = {"id": "other", "user_id": "bob", "created_at": 1, "updated_at": {}}
 
 
 def send(caller: Caller, key: Any = "key", body: Any = None) -> TestResponse:

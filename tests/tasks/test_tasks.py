@@ -134,11 +134,11 @@ def test_an_update_changes_only_the_fields_sent_and_the_version(alice: Caller, c
 
 
 @pytest.mark.any_database
-@pytest.mark.parametrize("body", [{}, READ_ONLY])
-def test_an_update_without_a_writable_field_changes_nothing(alice: Caller, body: Task) -> None:
+def test_an_update_without_a_writable_field_changes_nothing(alice: Caller) -> None:
     task = alice.create("Kept")
-    for method in ("PUT", "PATCH"):
-        assert task_in(alice(method, path_of(task), json=body)) == task
+    for body in ({}, READ_ONLY):
+        for method in ("PUT", "PATCH"):
+            assert task_in(alice(method, path_of(task), json=body)) == task
     assert listed(alice) == [task]
 
 
@@ -225,11 +225,6 @@ def test_a_user_has_at_most_as_many_tasks_as_the_limit(make_app: MakeApp) -> Non
     alice.create()
     assert_error(alice.post("/api/tasks", json={"title": "One too many"}), 422, "TASK_LIMIT_REACHED")
     assert len(listed(alice)) == 3
-
-
-def test_a_limit_of_0_means_no_limit(make_app: MakeApp) -> None:
-    alice = Caller(make_app(MAX_TASKS_PER_USER="0").test_client(), "alice")
-    assert len({alice.create()["id"] for _ in range(3)}) == 3
 
 
 def test_a_user_is_stored_with_their_first_task(alice: Caller, app: Flask) -> None:
