@@ -23,17 +23,17 @@ from tests.support.tasks import Task, assert_invalid, etag_of, listed, path_of, 
 
 Parameters: TypeAlias = dict[str, str]
 
-LIMIT = 8
+LIMIT = 4
 NEVER = "2026-02-08T09:30:00.123456Z"  # no task had this version
 OPTIONS = settings(stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 USERS = st.sampled_from(["alice", "bob"])
 KEYS = st.sampled_from([None, None, "1", "2", "3"])
 WHICH = st.integers(0, 2 * LIMIT)
-TITLES = st.sampled_from(["a", "a", " a ", "B", "Äb", "äB", "100%", "1_0", "\\", "\uffee", "🥛"])
+TITLES = st.sampled_from(["a", "a", " a ", "B", "Äb", "äB", "100%", "1_0", "\\", "\uffee", "🥛", " "])
 FIELDS = {"description": st.sampled_from([None, "", " A%", "ä", "Ä", "\\_"]), "is_completed": st.booleans()}
-BODIES = st.fixed_dictionaries({"title": TITLES}, optional=FIELDS) | st.just({"title": " "})
-CHANGES = st.fixed_dictionaries({}, optional={"title": TITLES, **FIELDS}) | st.just({"title": ""})
+BODIES = st.fixed_dictionaries({"title": TITLES}, optional=FIELDS)
+CHANGES = st.fixed_dictionaries({}, optional={"title": TITLES, **FIELDS})
 CONDITIONS = st.sampled_from([None, None, "right", "right", "weak", "in a list", "before", "never", "any", "invalid"])
 SORTS = st.sampled_from([sign + name for name in ("created_at", "updated_at", "title") for sign in ("", "-")])
 SEARCHES = st.sampled_from(["a", "Ä", " b ", "%", "_", "\\", "zz", " "])
@@ -125,7 +125,7 @@ class Api(RuleBasedStateMachine):
         }
         return ({name: values[kind]} if kind else {}), kind in ("right", "weak", "in a list", "any")
 
-    @initialize(bodies=st.lists(st.tuples(USERS, BODIES, KEYS), min_size=4, max_size=10))
+    @initialize(bodies=st.lists(st.tuples(USERS, BODIES, KEYS), min_size=8, max_size=10))
     def begin(self, bodies: list[tuple[str, Task, str | None]]) -> None:
         for user, body, key in bodies:
             self.create(user, body, key)
@@ -164,7 +164,7 @@ class Api(RuleBasedStateMachine):
         task_id = self.task_id(which)
         headers, matches = self.condition("If-Match", task_id, kind)
         answer = self.callers[user](method, f"/api/tasks/{task_id}", json=changes, headers=headers)
-        if changes.get("title") == "":
+        if changes.get("title") == " ":
             assert_invalid(answer, "title")
         elif refusal := self.model.refusal(user, task_id):
             assert_error(answer, *refusal)
