@@ -1,8 +1,8 @@
 # Thin on purpose: README.md lists the plain commands behind `run` and `test`.
 PORT ?= 8000
 VENV ?= .venv
-# worksteal keeps a module in one process, which starts its servers once, and both processes finish together.
-TEST_OPTIONS ?= -n auto --dist worksteal
+# Four processes for two cores, as many tests wait for servers; worksteal keeps a module, and its servers, in one process.
+TEST_OPTIONS ?= -n 4 --dist worksteal
 BIN = $(VENV)/bin
 # `make run` ignores an operator's settings in the shell: a developer's are in .env.
 OPERATORS = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_URL JWKS_URL JWT_ISSUER JWT_AUDIENCE \
