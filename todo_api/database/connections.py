@@ -1,7 +1,7 @@
-"""The pool of connections, each statement of which is a transaction of its own.
+"""A connection pool in autocommit mode.
 
 The pool is SQLAlchemy's; connections are used without its engine, whose execution costs 50 µs a statement. In
-autocommit mode no BEGIN, COMMIT or ROLLBACK travels: 110 µs less for a read.
+autocommit mode no BEGIN, COMMIT or ROLLBACK is sent, which saves 110 µs of a read.
 """
 
 import select
@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import URL, PoolProxiedConnection, event
 from sqlalchemy.pool import QueuePool
 
-IDLE = 0.1  # seconds; a connection that rested longer may have been closed by the server
-STANDBY_RETRY = 1.0  # seconds; a connection to a read-only server is replaced no sooner
+IDLE = 0.1  # seconds; a connection that was idle longer may have been closed by the server
+STANDBY_RETRY = 1.0  # seconds; minimum age before a connection to a read-only server is replaced
 CONNECTED_AT, USED_AT = "connected_at", "used_at"  # keys of `connection.info`; values of time.monotonic()
 
 
@@ -56,7 +56,7 @@ class Connections:
     def discard(self, connection: PoolProxiedConnection) -> None:
         """Close a connection and treat all older ones as stale.
 
-        Otherwise a request would meet one dead connection after the other, more than it may retry.
+        Otherwise a request could use up its retries on dead connections.
         """
         if not self._is_stale(connection):
             self._stale_before = time.monotonic()
@@ -76,20 +76,20 @@ def note_connected(_connection: Any, record: Any) -> None:
     record.info[CONNECTED_AT] = time.monotonic()
 
 
-def may_lead_elsewhere(connection: PoolProxiedConnection) -> bool:
+def may_be_old_primary(connection: PoolProxiedConnection) -> bool:
     """Return whether a connection is so old that a new one may reach another server, after a failover."""
     return bool(time.monotonic() - connection.info[CONNECTED_AT] > STANDBY_RETRY)
 
 
 def was_closed(connection: PoolProxiedConnection) -> bool:
-    """Return whether the server has closed a connection that rested in the pool.
+    """Return whether the server has closed a connection that was idle in the pool.
 
-    Polling the socket takes 2 µs and the GIL, so a connection just used is not polled. A ping would take 80 µs.
+    Polling the socket takes 2 µs and releases the GIL, so a connection just used is not polled. A ping takes 80 µs.
     """
     now = time.monotonic()
-    rested = now - connection.info.get(USED_AT, now)  # on a new connection messages of the server may still wait
+    idle_for = now - connection.info.get(USED_AT, now)  # on a new connection messages of the server may still wait
     connection.info[USED_AT] = now
-    if rested < IDLE:
+    if idle_for < IDLE:
         return False
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)

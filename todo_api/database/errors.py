@@ -5,7 +5,7 @@ from todo_api.errors import Unavailable
 KEY_VIOLATIONS = FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION = "23503", "23505"
 ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock
 READ_ONLY = "25006"
-# A prepared statement is missing, exists already (behind a pooler after all), or its table has changed since.
+# A prepared statement is missing, already exists (an undetected pooler), or its table has changed since.
 STALE_STATEMENT = ("26000", "42P05", "0A000")
 SQLITE_ERRORS = {
     "SQLITE_CONSTRAINT_FOREIGNKEY": FOREIGN_KEY_VIOLATION,
@@ -27,7 +27,7 @@ class ConstraintViolated(DatabaseError):
     """A constraint of a table forbids the statement."""
 
     @property
-    def is_of_a_key(self) -> bool:
+    def is_key_violation(self) -> bool:
         """Whether a key is taken, or the row that a foreign key names is gone."""
         return self.code in KEY_VIOLATIONS
 

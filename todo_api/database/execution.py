@@ -11,12 +11,12 @@ from sqlalchemy import PoolProxiedConnection, make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from todo_api.database import errors
-from todo_api.database.connections import Connections, may_lead_elsewhere
+from todo_api.database.connections import Connections, may_be_old_primary
 from todo_api.database.errors import ConstraintViolated, DatabaseError, DatabaseUnavailable, sqlstate
 from todo_api.database.prepared import PREPARED, PreparedStatement, Preparer, Statement
 from todo_api.database.watchdog import Watchdog
 
-RETRY_WINDOW = 2.0  # seconds that requests wait for a database that just went away; later ones fail at once
+RETRY_WINDOW = 2.0  # seconds that requests wait for a database that just became unavailable; later ones fail at once
 RETRY_PAUSE = 0.05
 MAX_RETRIES = 3
 
@@ -34,42 +34,43 @@ class Database:
         self.is_sqlite = connections.is_sqlite
         self.on_statement: Callable[[float], None] | None = None
         self._compiled: dict[Statement, PreparedStatement] = {}
-        # SQLite needs neither: it plans in no time, and its driver was told how long to wait for a lock.
+        # Neither is used for SQLite.
         self._preparer = Preparer(timeout)
         self._watchdog = Watchdog(timeout + 1)  # the server's own limit comes first
-        # Since when the database is away, None while it answers. Requests wait for it RETRY_WINDOW from then on; later
-        # one at a time probes it, and all others fail at once: no thread is left to wait for each of them.
-        self._away_since: float | None = None
+        # The start of an outage, or None. Requests retry for RETRY_WINDOW seconds; after that one at a time probes the
+        # database, and all others fail at once.
+        self._unavailable_since: float | None = None
         self._probing = Lock()
 
     def fetch(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
         """Run a statement and return its rows. Raises DatabaseError."""
-        return self._timed(statement, values)[0]
+        return self._run_timed(statement, values)[0]
 
     def execute(self, statement: Statement, values: Mapping[str, Any]) -> int:
         """Run a statement and return how many rows it changed. Raises DatabaseError."""
-        return self._timed(statement, values)[1]
+        return self._run_timed(statement, values)[1]
 
     def compiled(self, statement: Statement) -> PreparedStatement:
-        """Return the statement in the words of this database."""
+        """Return the statement compiled for the dialect in use."""
         if not (found := self._compiled.get(statement)):
             found = self._compiled[statement] = PreparedStatement.compile(statement.core, self.connections.dialect)
         return found
 
-    def _timed(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
+    def _run_timed(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
         began = time.perf_counter()
         try:
-            return self._admitted(statement, values)
+            return self._run_or_fail_fast(statement, values)
         finally:
             if self.on_statement:
                 self.on_statement(time.perf_counter() - began)
 
-    def _admitted(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
-        """Run the statement, but while the database is away let one request at a time probe it."""
-        if self._away_since is None or not is_over(self._away_since):
+    def _run_or_fail_fast(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
+        """Run the statement, but while the database is unavailable let one request at a time probe it."""
+        since = self._unavailable_since  # read once: another thread may reset it
+        if since is None or not retry_window_elapsed(since):
             return self._run(statement, values)
         if not self._probing.acquire(blocking=False):
-            raise DatabaseUnavailable(TimeoutError("it is away, and another request is probing it"))
+            raise DatabaseUnavailable(TimeoutError("it is unavailable, and another request is probing it"))
         try:
             return self._run(statement, values)
         finally:
@@ -90,17 +91,17 @@ class Database:
                     sent = True
                     cursor.execute(sql, values)
                     rows = cursor.fetchall() if cursor.description else []
-                self._away_since = None
+                self._unavailable_since = None
                 return rows, cursor.rowcount
             except self._driver.Error as error:
-                if forget_prepared(connection, error):
+                if disable_if_stale(connection, error):
                     continue  # at most once for each connection
                 lost = self._note_failure(connection, error)
                 if deadline and deadline.expired:
-                    self._away_since = self._away_since or began
+                    self._unavailable_since = self._unavailable_since or began
                 safe = statement.repeatable or not sent
                 if retries == MAX_RETRIES or not may_retry(error, lost=lost, safe=safe, began=began):
-                    raise self._translated(error, lost) from None
+                    raise self._to_database_error(error, lost) from None
                 retries += 1
             finally:
                 connection.close()
@@ -113,28 +114,28 @@ class Database:
             except PoolTimeout as error:
                 raise DatabaseUnavailable(error) from None
             except self._driver.Error as error:
-                away_since = self._away_since = self._away_since or time.monotonic()
-                if is_over(min(began, away_since)):
+                unavailable_since = self._unavailable_since = self._unavailable_since or time.monotonic()
+                if retry_window_elapsed(min(began, unavailable_since)):
                     raise DatabaseUnavailable(error) from None
                 time.sleep(RETRY_PAUSE)
 
     def _note_failure(self, connection: PoolProxiedConnection, error: Exception) -> bool:
-        """Return whether the connection was lost, and replace one that is of no more use."""
+        """Return whether the connection was lost. Discard it if it cannot be used any more."""
         # The driver does not notice when the server left just before the statement.
-        unnoticed = type(error) is self._driver.DatabaseError and sqlstate(error) is None
-        lost = not self.is_sqlite and (unnoticed or bool(connection.dbapi_connection.closed))  # type: ignore[union-attr]  # psycopg2's
-        if lost or (sqlstate(error) == errors.READ_ONLY and may_lead_elsewhere(connection)):
+        driver_missed_it = type(error) is self._driver.DatabaseError and sqlstate(error) is None
+        lost = not self.is_sqlite and (driver_missed_it or bool(connection.dbapi_connection.closed))  # type: ignore[union-attr]  # psycopg2's
+        if lost or (sqlstate(error) == errors.READ_ONLY and may_be_old_primary(connection)):
             self.connections.discard(connection)
         return lost
 
-    def _translated(self, error: Exception, lost: bool) -> DatabaseError:
+    def _to_database_error(self, error: Exception, lost: bool) -> DatabaseError:
         if isinstance(error, self._driver.IntegrityError):
             return ConstraintViolated(error)
         away = isinstance(error, self._driver.OperationalError | self._driver.InterfaceError)
         return (DatabaseUnavailable if away or lost or sqlstate(error) == errors.READ_ONLY else DatabaseError)(error)
 
 
-def is_over(since: float) -> bool:
+def retry_window_elapsed(since: float) -> bool:
     """Return whether a retry window that began at `since`, a time.monotonic(), has ended."""
     return time.monotonic() - since > RETRY_WINDOW
 
@@ -142,11 +143,11 @@ def is_over(since: float) -> bool:
 def may_retry(error: Exception, *, lost: bool, safe: bool, began: float) -> bool:
     """Return whether a statement may be run again: the database rolled it back, or a repeat changes nothing more."""
     rolled_back = sqlstate(error) in errors.ROLLED_BACK
-    return rolled_back or (lost and safe and not is_over(began))
+    return rolled_back or (lost and safe and not retry_window_elapsed(began))
 
 
-def forget_prepared(connection: PoolProxiedConnection, error: Exception) -> bool:
-    """Return whether a stale prepared statement caused the error; its connection then prepares no more."""
+def disable_if_stale(connection: PoolProxiedConnection, error: Exception) -> bool:
+    """Stop preparing on a connection if a stale prepared statement caused the error; return whether it did."""
     stale = sqlstate(error) in errors.STALE_STATEMENT and connection.info.get(PREPARED) is not None
     if stale:
         connection.info[PREPARED] = None

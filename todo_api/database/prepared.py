@@ -1,8 +1,8 @@
 """Statements in SQLAlchemy Core, compiled once for the database in use and prepared once on each connection.
 
 PostgreSQL parses and plans a prepared statement once, which saves 60 µs of a read and 115 of a creation. Only the
-server process that prepared a statement knows it. A pooler in transaction mode lends another process for each
-statement, so behind one statements are sent as text: the process that answers is not the one that was connected to.
+server process that prepared a statement knows it. Behind a transaction pooler each statement may reach another process,
+so there statements are sent as plain text. A process id that differs from the connection's reveals a pooler.
 """
 
 import re
@@ -28,7 +28,7 @@ class Statement:
 
 
 class PreparedStatement(NamedTuple):
-    """A statement in the words of one dialect; PREPARE and EXECUTE are PostgreSQL's."""
+    """A statement compiled for one dialect. PREPARE and EXECUTE are PostgreSQL's."""
 
     sql: str
     name: str

@@ -24,9 +24,10 @@ class Watchdog:
 
     def watch(self, connection: Any) -> "Deadline":
         """Return a context manager that limits what happens on a psycopg2 connection inside it."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
-            self._thread.start()
+        with self.lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+                self._thread.start()
         return Deadline(self, connection)
 
     def _run(self) -> None:
@@ -51,7 +52,7 @@ class Deadline:
             self._watchdog.deadlines.add(self)
 
     def __exit__(self, *_: object) -> None:
-        with self._watchdog.lock:  # else a descriptor that serves something else already could be shut down
+        with self._watchdog.lock:  # otherwise a descriptor that was reused could be shut down
             self._watchdog.deadlines.discard(self)
 
     def shut_down(self) -> None:

@@ -1,4 +1,4 @@
-"""The few SQL expressions that PostgreSQL and SQLite spell differently.
+"""The few SQL expressions that PostgreSQL and SQLite write differently.
 
 SQLite keeps times as text in the format of the API; `extensions` gives it the functions next_version and lower_case.
 """
@@ -10,16 +10,16 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-RFC3339 = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+POSTGRESQL_RFC3339 = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 # By name: on PostgreSQL, on SQLite; {0} and {1} are the arguments.
-SPELLINGS = {
+TEMPLATES = {
     # The time of the statement.
     "now": ("now()", ":now"),
     # Now, or 1 µs after a version where that is later.
     "next_version": ("greatest(now(), {0} + interval '1 microsecond')", "next_version({0}, :now)"),
     # A time as text in the format of the API, and as JSON.
-    "rfc3339": (f"to_char({{0}} AT TIME ZONE 'UTC', '{RFC3339}')", "{0}"),
-    "json_time": (rf"to_char({{0}} AT TIME ZONE 'UTC', '\"{RFC3339}\"')", "json_quote({0})"),
+    "rfc3339": (f"to_char({{0}} AT TIME ZONE 'UTC', '{POSTGRESQL_RFC3339}')", "{0}"),
+    "json_time": (rf"to_char({{0}} AT TIME ZONE 'UTC', '\"{POSTGRESQL_RFC3339}\"')", "json_quote({0})"),
     # A string, UUID or null as JSON.
     "json_text": ("coalesce(to_json({0})::text, 'null')", "json_quote({0})"),
     # Whether a text contains another, in upper or lower case.
@@ -31,18 +31,18 @@ SPELLINGS = {
 }
 
 
-class Spelled(FunctionElement[Any]):
-    """An expression of SPELLINGS."""
+class DialectExpression(FunctionElement[Any]):
+    """An expression that is written by one of TEMPLATES."""
 
     type = Text()
     inherit_cache = False  # each is compiled once
 
     def __init__(self, name: str, *arguments: ColumnElement[Any]) -> None:
         super().__init__(*arguments)
-        self.spelling = SPELLINGS[name]
+        self.templates = TEMPLATES[name]
 
 
-@compiles(Spelled)
-def spell(element: Spelled, compiler: SQLCompiler, **options: Any) -> str:
-    template = element.spelling[compiler.dialect.name == "sqlite"]
+@compiles(DialectExpression)
+def compile_expression(element: DialectExpression, compiler: SQLCompiler, **options: Any) -> str:
+    template = element.templates[compiler.dialect.name == "sqlite"]
     return template.format(*(compiler.process(argument, **options) for argument in element.clauses))

@@ -3,13 +3,13 @@
 import re
 from dataclasses import dataclass
 
-# One element of the list; a weak tag's W/ is dropped: a compressing proxy adds it.
+# One tag of the list. W/ is ignored, because nginx adds it when it compresses.
 ELEMENT = re.compile(r'(?:^|,)[ \t]*(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?=,|$)')
 
 
 @dataclass(frozen=True)
 class Tags:
-    """The tags of an `If-Match` or `If-None-Match` header, without quotes; compared weakly, as one keeps them apart."""
+    """The tags of an `If-Match` or `If-None-Match` header, without quotes."""
 
     any: bool
     listed: tuple[str, ...]

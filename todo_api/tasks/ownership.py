@@ -1,7 +1,7 @@
-"""The owner-scoped query helper: the only door to tasks.
+"""The owner-scoped query helper: all access to tasks, limited to one user.
 
-`OwnedTasks` is made from a user id, and every statement names that owner. The one exception looks whether an id exists
-at all, after the owner's own look-up found nothing, and returns no column of the row.
+`OwnedTasks` is made from a user id, and every statement names that owner. The one exception checks
+whether an id exists at all, after the owner's own look-up found nothing. It returns no data of the row.
 """
 
 import json
@@ -17,11 +17,12 @@ from todo_api.database import ConstraintViolated, DatabaseUnavailable, Statement
 from todo_api.models import RFC3339, new_task_id
 from todo_api.tasks import errors, statements
 from todo_api.tasks.etags import Tags
-from todo_api.tasks.pagination import EVERYTHING, Position, Query, is_moment
+from todo_api.tasks.pagination import DEFAULT_QUERY, Position, Query, is_moment
 
 TASK_ID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-MAX_ATTEMPTS = 5  # a creation that meets deletions of its user, or of its key's task, begins again
+MAX_ATTEMPTS = 5  # of a creation: it retries if the user, or the key's task, is deleted at the same time
 TASKS_IN_A_PIECE = 1000
+# The order and the values decide the digests of Idempotency-Keys: only append.
 DEFAULTS = {column.name: getattr(column.default, "arg", None) for column in statements.WRITABLE}
 
 Rows = list[Any]
@@ -29,7 +30,7 @@ Texts = list[str]
 
 
 class StoredTask(NamedTuple):
-    """A task as stored; `json` is the text that the API answers with."""
+    """A task as stored; `json` is the text that the API returns."""
 
     id: str
     version: str
@@ -54,8 +55,8 @@ class OwnedTasks:
         self._database = get_database()
         self._user = {"user_id": user_id, "user_json": json.dumps(user_id, ensure_ascii=False)}
 
-    def list(self, query: Query = EVERYTHING, unless: Tags | None = None) -> Page:
-        """Return the tasks that the query asks for, without them when `unless` has their tag. Raises InvalidCursor."""
+    def list(self, query: Query = DEFAULT_QUERY, if_none_match: Tags | None = None) -> Page:
+        """Return a page of tasks, without them if `if_none_match` has their tag. Raises InvalidCursor."""
         start = query.start(self.user_id)
         total = self._count(query) if query.include_total else None
         rows = self._page(query, start)
@@ -65,7 +66,7 @@ class OwnedTasks:
             next_cursor = self._cursor_after(query, rows[-1])
         pieces = json_array(rows)
         tag = tag_of(pieces, self.user_id, query, total, next_cursor)
-        return Page(None, tag) if unless and unless.match(tag) else Page(pieces, tag, next_cursor, total)
+        return Page(None, tag) if if_none_match and if_none_match.match(tag) else Page(pieces, tag, next_cursor, total)
 
     def create(self, title: str, *, key: str | None = None, **fields: Any) -> StoredTask:
         """Store a new task, once for all calls with the same key. Raises TaskLimitReached, IdempotencyKeyReused.
@@ -76,17 +77,17 @@ class OwnedTasks:
         digest = sha256(json.dumps(body).encode()).digest() if key else None
         values: dict[str, Any] = {"id": new_task_id(), **body, "key": key, "digest": digest}
         for _ in range(MAX_ATTEMPTS):
-            if created := self._insert(values) or (key and self._made_before(values)):
+            if created := self._insert(values) or (key and self._find_by_key(values)):
                 return created
             if not self._create_user() and self._is_full(values):
                 if stored := self._find(values["id"]):
                     return stored  # the connection was lost after it took the last place
                 raise errors.TaskLimitReached
-        raise DatabaseUnavailable(RuntimeError("the user's row, or the key's task, keeps coming and going"))
+        raise DatabaseUnavailable(RuntimeError("the user, or the key's task, is repeatedly created and deleted"))
 
     def get(self, task_id: str) -> StoredTask:
         """Return the task. Raises TaskNotFound, TaskForbidden."""
-        return StoredTask(*self._own(statements.get(), task_id))
+        return StoredTask(*self._run_on_task(statements.get(), task_id))
 
     def update(self, task_id: str, changes: Mapping[str, Any], if_match: Tags | None = None) -> StoredTask:
         """Change the named fields, none or more, of the task at a version of `if_match`.
@@ -98,12 +99,12 @@ class OwnedTasks:
             statement = statements.change(tuple(sorted(changes)), if_match=versions is not None)
         else:
             statement = statements.get(if_match=versions is not None)
-        return StoredTask(*self._own(statement, task_id, versions, changes))
+        return StoredTask(*self._run_on_task(statement, task_id, versions, changes))
 
     def delete(self, task_id: str, if_match: Tags | None = None) -> None:
         """Delete the task at a version of `if_match`. Raises TaskNotFound, TaskForbidden, PreconditionFailed."""
         versions = versions_of(if_match)
-        self._own(statements.remove(if_match=versions is not None), task_id, versions)
+        self._run_on_task(statements.remove(if_match=versions is not None), task_id, versions)
 
     def mark_all(self, *, is_completed: bool, mark: bool) -> int:
         """Set `is_completed` of all tasks with that value to `mark`, and return their number."""
@@ -117,10 +118,10 @@ class OwnedTasks:
         """Delete the user and all their tasks; return whether there was such a user."""
         return bool(self._execute(statements.DELETE_USER, {}))
 
-    def _own(
+    def _run_on_task(
         self, statement: Statement, task_id: str, versions: str | None = None, changes: Mapping[str, Any] | None = None
     ) -> tuple[Any, ...]:
-        """Run a statement on the user's task; when it finds none, say whether it is changed, missing or foreign."""
+        """Run a statement on one task of the user. If it finds none, raise the error that says why."""
         if not TASK_ID.fullmatch(task_id):
             raise errors.TaskNotFound
         values = {**(changes or {}), "id": task_id.lower(), "versions": versions}
@@ -138,20 +139,20 @@ class OwnedTasks:
         return StoredTask(*rows[0]) if rows else None
 
     def _insert(self, values: Mapping[str, Any]) -> StoredTask | None:
-        """Store the task; return None when the user is unknown or has too many tasks, or the key is taken."""
-        last_place = current_app.config["MAX_TASKS_PER_USER"] - 1
-        statement = statements.create(limited=last_place >= 0, keyed=values["key"] is not None)
+        """Store the task. Return None if the user is unknown, the limit is reached or the key was used."""
+        row_at_limit = current_app.config["MAX_TASKS_PER_USER"] - 1
+        statement = statements.create(limited=row_at_limit >= 0, keyed=values["key"] is not None)
         try:
-            rows = self._fetch(statement, {**values, "last_place": last_place})
+            rows = self._fetch(statement, {**values, "row_at_limit": row_at_limit})
         except ConstraintViolated as error:
-            if not error.is_of_a_key:
+            if not error.is_key_violation:
                 raise
-            # The user was deleted or the key was taken in this very moment, or the connection was lost after the task
-            # had been stored.
+            # The user was deleted or the key was used at the same time; or the task was stored before the connection
+            # was lost, and this is the retry.
             return self._find(values["id"])
         return StoredTask(*rows[0]) if rows else None
 
-    def _made_before(self, values: Mapping[str, Any]) -> StoredTask | None:
+    def _find_by_key(self, values: Mapping[str, Any]) -> StoredTask | None:
         """Return the task that the key made. Raises IdempotencyKeyReused."""
         rows = self._fetch(statements.FIND_KEY, {"key": values["key"]})
         if not rows:
@@ -169,9 +170,11 @@ class OwnedTasks:
             return False
 
     def _is_full(self, values: Mapping[str, Any]) -> bool:
-        last_place = current_app.config["MAX_TASKS_PER_USER"] - 1
+        row_at_limit = current_app.config["MAX_TASKS_PER_USER"] - 1
         # In one statement: a simultaneous call with the same key may have taken the last place.
-        return last_place >= 0 and bool(self._fetch(statements.FULL, {"key": values["key"], "last_place": last_place}))
+        return row_at_limit >= 0 and bool(
+            self._fetch(statements.LIMIT_REACHED, {"key": values["key"], "row_at_limit": row_at_limit})
+        )
 
     def _count(self, query: Query) -> int:
         statement = statements.count(is_completed=query.is_completed is not None, q=bool(query.q))
@@ -208,7 +211,7 @@ class OwnedTasks:
 
 
 def versions_of(if_match: Tags | None) -> str | None:
-    """Return the versions that a change is limited to as an array of times, None when any version will do."""
+    """Return the versions of an `If-Match` header as the text of a PostgreSQL array, None if any version will do."""
     if if_match is None or if_match.any:
         return None
     return f"{{{','.join(filter(is_moment, if_match.listed))}}}"
@@ -222,7 +225,7 @@ def json_array(tasks: Texts) -> list[bytes]:
 
 
 def tag_of(pieces: list[bytes], *rest: Any) -> str:
-    """Return a digest of an answer's body and of the rest that it depends on."""
+    """Return a digest of the body and of `rest`."""
     digest = sha256(repr(rest).encode())
     for piece in pieces:
         digest.update(piece)

@@ -13,7 +13,7 @@ from todo_api.models import RFC3339
 from todo_api.tasks.errors import InvalidCursor
 
 SCOPE_BYTES = 12
-VALUE_AT = SCOPE_BYTES + 16  # after the task's id
+VALUE_AT = SCOPE_BYTES + 16  # after the scope and the task's id
 LONGEST_TITLE = 200
 BASE64URL = re.compile("(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?")
 
@@ -21,7 +21,7 @@ BASE64URL = re.compile("(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?")
 class Position(NamedTuple):
     """Where a page ended: the sort value of its last task, as in the JSON, and that task's id."""
 
-    value: str
+    sort_value: str
     task_id: str
 
 
@@ -41,19 +41,19 @@ class Query:
         return self.sort.removeprefix("-")
 
     def scope(self, user_id: str) -> bytes:
-        """Return a digest of the user and of the parameters that all pages of one walk share."""
+        """Return a digest of the user and of the parameters that all pages of one list share."""
         shared = json.dumps([user_id, self.is_completed, self.q, self.sort])
         return blake2b(shared.encode(), digest_size=SCOPE_BYTES).digest()
 
     def parameters_after(self, cursor: str) -> dict[str, str]:
-        """Return the parameters of the page at `cursor`, in one spelling for all that mean the same."""
-        values = {name: value for name, value in vars(self).items() if value != getattr(EVERYTHING, name)}
+        """Return the parameters of the page at `cursor`, without those at their defaults."""
+        values = {name: value for name, value in vars(self).items() if value != getattr(DEFAULT_QUERY, name)}
         texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
         return texts | {"cursor": cursor}
 
     def cursor_after(self, position: Position, user_id: str) -> str:
         """Return the cursor of the page that begins after `position`."""
-        return _encode(self.scope(user_id) + UUID(position.task_id).bytes + position.value.encode())
+        return _encode(self.scope(user_id) + UUID(position.task_id).bytes + position.sort_value.encode())
 
     def start(self, user_id: str) -> Position | None:
         """Return the position that the cursor holds, None without a cursor. Raises InvalidCursor."""
@@ -65,12 +65,12 @@ class Query:
             position = Position(value.decode(), str(UUID(bytes=task_id)))
         except ValueError:
             raise InvalidCursor from None
-        if scope != self.scope(user_id) or not self._may_be_value(position.value):
+        if scope != self.scope(user_id) or not self._may_be_value(position.sort_value):
             raise InvalidCursor
         return position
 
     def _may_be_value(self, text: str) -> bool:
-        """Return whether a task could have this sort value: a database refuses to compare with any other."""
+        """Return whether a task could have this sort value: any other would be an error of the database."""
         return "\0" not in text and len(text) <= LONGEST_TITLE if self.column == "title" else is_moment(text)
 
 
@@ -82,7 +82,7 @@ def is_moment(text: str) -> bool:
         return False
 
 
-EVERYTHING = Query()
+DEFAULT_QUERY = Query()
 
 
 def _encode(raw: bytes) -> str:
