@@ -5,7 +5,7 @@ import time
 from functools import lru_cache
 from logging import ERROR, INFO, WARNING, LogRecord
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, has_app_context, request
 from uuid_utils import uuid4
 
 from todo_api.database import get_database
@@ -26,7 +26,7 @@ class RequestRecord(LogRecord):
     refusal: str | None = None
     foreign_task = False
 
-    def __init__(self, sent_id: str) -> None:  # LogRecord's own takes 4 us for what no line shows
+    def __init__(self, sent_id: str) -> None:  # LogRecord's own takes 4 µs for what no line shows
         self.began = time.perf_counter()
         self.request_id = sent_id if CLIENT_ID.fullmatch(sent_id) else uuid4().hex
 
@@ -49,8 +49,8 @@ def route_template(rule: str) -> str:
 
 
 def add_database_seconds(seconds: float) -> None:
-    """Add the time of a statement to the request's; in a shell there is no request."""
-    if record := g.get("record"):
+    """Add the time of a statement to the request's; outside a request, do nothing."""
+    if has_app_context() and (record := g.get("record")):
         record.database_seconds += seconds
 
 
@@ -62,7 +62,7 @@ def finish(response: Response) -> Response:
     """Add the common headers, and pass the record on to the log and the metrics."""
     record, headers = g.record, response.headers
     headers["X-Request-ID"] = record.request_id
-    headers.setdefault("Cache-Control", "private, no-cache")
+    headers["Cache-Control"] = "private, no-cache"
     headers.extend(COMMON_HEADERS)
     record.finish(response)
     current_app.extensions["log"].enqueue(record)
