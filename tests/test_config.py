@@ -249,7 +249,7 @@ def test_a_key_set_brings_its_issuer_and_audience(
 
 def test_a_developer_with_a_key_set_gets_no_secret(tmp_path: Path) -> None:
     found = config.read(DEVELOPMENT | {"BETTER_AUTH_URL": "http://app.test:3000"}, tmp_path)
-    assert (found["JWT_SECRET_KEY"], found["DEVELOPMENT_SECRET"]) == (None, False)
+    assert (found["JWT_SECRET_KEY"], found["USES_DEVELOPMENT_SECRET"]) == (None, False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -282,11 +282,11 @@ def test_a_key_set_alone_needs_issuer_and_audience(tmp_path: Path, missing: str)
 def test_a_developer_needs_no_settings(tmp_path: Path) -> None:
     found = config.read(DEVELOPMENT, tmp_path)
     assert found["SQLALCHEMY_DATABASE_URI"] == found["MIGRATION_DATABASE_URL"] == f"sqlite:///{tmp_path / 'todo.db'}"
-    assert found["DEVELOPMENT_SECRET"] is True
+    assert found["USES_DEVELOPMENT_SECRET"] is True
     assert found["CORS_ORIGINS"] == {"http://localhost:3000", "http://127.0.0.1:3000"}
     found = config.read(DEVELOPMENT | {"CORS_ORIGINS": "*", "BETTER_AUTH_SECRET": "short"}, tmp_path)
     assert found["CORS_ORIGINS"] == {"*"}
-    assert (found["JWT_SECRET_KEY"], found["DEVELOPMENT_SECRET"]) == ("short", False)
+    assert (found["JWT_SECRET_KEY"], found["USES_DEVELOPMENT_SECRET"]) == ("short", False)
 
 
 def test_the_example_can_be_used_as_it_stands(tmp_path: Path) -> None:

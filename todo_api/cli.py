@@ -26,7 +26,7 @@ def user_id(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option("--minutes", type=click.IntRange(1, 525_600), default=1440, show_default=True, help="Time to expiry.")
 def token(user: str, minutes: int) -> None:
     """Print a development token for USER."""
-    if current_app.config["ENVIRONMENT"] != "development" or not current_app.config["DEVELOPMENT_SECRET"]:
+    if current_app.config["ENVIRONMENT"] != "development" or not current_app.config["USES_DEVELOPMENT_SECRET"]:
         raise click.ClickException("needs ENVIRONMENT=development, and neither BETTER_AUTH_SECRET nor a key set")
     click.echo(create_access_token(user, expires_delta=timedelta(minutes=minutes)))
 

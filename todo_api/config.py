@@ -157,7 +157,7 @@ def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
     except ValidationError as error:
         name, [message, *_] = next(iter(error.messages_dict.items()))
         raise ConfigError(f"{name} {message[0].lower()}{message[1:]}") from None
-    return config | {"CHECKED": "TODO_API_CHECKED_BY" in environ, "DEVELOPMENT_SECRET": made_here}
+    return config | {"ALREADY_CHECKED": "TODO_API_CHECKED_BY" in environ, "USES_DEVELOPMENT_SECRET": made_here}
 
 
 def _text(environ: Mapping[str, str], name: str) -> str | None:
@@ -170,6 +170,7 @@ def _text(environ: Mapping[str, str], name: str) -> str | None:
             value = Path(path).read_text(encoding="utf-8").removesuffix("\n")
         if not value:
             raise ConfigError(f"{name}_FILE must name a file of UTF-8 text that can be read and is not empty")
+    # Python reads a byte that is not UTF-8 as a lone surrogate; encode() drops it.
     if value and value != value.strip().encode(errors="ignore").decode():
         raise ConfigError(f"{name} must be UTF-8 text that does not begin or end with white space")
     return value or None
@@ -195,7 +196,7 @@ def _configuration(settings: dict[str, Any], instance: Path) -> dict[str, Any]:
         "JWKS_URL": settings["JWKS_URL"] or (f"{origin}/api/auth/jwks" if origin else None),
         "JWT_SECRET_KEY": secret,
         "LOG_HASH_KEY": settings["LOG_HASH_KEY"] or secret or url,
-        # One more than allowed: Werkzeug silently cuts a chunked body off at its limit.
+        # +1, so that an oversized chunked body shows: Werkzeug truncates it silently.
         "MAX_CONTENT_LENGTH": MAX_BODY_BYTES + 1,
         "MIGRATION_DATABASE_URL": _absolute(settings["MIGRATION_DATABASE_URL"] or url, instance),
         "SQLALCHEMY_DATABASE_URI": _absolute(url, instance),
@@ -221,9 +222,10 @@ def _driver_options(url: str, timeout: int) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """Return the variables that count: the shell's, then what the flask command added from files, strongest first.
+    """Return the variables of the shell and of the files that the flask command loaded.
 
-    The first of them that names a database, a secret or ENVIRONMENT is the last, unless it says development.
+    The shell overrides the files. A file overrides the files after it: the named one, .env, .flaskenv. Files are added
+    in this order until a database, a secret or ENVIRONMENT is set. In development all files are added.
     """
     context = click.get_current_context(silent=True)
     if not context:

@@ -24,7 +24,7 @@ from tests.support.tokens import SECRET, token
 from todo_api.log_format import JSONFormatter
 from todo_api.tasks import OwnedTasks
 from todo_api.telemetry.access_log import AccessLog
-from todo_api.telemetry.logging import BatchHandler, is_no_request_line
+from todo_api.telemetry.logging import BatchHandler, is_server_message
 from todo_api.telemetry.requests import RequestRecord
 
 pytestmark = pytest.mark.any_database
@@ -303,9 +303,9 @@ def test_the_development_server_logs_no_query_strings(app: Flask, monkeypatch: p
     handler.log_request(200, 2)
     [record] = records
     assert "secret" in record.getMessage()
-    assert is_no_request_line in logger.filters
-    assert not is_no_request_line(record)
-    assert is_no_request_line(logging.LogRecord("werkzeug", 20, "", 1, "Running on %s", ("http://x",), None))
+    assert is_server_message in logger.filters
+    assert not is_server_message(record)
+    assert is_server_message(logging.LogRecord("werkzeug", 20, "", 1, "Running on %s", ("http://x",), None))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Token verification, and the cache of verified tokens."""
+"""Token verification, the cache of verified tokens, and the `init_app` of the package."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ CACHE_SIZE = 10_000  # tokens; some 3 MB
 YEAR_10000 = 253_402_300_800
 USER_ID = re.compile("[^\x00\ud800-\udfff]{1,255}")
 TOKEN_TYPES = ("jwt", "at+jwt")  # RFC 7519 section 5.1, RFC 9068 section 2.1
-# What PyJWT and Flask-JWT-Extended raise for tokens that somebody made up.
+# What PyJWT and Flask-JWT-Extended raise for invalid tokens.
 BAD_TOKEN = (JWTExtendedException, pyjwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError)
 REASONS: dict[type[Exception], str] = {
     UnknownKey: "unknown key",
@@ -64,7 +64,7 @@ class TokenMissing(TokenInvalid):
 
 
 class TokenCache:
-    """The user ids of verified tokens, by the tokens' digests. A hit takes 2 us, verification 290."""
+    """The user ids of verified tokens, by the tokens' digests. A hit takes 2 µs, verification 290."""
 
     def __init__(self) -> None:
         self._entries: dict[bytes, tuple[str, float]] = {}
@@ -181,10 +181,10 @@ def init_app(app: Flask) -> None:
     secret, algorithm, url = (app.config[name] for name in ("JWT_SECRET_KEY", "JWT_ALGORITHM", "JWKS_URL"))
     key = PyJWK({"kty": "oct", "alg": algorithm, "k": urlsafe_b64encode(secret.encode()).decode()}) if secret else None
     app.extensions["auth"] = verifier = TokenVerifier(key, KeySet(url) if url else None)
-    # Each key verifies one of these algorithms only: PyJWT holds a PyJWK to its own.
+    # With a PyJWK, PyJWT accepts only the algorithm of that key.
     app.config.update(JWT_DECODE_LEEWAY=LEEWAY, JWT_DECODE_ALGORITHMS=[*verifier.algorithms])
     jwt.init_app(app)
     jwt.decode_key_loader(lambda header, _claims: get_verifier().key_for(header))
     unset = [f"JWT_{name}" for name in ("ISSUER", "AUDIENCE") if app.config[f"JWT_DECODE_{name}"] is None]
-    if unset and app.config["ENVIRONMENT"] != "development" and not app.config["CHECKED"]:
+    if unset and app.config["ENVIRONMENT"] != "development" and not app.config["ALREADY_CHECKED"]:
         logger.warning("%s not set: tokens of any issuer or audience are accepted", " and ".join(unset))

@@ -48,7 +48,7 @@ def get_document() -> bytes:
 @blueprint.get("/docs")
 def page() -> Response:
     """Get the documentation page."""
-    own = current_app.config["DEVELOPMENT_SECRET"]
+    own = current_app.config["USES_DEVELOPMENT_SECRET"]
     source = "the output of <code>flask token USER</code>" if own else "a token from your Better Auth server"
     html = (STATIC / "index.html").read_bytes().replace(b"SOURCE", source.encode())
     response = _revalidated([html], len(html), blake2b(html, digest_size=8).hexdigest(), "text/html")

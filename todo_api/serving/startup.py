@@ -7,29 +7,36 @@ import sys
 from types import FrameType
 from typing import Any
 
-CHECKED = "TODO_API_CHECKED_BY"  # the id of the process that ran the check; its workers need not warn again
-METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client keeps the values of each process there
-CHECK = f"import os, runpy, wsgi; os.environ[{CHECKED!r}] = str(os.getpid()); runpy.run_path('gunicorn.conf.py')"
+# Holds the id of the process that ran the check; its workers do not warn again.
+CHECKED_BY_VARIABLE = "TODO_API_CHECKED_BY"
+# Names the folder where prometheus_client keeps the values of each process.
+MULTIPROC_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+CHECK = (
+    f"import os, runpy, wsgi; os.environ[{CHECKED_BY_VARIABLE!r}] = str(os.getpid()); "
+    "runpy.run_path('gunicorn.conf.py')"
+)
 
 
 def application_starts() -> bool:
     """Start the application once in a process of its own, which prints what is wrong."""
-    env = {name: value for name, value in os.environ.items() if name not in (CHECKED, METRICS)}
+    env = {
+        name: value for name, value in os.environ.items() if name not in (CHECKED_BY_VARIABLE, MULTIPROC_DIR_VARIABLE)
+    }
     return subprocess.run([sys.executable, "-c", CHECK], env=env, check=False).returncode == 0  # noqa: S603 (ours)
 
 
 def check() -> None:
     """Exit unless the application starts; a process that has been checked is not checked again."""
-    if os.environ.get(CHECKED) != str(os.getpid()):
+    if os.environ.get(CHECKED_BY_VARIABLE) != str(os.getpid()):
         if not application_starts():
             sys.exit(1)
-        os.environ[CHECKED] = str(os.getpid())
+        os.environ[CHECKED_BY_VARIABLE] = str(os.getpid())
 
 
 def check_before_reload(server: Any) -> None:
     """Ignore SIGHUP while the application does not start, so that the old workers go on serving.
 
-    gunicorn has no hook that can stop a reload: it ends with the first error in its configuration file.
+    A broken configuration file makes gunicorn exit on reload, and no hook prevents that.
     """
     reload: Any = signal.getsignal(signal.SIGHUP)
 

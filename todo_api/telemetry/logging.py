@@ -33,18 +33,15 @@ class BatchHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes
         self._lines += line
 
     def flush(self) -> None:
-        self.acquire()
-        try:
+        with self.lock:  # type: ignore[union-attr]  # Handler's constructor makes it
             lines, self._lines = self._lines, ""
             with suppress(OSError, ValueError):  # a full disk or a closed stream must not fail a request
                 self.stream.write(lines)
                 self.stream.flush()
-        finally:
-            self.release()
 
 
 class BatchListener(QueueListener):
-    """Handles together what has come in a pause: to wake the thread for each request costs a tenth of its CPU."""
+    """Handles records in batches every 0.2 s; waking a thread for each record costs a tenth of a request's CPU."""
 
     queue: SimpleQueue[logging.LogRecord]
 
@@ -69,7 +66,7 @@ class BatchListener(QueueListener):
 
 
 class LogQueue(QueueHandler):
-    """Takes all records. Until it is started, each is handled at once."""
+    """Queues records. Before `start()` it writes them at once."""
 
     queue: SimpleQueue[logging.LogRecord]
 
@@ -109,8 +106,8 @@ class LogQueue(QueueHandler):
         self.listener.flush()
 
 
-def is_no_request_line(record: logging.LogRecord) -> bool:
-    """Keep back the development server's lines about requests, which hold query strings."""
+def is_server_message(record: logging.LogRecord) -> bool:
+    """Return False for the development server's request lines, which hold query strings."""
     return not str(record.msg).endswith('"%s" %s %s')
 
 
@@ -124,4 +121,4 @@ def init_app(app: Flask) -> None:
     app.logger.propagate = False
     app.logger.setLevel(app.config["LOG_LEVEL"])
     logging.basicConfig(handlers=[log])  # for libraries, from WARNING on
-    logging.getLogger("werkzeug").addFilter(is_no_request_line)
+    logging.getLogger("werkzeug").addFilter(is_server_message)

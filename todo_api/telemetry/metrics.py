@@ -10,7 +10,7 @@ import os
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -23,33 +23,57 @@ from todo_api.database import get_database
 from todo_api.errors import NotFound
 from todo_api.telemetry.requests import RequestRecord
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+MULTIPROC_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 REGISTRY = CollectorRegistry()
-histogram, counter = partial(Histogram, registry=REGISTRY), partial(Counter, registry=REGISTRY)
-gauge_sum = partial(Gauge, registry=REGISTRY, multiprocess_mode="livesum")
-gauge_max = partial(Gauge, registry=REGISTRY, multiprocess_mode="livemax")
-REQUESTS = histogram(
-    "todo_api_request_duration_seconds", "Time to answer a request.", ["route", "method", "status"], buckets=BUCKETS
+REQUESTS = Histogram(
+    "todo_api_request_duration_seconds",
+    "Time to answer a request.",
+    ["route", "method", "status"],
+    registry=REGISTRY,
+    buckets=BUCKETS,
 )
-REFUSED_TOKENS = counter("todo_api_token_refusals", "Refused tokens, by reason.", ["reason"])
-FOREIGN_TASKS = counter("todo_api_foreign_task_attempts", "Requests for another user's task; all were refused.")
-IN_USE = gauge_sum("todo_api_database_connections_in_use", "Database connections that requests hold.")
-WAITING = gauge_sum("todo_api_database_connections_waiting", "Requests that wait for a database connection.")
-KEYS_FETCHED = gauge_max("todo_api_keys_fetched_timestamp_seconds", "When the key set was fetched; 0 without one.")
-BUILD = gauge_max("todo_api_build_info", "Always 1; the labels name the versions.", ["version", "python"])
+REFUSED_TOKENS = Counter("todo_api_token_refusals", "Refused tokens, by reason.", ["reason"], registry=REGISTRY)
+FOREIGN_TASKS = Counter(
+    "todo_api_foreign_task_attempts", "Requests for another user's task; all were refused.", registry=REGISTRY
+)
+IN_USE = Gauge(
+    "todo_api_database_connections_in_use",
+    "Database connections that requests hold.",
+    registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+WAITING = Gauge(
+    "todo_api_database_connections_waiting",
+    "Requests that wait for a database connection.",
+    registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+KEYS_FETCHED = Gauge(
+    "todo_api_keys_fetched_timestamp_seconds",
+    "When the key set was fetched; 0 without one.",
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+BUILD = Gauge(
+    "todo_api_build_info",
+    "Always 1; the labels name the versions.",
+    ["version", "python"],
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
 
 blueprint = Blueprint("metrics", __name__)
 
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Answer in Prometheus' text format: in development anyone, elsewhere who sends METRICS_TOKEN."""
+    """Get Prometheus metrics."""
     if current_app.config["ENVIRONMENT"] != "development":
         check_token(current_app.config["METRICS_TOKEN"])
     set_gauges()
-    source: Collector = AllProcesses() if FOLDER in os.environ else REGISTRY
+    source: Collector = AllProcesses() if MULTIPROC_DIR_VARIABLE in os.environ else REGISTRY
     return Response(generate_latest(source), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -72,7 +96,7 @@ class AllProcesses(Collector):
     """
 
     def collect(self) -> Iterable[Metric]:
-        files = [str(file) for file in Path(os.environ[FOLDER]).glob("*.db") if is_filled(file)]
+        files = [str(file) for file in Path(os.environ[MULTIPROC_DIR_VARIABLE]).glob("*.db") if is_filled(file)]
         merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # prometheus_client has no types here
         return merged
 
@@ -83,13 +107,16 @@ def is_filled(file: Path) -> bool:
     return False
 
 
-@cache  # saves 3 us a request
+@cache  # saves 3 µs a request
 def timer(route: str, method: str, status: int) -> Histogram:
     return REQUESTS.labels(route, method, status)
 
 
 class MetricsHandler(logging.Handler):
-    """Counts the requests among the log's records; a flush sets the gauges, since any process may be asked for all."""
+    """Counts the requests among the log's records.
+
+    `flush` updates this process's gauges, because another process may serve /metrics.
+    """
 
     def __init__(self, app: Flask) -> None:
         super().__init__()
@@ -110,7 +137,7 @@ class MetricsHandler(logging.Handler):
 
 
 def set_gauges() -> None:
-    """Set the gauges of this process to what is so now."""
+    """Set the gauges of this process to the current values."""
     connections, keys = get_database().connections, get_key_set()
     IN_USE.set(connections.in_use())
     WAITING.set(connections.waiting())

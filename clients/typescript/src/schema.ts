@@ -143,7 +143,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Answer in Prometheus' text format: in development anyone, elsewhere who sends METRICS_TOKEN
+         * Get Prometheus metrics
          * @description Public in development. Otherwise 404, unless `METRICS_TOKEN` is configured and sent.
          */
         get: operations["getMetrics"];
