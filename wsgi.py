@@ -10,5 +10,5 @@ try:
     app = create_app()
 except ConfigError as error:
     sys.stderr.write(f"todo_api: {error}\n")
-    # 3 makes gunicorn stop; a worker whose settings went bad after a start is started again.
+    # Exit status 3 makes gunicorn stop; 1 makes it start the worker again.
     raise SystemExit(1 if "TODO_API_CHECKED_BY" in os.environ else 3) from None

@@ -1,6 +1,6 @@
 """Cross-origin requests from browsers: the CORS protocol of the Fetch standard.
 
-Flask-CORS would take 14 us of every request; this takes next to nothing when there is no Origin header.
+Flask-CORS would take 14 µs of every request; this takes almost nothing when there is no Origin header.
 """
 
 from flask import Flask, Response, current_app, request

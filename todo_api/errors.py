@@ -1,4 +1,4 @@
-"""The one error body, and the exceptions that become it.
+"""The error response and its exceptions.
 
 Every package raises subclasses of `ApiError`; the handlers turn them, and whatever else ends a request, into the body.
 """
@@ -92,7 +92,7 @@ def api_error(error: ApiError) -> Response:
 
 
 def http_error(error: HTTPException) -> Response:
-    """Answer what Flask and Werkzeug refuse themselves; 405 keeps its Allow header."""
+    """Convert Flask's and Werkzeug's own HTTP errors; 405 keeps its Allow header."""
     status = HTTPStatus(error.code or 500)
     refused = BY_STATUS.get(status, ApiError)()
     if status not in BY_STATUS:
@@ -108,7 +108,7 @@ def unexpected_error(error: Exception) -> Response:
 
 
 def init_app(app: Flask) -> None:
-    """Give every answer of 400 and above the one body."""
+    """Register the error handlers."""
     app.register_error_handler(ApiError, api_error)
     app.register_error_handler(ValidationError, lambda error: ErrorResponse(InvalidInput(error.messages)))
     app.register_error_handler(HTTPException, http_error)

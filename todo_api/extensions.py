@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 class TaskAPI(Flask):
-    """Flask without asynchronous views: to look for them takes 4 us of each request."""
+    """Flask without asynchronous views: looking for them takes 4 µs of each request."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func

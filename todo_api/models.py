@@ -62,7 +62,7 @@ class Task(Base):
 
     __tablename__ = "tasks"
     __table_args__ = (
-        # The owner comes first, so that not even a look-up by key can forget whose task it is.
+        # The owner comes first, so a primary-key lookup needs the owner.
         sa.PrimaryKeyConstraint("user_id", "id"),
         sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
         sa.CheckConstraint("length(description) <= 2000", name="description_length"),
@@ -88,7 +88,7 @@ sa.Index("ix_tasks_id", Task.id, unique=True)
 # One index for each order of a list, read in both directions.
 sa.Index("ix_tasks_newest_first", Task.user_id, Task.created_at.desc(), Task.id.desc())
 sa.Index("ix_tasks_updated_at", Task.user_id, Task.updated_at, Task.id)
-# Titles by code point: SQLite compares text so by itself. Named here, the collation is the index's and no expression.
+# Titles sort by code point, as all text does in SQLite. postgresql_ops sets the collation without an expression index.
 sa.Index("ix_tasks_title", Task.user_id, Task.title, Task.id, postgresql_ops={"title": 'COLLATE "C"'})
 KEY = Task.idempotency_key
 GIVEN = KEY.is_not(None)

@@ -1,4 +1,4 @@
-"""Who is calling: verifies bearer tokens and guards the routes under /api/."""
+"""Verifies bearer tokens and guards the routes under /api/. `tokens` binds the package to the application."""
 
 from todo_api.auth.diagnosis import diagnose as diagnose
 from todo_api.auth.guard import current_user_id as current_user_id

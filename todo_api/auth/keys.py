@@ -21,7 +21,8 @@ RETRY_INTERVAL = 30  # after a failed fetch, unless a request asks sooner
 COOLDOWN = 5  # between two fetches, however many requests ask
 MAX_AGE = 3600  # how long a key set serves through an outage
 FETCH_TIMEOUT = 3  # for a fetch, and for a request that waits for one
-MAX_WAITERS = 2  # of requests once there is a key set: unknown kids must not block all threads of a worker
+# Requests that may wait for a fetch while a key set exists: unknown kids must not block all threads of a worker.
+MAX_WAITERS = 2
 MAX_BYTES = 256 * 1024
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class KeySet:
         raise UnknownKey("the key set has no such key")
 
     def _await_fetch(self) -> None:
-        """Have the keys fetched unless they just were, and wait for that unless enough requests do."""
+        """Request a fetch (at most every COOLDOWN). Wait for it if there are no keys or fewer than MAX_WAITERS wait."""
         with self._changed:
             if not self._pending and time.monotonic() - self._tried >= COOLDOWN:
                 self._pending, self._tried = True, time.monotonic()

@@ -17,15 +17,15 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
-OWN_DESCRIPTORS = 256  # for the database, files and all else but clients
-# In seconds:
+OWN_DESCRIPTORS = 256  # for the database, files and everything else but clients
+# Times are in seconds.
 FIRST_REQUEST_TIMEOUT = 5
-LINGER = 2  # until a client that got "Connection: close" must have hung up
+LINGER = 2  # how long a client may take to hang up after "Connection: close"
 TICK = 1.0
 STOPPING_TICK = 0.05
-FULL_TICK = 0.05  # between two looks whether a client has left
+FULL_TICK = 0.05  # while the worker is full, between two checks whether a client has left
 ERROR_PAUSE = 0.1
-# After accepting a client, for another worker to take the next: one that took a whole burst would be half as fast.
+# After accepting a client, a worker leaves the next one to another. One worker for a whole burst is half as fast.
 ACCEPT_PAUSE = 0.0003
 ONE_THREAD = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 
@@ -48,7 +48,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         self.lingering: set[TConn] = set()  # fully answered; waiting for the client to hang up
         # Waiting connections by descriptor. The thread that takes one out owns it.
         self.keepalived_conns: dict[int, TConn] = {}
-        # Plain attributes make settings 8 us a request cheaper.
+        # Plain attributes make settings 8 µs a request cheaper.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         Worker.init_process(self)
 
@@ -75,7 +75,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     def _accept_clients(self, until: float) -> None:
         """Accept clients while there is room, until that time or a signal.
 
-        In the epoll set a listener would have its turn only after all readable connections: seconds for hundreds.
+        In the epoll set new clients would wait behind readable connections: seconds for hundreds.
         """
         while self.alive and (seconds := until - time.monotonic()) > 0:
             is_full = len(self.connections) >= self.worker_connections
@@ -138,7 +138,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         while self.handle(connection):
             if not connection.parser.unreader.buf.getvalue():  # else the next request has been read already
                 return float(self.cfg.keepalive)
-        # If it were closed now, what the client still sends could cost it the response (RFC 9112, section 9.6).
+        # Do not close yet. Unread data would reset the connection and lose the response (RFC 9112, section 9.6).
         connection.sock.shutdown(socket.SHUT_WR)
         self.lingering.add(connection)
         return LINGER

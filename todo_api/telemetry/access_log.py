@@ -10,7 +10,7 @@ from todo_api.telemetry.requests import RequestRecord
 class AccessLog(logging.Formatter):
     """Formats requests; all other records go to the formatter of the environment.
 
-    No client can choose a word of a request's line, so nothing in it needs escaping.
+    Every value comes from a fixed set or matches a safe pattern, so nothing is escaped.
     """
 
     def __init__(self, environment: str, hash_key: str) -> None:

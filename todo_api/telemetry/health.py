@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 REVISIONS = Statement(text("SELECT version_num FROM alembic_version"), repeatable=True)
 MAX_FAILURE_SECONDS = 5  # a failure is checked again after this at the latest
-KEYS_INTERVAL = 5  # cheap: keys at hand are only looked at
+KEYS_INTERVAL = 5  # cheap unless keys are missing
 CHECK_TIMEOUT = 1  # for a check that another request is running
 
 
@@ -85,7 +85,7 @@ def check_database() -> str | None:
 
 
 def is_behind(found: list[str]) -> bool:
-    """Return whether the schema lacks a revision of this code; one that the code does not know is newer."""
+    """Return whether the schema lacks a revision of this code. Unknown revisions are newer and accepted."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory(str(Path(current_app.root_path).parent / "migrations"))
