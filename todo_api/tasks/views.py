@@ -22,7 +22,7 @@ blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 @jwt_required
 def list_tasks() -> Response:
     """List the caller's tasks."""
-    query = Query(**parameters(LIST)) if request.query_string else DEFAULT_QUERY  # saves 8 us
+    query = Query(**parameters(LIST)) if request.query_string else DEFAULT_QUERY  # saves 8 µs
     page = current_user_tasks().list(query, if_none_match=sent_tags("If-None-Match"))
     if page.tasks is None:
         return empty_response(304, page.tag)
