@@ -1,4 +1,4 @@
-# Thin on purpose: README.md lists the plain commands behind `run` and `test`.
+# Deliberately minimal: README.md lists the plain commands behind `run` and `test`.
 PORT ?= 8000
 VENV ?= .venv
 # Four processes for two cores, as many tests wait for servers; worksteal keeps a module, and its servers, in one process.
