@@ -98,7 +98,7 @@ BODIES = (
 HEADERS: st.SearchStrategy[list[tuple[str, str]]] = st.just([]) | st.lists(
     st.tuples(mostly(st.sampled_from(NAMES), WORDS), VALUES), max_size=4
 )
-EXAMPLES = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def as_bytes(text: str) -> bytes:
