@@ -5,9 +5,9 @@ VENV ?= .venv
 TEST_OPTIONS ?= -n 4 --dist worksteal
 BIN = $(VENV)/bin
 # `make run` ignores an operator's settings in the shell: a developer's are in .env.
-OPERATORS = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_URL JWKS_URL JWT_ISSUER JWT_AUDIENCE \
+IGNORED_VARIABLES = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_URL JWKS_URL JWT_ISSUER JWT_AUDIENCE \
   METRICS_TOKEN LOG_HASH_KEY
-DEVELOPMENT = env $(foreach name,$(OPERATORS),-u $(name) -u $(name)_FILE) ENVIRONMENT=development
+DEVELOPMENT_ENV = env $(foreach name,$(IGNORED_VARIABLES),-u $(name) -u $(name)_FILE) ENVIRONMENT=development
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,12 +15,12 @@ help: ## Show this list
 run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLite and print a curl command with a token
 	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' "$(PORT)" 2>/dev/null \
 	  || { echo "Port $(PORT) is in use, or no port: choose another, as in make run PORT=8042" >&2; exit 1; }
-	@$(DEVELOPMENT) $(BIN)/flask db upgrade
-	@token=$$($(DEVELOPMENT) $(BIN)/flask token developer 2>/dev/null); \
+	@$(DEVELOPMENT_ENV) $(BIN)/flask db upgrade
+	@token=$$($(DEVELOPMENT_ENV) $(BIN)/flask token developer 2>/dev/null); \
 	  echo "Read and try the API in a browser: http://127.0.0.1:$(PORT)/docs"; \
 	  echo "The tasks are at http://127.0.0.1:$(PORT)/api/tasks; paste this into another terminal:"; \
 	  echo "curl -H 'Authorization: Bearer $${token:-A_TOKEN_OF_YOUR_BETTER_AUTH}' http://127.0.0.1:$(PORT)/api/tasks"
-	@exec $(DEVELOPMENT) $(BIN)/flask run --port $(PORT)
+	@exec $(DEVELOPMENT_ENV) $(BIN)/flask run --port $(PORT)
 
 test: $(VENV)/requirements-dev.txt ## Run the tests on SQLite and PostgreSQL (90 seconds)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
