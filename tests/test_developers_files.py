@@ -50,6 +50,8 @@ def flask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     ("shell", "file", "counted"),
     [
         ({}, SAYS_DEVELOPMENT, DEVELOPMENT),
+        ({"BETTER_AUTH_URL": "https://a.example"}, SAYS_DEVELOPMENT, {"BETTER_AUTH_URL": "https://a.example"}),
+        ({"JWKS_URL": "https://a.example/jwks"}, SAYS_DEVELOPMENT, {"JWKS_URL": "https://a.example/jwks"}),
         (
             {"LOG_LEVEL": "DEBUG"},
             f"{SAYS_DEVELOPMENT}DATABASE_URL={URL}",

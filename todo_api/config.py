@@ -26,7 +26,7 @@ SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 KEYS = ("BETTER_AUTH_SECRET", "BETTER_AUTH_URL", "JWKS_URL")
 DEVELOPMENT = {"DATABASE_URL": "sqlite:///todo.db", "CORS_ORIGINS": "http://localhost:3000,http://127.0.0.1:3000"}
 MAY_COME_FROM_A_FILE = {"BETTER_AUTH_SECRET", "DATABASE_URL", "MIGRATION_DATABASE_URL", "METRICS_TOKEN", "LOG_HASH_KEY"}
-OPERATOR_CHOICES = MAY_COME_FROM_A_FILE | {f"{name}_FILE" for name in MAY_COME_FROM_A_FILE} | {"ENVIRONMENT"}
+OPERATOR_CHOICES = {"ENVIRONMENT", *KEYS, *MAY_COME_FROM_A_FILE, *(f"{name}_FILE" for name in MAY_COME_FROM_A_FILE)}
 INITIAL_ENVIRONMENT = Path("/proc/self/environ")  # what the process was started with, on Linux
 
 DATABASE = "must be a PostgreSQL URL, postgresql://USER:PASSWORD@HOST/NAME, or in development also sqlite:///FILE"
