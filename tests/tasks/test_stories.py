@@ -261,7 +261,7 @@ class Api(RuleBasedStateMachine):
         assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", etag)
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(130, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [20, pytest.param(130, marks=pytest.mark.slow)])
 def test_two_users_get_the_answers_of_the_model(make_app: MakeApp, database_url: str, examples: int) -> None:
     app = make_app(MAX_TASKS_PER_USER=str(LIMIT))
 
