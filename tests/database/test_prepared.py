@@ -56,10 +56,11 @@ def names(connection: Any) -> set[str]:
 def test_prepare_and_execute_number_each_parameter_once(database: Database) -> None:
     compiled = database.compiled(Statement(text("SELECT :b, :a WHERE x = :b")))
     assert compiled.sql == "SELECT %(b)s, %(a)s WHERE x = %(b)s"
-    assert compiled.declaration == f"PREPARE {compiled.name} AS SELECT $1, $2 WHERE x = $1"
-    assert compiled.call == f"EXECUTE {compiled.name}(%(b)s, %(a)s)"
-    other = PreparedStatement.compile(text("SELECT 1"), database.connections.dialect)
-    assert other.call == f"EXECUTE {other.name}"
+    limit = "SET LOCAL statement_timeout = 10000; "
+    assert compiled.declaration == f"{limit}PREPARE {compiled.name} AS SELECT $1, $2 WHERE x = $1"
+    assert compiled.call == f"{limit}EXECUTE {compiled.name}(%(b)s, %(a)s)"
+    other = PreparedStatement.compile(text("SELECT 1"), database.connections.dialect, timeout=10)
+    assert other.call == f"{limit}EXECUTE {other.name}"
     assert other.name != compiled.name
 
 

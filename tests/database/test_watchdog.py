@@ -132,20 +132,25 @@ def test_the_watchdog_survives_a_connection_that_was_closed_already(
     monkeypatch.setattr(watchdog, "TICK", 0.05)
     dog = Watchdog(0.1)
     connection = psycopg2.connect(database_url)
-    with dog.watch(connection):
-        connection.close()
-        time.sleep(0.3)
+    dog.watch(connection)
+    connection.close()
+    time.sleep(0.3)
+    assert dog.release(connection)
     other = psycopg2.connect(database_url)
-    with dog.watch(other), closing(other), other.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
+    dog.watch(other)
+    with closing(other), other.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
         cursor.execute("SELECT pg_sleep(5)")
+    assert dog.release(other)
 
 
 def test_the_watchdog_leaves_finished_statements_alone(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "TICK", 0.05)
     dog = Watchdog(0.1)
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
-        with suppress(psycopg2.ProgrammingError), dog.watch(connection):
+        dog.watch(connection)
+        with suppress(psycopg2.ProgrammingError):
             cursor.execute("SELECT nothing")
+        assert not dog.release(connection)
         time.sleep(0.3)
         connection.rollback()
         cursor.execute("SELECT 1")

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from threading import Lock
 from typing import Any
 
@@ -13,16 +12,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from todo_api.database import errors
 from todo_api.database.connections import Connections, may_be_old_primary
 from todo_api.database.errors import ConstraintViolated, DatabaseError, DatabaseUnavailable, sqlstate
-from todo_api.database.prepared import PREPARED, PreparedStatement, Preparer, Statement
+from todo_api.database.prepared import PREPARED, PreparedStatement, Statement
 from todo_api.database.watchdog import Watchdog
 
 RETRY_WINDOW = 2.0  # seconds that requests wait for a database that just became unavailable; later ones fail at once
 RETRY_PAUSE = 0.05
 MAX_RETRIES = 3
 
-NO_DEADLINE = nullcontext()
-
 Rows = list[tuple[Any, ...]]
+Result = tuple[Rows, int]  # the rows, and how many rows changed
 
 
 class Database:
@@ -30,13 +28,12 @@ class Database:
 
     def __init__(self, connections: Connections, timeout: float) -> None:
         self.connections = connections
-        self._driver = connections.driver
         self.is_sqlite = connections.is_sqlite
         self.on_statement: Callable[[float], None] | None = None
+        self._driver = connections.driver
+        self._timeout = timeout
         self._compiled: dict[Statement, PreparedStatement] = {}
-        # Neither is used for SQLite.
-        self._preparer = Preparer(timeout)
-        self._watchdog = Watchdog(timeout + 1)  # the server's own limit comes first
+        self._watchdog = Watchdog(timeout + 1)  # the server's own limit comes first; not used for SQLite
         # The start of an outage, or None. Requests retry for RETRY_WINDOW seconds; after that one at a time probes the
         # database, and all others fail at once.
         self._unavailable_since: float | None = None
@@ -44,66 +41,63 @@ class Database:
 
     def fetch(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
         """Run a statement and return its rows. Raises DatabaseError."""
-        return self._run_timed(statement, values)[0]
+        return self._run(statement, values)[0]
 
     def execute(self, statement: Statement, values: Mapping[str, Any]) -> int:
         """Run a statement and return how many rows it changed. Raises DatabaseError."""
-        return self._run_timed(statement, values)[1]
+        return self._run(statement, values)[1]
 
     def compiled(self, statement: Statement) -> PreparedStatement:
         """Return the statement compiled for the dialect in use."""
         if not (found := self._compiled.get(statement)):
-            found = self._compiled[statement] = PreparedStatement.compile(statement.core, self.connections.dialect)
+            found = PreparedStatement.compile(statement.core, self.connections.dialect, self._timeout)
+            self._compiled[statement] = found
         return found
 
-    def _run_timed(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
+    def _run(self, statement: Statement, values: Mapping[str, Any]) -> Result:
         began = time.perf_counter()
+        since = self._unavailable_since  # read once: another thread may reset it
+        probes = since is not None and retry_window_elapsed(since)
+        if probes and not self._probing.acquire(blocking=False):
+            raise DatabaseUnavailable(TimeoutError("it is unavailable, and another request is probing it"))
         try:
-            return self._run_or_fail_fast(statement, values)
+            return self._retry(statement, values)
         finally:
+            if probes:
+                self._probing.release()
             if self.on_statement:
                 self.on_statement(time.perf_counter() - began)
 
-    def _run_or_fail_fast(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
-        """Run the statement, but while the database is unavailable let one request at a time probe it."""
-        since = self._unavailable_since  # read once: another thread may reset it
-        if since is None or not retry_window_elapsed(since):
-            return self._run(statement, values)
-        if not self._probing.acquire(blocking=False):
-            raise DatabaseUnavailable(TimeoutError("it is unavailable, and another request is probing it"))
-        try:
-            return self._run(statement, values)
-        finally:
-            self._probing.release()
-
-    def _run(self, statement: Statement, values: Mapping[str, Any]) -> tuple[Rows, int]:
+    def _retry(self, statement: Statement, values: Mapping[str, Any]) -> Result:
+        """Run the statement until it succeeds or may not be run again."""
         compiled = self.compiled(statement)
         began = time.monotonic()
         retries = 0
         while True:
             connection = self._connect(began)
-            deadline = None if self.is_sqlite else self._watchdog.watch(connection.dbapi_connection)
+            watched = connection.dbapi_connection
             sent = False
             try:
+                self._watchdog.watch(watched)
                 cursor: Any = connection.cursor()
-                with deadline or NO_DEADLINE:
-                    sql = compiled.sql if self.is_sqlite else self._preparer.prepare(cursor, connection.info, compiled)
-                    sent = True
-                    cursor.execute(sql, values)
-                    rows = cursor.fetchall() if cursor.description else []
+                sql = compiled.sql if self.is_sqlite else compiled.prepare(cursor, connection.info)
+                sent = True
+                cursor.execute(sql, values)
+                rows = cursor.fetchall() if cursor.description else []
                 self._unavailable_since = None
                 return rows, cursor.rowcount
             except self._driver.Error as error:
+                if self._watchdog.release(watched):
+                    self._unavailable_since = self._unavailable_since or began
                 if disable_if_stale(connection, error):
                     continue  # at most once for each connection
                 lost = self._note_failure(connection, error)
-                if deadline and deadline.expired:
-                    self._unavailable_since = self._unavailable_since or began
                 safe = statement.repeatable or not sent
                 if retries == MAX_RETRIES or not may_retry(error, lost=lost, safe=safe, began=began):
                     raise self._to_database_error(error, lost) from None
                 retries += 1
             finally:
+                self._watchdog.release(watched)
                 connection.close()
 
     def _connect(self, began: float) -> PoolProxiedConnection:

@@ -28,39 +28,34 @@ class Statement:
 
 
 class PreparedStatement(NamedTuple):
-    """A statement compiled for one dialect. PREPARE and EXECUTE are PostgreSQL's."""
+    """A statement compiled for one dialect. All but `sql` are for PostgreSQL, and run under a time limit."""
 
     sql: str
     name: str
     declaration: str
     call: str
+    limited_sql: str
 
     @classmethod
-    def compile(cls, core: ClauseElement, dialect: Dialect) -> "PreparedStatement":
+    def compile(cls, core: ClauseElement, dialect: Dialect, timeout: float) -> "PreparedStatement":
         """Return the statement as the driver takes it; the same text gets the same name."""
         sql = str(core.compile(dialect=dialect))
         names = list(dict.fromkeys(PLACEHOLDER.findall(sql)))
         name = f"todo_{sha256(sql.encode()).hexdigest()[:16]}"
         declared = PLACEHOLDER.sub(lambda place: f"${names.index(place[1]) + 1}", sql)
         arguments = f"({', '.join(f'%({name})s' for name in names)})" if names else ""
-        return cls(sql, name, f"PREPARE {name} AS {declared}", f"EXECUTE {name}{arguments}")
-
-
-class Preparer:
-    """Says how to run a statement on PostgreSQL: by name where that works, always under a time limit in seconds."""
-
-    def __init__(self, timeout: float) -> None:
         # Sent in the same message, so it costs no round trip, and a pooler in transaction mode keeps nothing of it.
-        self._limit = f"SET LOCAL statement_timeout = {int(timeout * 1000)}; "
+        limit = f"SET LOCAL statement_timeout = {int(timeout * 1000)}; "
+        return cls(sql, name, f"{limit}PREPARE {name} AS {declared}", f"{limit}EXECUTE {name}{arguments}", limit + sql)
 
-    def prepare(self, cursor: Any, info: dict[Any, Any], statement: PreparedStatement) -> str:
+    def prepare(self, cursor: Any, info: dict[Any, Any]) -> str:
         """Return what to execute on a psycopg2 cursor; `info` is the pool's dictionary of its connection."""
         if PREPARED not in info:
             cursor.execute(BACKEND)
             info[PREPARED] = set() if cursor.fetchone()[0] == cursor.connection.get_backend_pid() else None
         if info[PREPARED] is None:
-            return self._limit + statement.sql
-        if statement.name not in info[PREPARED]:
-            cursor.execute(self._limit + statement.declaration)  # it may wait for a lock, too
-            info[PREPARED].add(statement.name)
-        return self._limit + statement.call
+            return self.limited_sql
+        if self.name not in info[PREPARED]:
+            cursor.execute(self.declaration)  # it may wait for a lock, too
+            info[PREPARED].add(self.name)
+        return self.call

@@ -18,45 +18,34 @@ class Watchdog:
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self.lock = threading.Lock()
-        self.deadlines: set[Deadline] = set()
+        self._lock = threading.Lock()
+        self._deadlines: dict[Any, float] = {}  # psycopg2 connections that run a statement; times of time.monotonic()
         self._thread: threading.Thread | None = None
 
-    def watch(self, connection: Any) -> "Deadline":
-        """Return a context manager that limits what happens on a psycopg2 connection inside it."""
-        with self.lock:
+    def watch(self, connection: Any) -> None:
+        """Shut the connection down unless `release` is called in time."""
+        with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
                 self._thread.start()
-        return Deadline(self, connection)
+            self._deadlines[connection] = time.monotonic() + self.timeout
+
+    def release(self, connection: Any) -> bool:
+        """Stop watching the connection; return whether it was shut down."""
+        with self._lock:  # otherwise a descriptor that was reused could be shut down
+            return self._deadlines.pop(connection, None) is None
 
     def _run(self) -> None:
         while True:
             time.sleep(TICK)
-            with self.lock:
-                for deadline in self.deadlines:
-                    if time.monotonic() > deadline.until:
-                        deadline.shut_down()
+            with self._lock:
+                now = time.monotonic()
+                for connection in [one for one, deadline in self._deadlines.items() if now > deadline]:
+                    del self._deadlines[connection]
+                    shut_down(connection)
 
 
-class Deadline:
-    """The time limit of one statement."""
-
-    def __init__(self, watchdog: Watchdog, connection: Any) -> None:
-        self._watchdog, self._connection = watchdog, connection
-        self.until = time.monotonic() + watchdog.timeout
-        self.expired = False
-
-    def __enter__(self) -> None:
-        with self._watchdog.lock:
-            self._watchdog.deadlines.add(self)
-
-    def __exit__(self, *_: object) -> None:
-        with self._watchdog.lock:  # otherwise a descriptor that was reused could be shut down
-            self._watchdog.deadlines.discard(self)
-
-    def shut_down(self) -> None:
-        """Shut the connection's socket down, so that the driver stops waiting."""
-        self.expired = True
-        with suppress(Exception), socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
-            wire.shutdown(socket.SHUT_RDWR)  # the driver may have closed it in this very moment
+def shut_down(connection: Any) -> None:
+    """Shut down the socket of a psycopg2 connection, so that the driver stops waiting."""
+    with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+        wire.shutdown(socket.SHUT_RDWR)  # the driver may have closed it in this very moment

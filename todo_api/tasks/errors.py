@@ -15,13 +15,6 @@ class TaskNotFound(ApiError):
 
 class TaskForbidden(ApiError):
     status_code, error_code, detail = 403, "TASK_FORBIDDEN", "This task belongs to another user."
-    foreign_task = True
-
-
-class TaskConcealed(TaskNotFound):
-    """The task belongs to another user, which the client is not told (CONCEAL_FOREIGN_TASKS)."""
-
-    foreign_task = True
 
 
 class PreconditionFailed(ApiError):
@@ -33,11 +26,8 @@ class TaskLimitReached(ApiError):
 
 
 class IdempotencyKeyReused(ApiError):
-    status_code, error_code, detail = (
-        422,
-        "IDEMPOTENCY_KEY_REUSED",
-        "This Idempotency-Key was sent before with another body.",
-    )
+    status_code, error_code = 422, "IDEMPOTENCY_KEY_REUSED"
+    detail = "This Idempotency-Key was sent before with another body."
 
 
 class InvalidCursor(InvalidInput):

@@ -132,7 +132,9 @@ class OwnedTasks:
             raise errors.PreconditionFailed
         if not self._database.fetch(statements.EXISTS, {"id": values["id"]}):
             raise errors.TaskNotFound
-        raise errors.TaskConcealed if current_app.config["CONCEAL_FOREIGN_TASKS"] else errors.TaskForbidden
+        error = errors.TaskNotFound() if current_app.config["CONCEAL_FOREIGN_TASKS"] else errors.TaskForbidden()
+        error.foreign_task = True  # for the log and the metrics
+        raise error
 
     def _find(self, task_id: str) -> StoredTask | None:
         rows = self._fetch(statements.get(), {"id": task_id})
