@@ -130,7 +130,7 @@ class Settings(Schema):
         if not settings["DATABASE_URL"]:
             raise ValidationError(f"{REQUIRED}: postgresql://USER:PASSWORD@HOST/NAME", "DATABASE_URL")
         if not (secret or origin or jwks_url):
-            raise ValidationError(f"{REQUIRED} or BETTER_AUTH_URL is set", "BETTER_AUTH_SECRET")
+            raise ValidationError(f"{REQUIRED} or BETTER_AUTH_URL or JWKS_URL is set", "BETTER_AUTH_SECRET")
         weak = secret and (len(secret.encode()) < MIN_SECRET_BYTES or secret in SAMPLE_SECRETS)
         if weak and settings["ENVIRONMENT"] != "development":
             raise ValidationError(STRONG, "BETTER_AUTH_SECRET")
