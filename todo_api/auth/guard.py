@@ -55,13 +55,13 @@ def bearer_token(header: str) -> str:
 
     Werkzeug joins repeated headers with a comma. Raises TokenMissing, TokenInvalid.
     """
-    parts = [WORD.findall(part) for part in header.split(",")]
-    is_bearer = any(words[0].lower() == "bearer" for words in parts if words)
-    if not is_bearer or [len(words) for words in parts] == [1]:
+    credentials = [WORD.findall(part) for part in header.split(",")]
+    schemes = [words[0].lower() for words in credentials if words]
+    if "bearer" not in schemes or header.strip(" \t").lower() == "bearer":
         raise TokenMissing("missing")
-    if len(parts) > 1 or len(parts[0]) > 2:
+    if [len(words) for words in credentials] != [2]:
         raise TokenInvalid("malformed header")
-    return str(parts[0][1])
+    return str(credentials[0][1])
 
 
 def log_refusal(reason: str, token: str) -> None:

@@ -20,9 +20,8 @@ REFRESH_INTERVAL = 300
 RETRY_INTERVAL = 30  # after a failed fetch, unless a request asks sooner
 COOLDOWN = 5  # between two fetches, however many requests ask
 MAX_AGE = 3600  # how long a key set serves through an outage
-FETCH_TIMEOUT = 3  # for a fetch, and for a request that waits for one
-# Requests that may wait for a fetch while a key set exists: unknown kids must not block all threads of a worker.
-MAX_WAITERS = 2
+FETCH_TIMEOUT = 3  # to connect, then to read the response; also for a request that waits for a fetch
+MAX_WAITERS = 2  # requests that wait for a fetch while there are keys: unknown kids must not block a whole worker
 MAX_BYTES = 256 * 1024
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class KeySet:
     def __init__(self, url: str) -> None:
         self.url = url
         self.keys: dict[str, PyJWK] = {}
-        self._fetched = self._tried = float("-inf")  # time.monotonic() of the last good fetch and of the last one
+        self._fetched = self._tried = float("-inf")  # time.monotonic() of the last good fetch, and of the last attempt
         self._pending = False  # a fetch is due or under way
         self._waiters = 0
         self._changed = threading.Condition()
@@ -66,12 +65,12 @@ class KeySet:
 
     def get(self, kid: str) -> PyJWK:
         """Return a key; wait for a fetch if the set lacks it. Raises UnknownKey, KeysUnavailable."""
-        if not self.is_usable() or kid not in self.keys:
+        if self.age() >= MAX_AGE or kid not in self.keys:
             self._await_fetch()
         with self._changed:
             if self.age() < MAX_AGE and kid in self.keys:
                 return self.keys[kid]
-            if self._pending or self._fetched < self._tried:
+            if self._fetched < self._tried:  # the last fetch failed, or is not done yet
                 raise KeysUnavailable
         raise UnknownKey("the key set has no such key")
 
@@ -114,12 +113,12 @@ class KeySet:
 
 
 def download(url: str) -> bytes:
-    """Return the body at `url` within FETCH_TIMEOUT; follow no redirect. Raises OSError, HTTPException, ValueError."""
+    """Return the body at `url`; follow no redirect. Raises OSError, HTTPException, ValueError."""
     parts = urlsplit(url)
     connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     with closing(connect(parts.netloc, timeout=FETCH_TIMEOUT)) as connection:
         connection.connect()
-        # The connection's timeout is for each read; the timer limits all reads together.
+        # The connection's own timeout is for connecting and for each read; the timer is for all reads together.
         deadline = threading.Timer(FETCH_TIMEOUT, shut_down, [connection.sock])
         deadline.start()
         try:

@@ -7,7 +7,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from threading import Lock
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import jwt as pyjwt
 from flask import Flask, current_app
@@ -94,8 +94,7 @@ class TokenVerifier:
     def user_id(self, token: str) -> str:
         """Return the user id of a valid token. Raises TokenInvalid, TokenExpired, KeysUnavailable."""
         digest = sha256(token.encode()).digest()
-        user_id = self.cache.get(digest)
-        if user_id is None:
+        if (user_id := self.cache.get(digest)) is None:
             claims = self.verify(token)
             user_id = str(claims["sub"])
             self.cache.put(digest, user_id, min(CACHE_SECONDS, claims["exp"] - time.time()))
@@ -167,8 +166,7 @@ def is_user_id(value: object) -> bool:
 
 def get_verifier() -> TokenVerifier:
     """Return the current application's verifier."""
-    verifier: TokenVerifier = current_app.extensions["auth"]
-    return verifier
+    return cast(TokenVerifier, current_app.extensions["auth"])
 
 
 def get_key_set() -> KeySet | None:
