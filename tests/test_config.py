@@ -298,7 +298,7 @@ def test_the_example_can_be_used_as_it_stands(tmp_path: Path) -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8")
     settings = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", lines, re.MULTILINE))
     assert next(iter(settings.items())) == ("ENVIRONMENT", "development")
-    assert settings.keys() <= config.SETTINGS.fields.keys()
+    assert settings.keys() <= config.Settings().fields.keys()
     assert config.read(settings, tmp_path)["ENVIRONMENT"] == "development"
 
 
