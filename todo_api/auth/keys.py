@@ -20,7 +20,7 @@ REFRESH_INTERVAL = 300
 RETRY_INTERVAL = 30  # after a failed fetch, unless a request asks sooner
 COOLDOWN = 5  # between two fetches, however many requests ask
 MAX_AGE = 3600  # how long a key set serves through an outage
-FETCH_TIMEOUT = 3  # to connect, then to read the response; also for a request that waits for a fetch
+FETCH_TIMEOUT = 3  # to connect, and again to read the response; a request waits as long for both together
 MAX_WAITERS = 2  # requests that wait for a fetch while there are keys: unknown kids must not block a whole worker
 MAX_BYTES = 256 * 1024
 
@@ -47,7 +47,7 @@ class KeySet:
         self._pending = False  # a fetch is due or under way
         self._waiters = 0
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._keep_fresh, name="keys", daemon=True)
 
     def age(self) -> float:
         """Return the seconds since the keys were fetched; infinite without keys."""
@@ -80,8 +80,7 @@ class KeySet:
             if not self._pending and time.monotonic() - self._tried >= COOLDOWN:
                 self._pending, self._tried = True, time.monotonic()
                 self._changed.notify_all()
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._keep_fresh, name="keys", daemon=True)
+                if not self._thread.is_alive():
                     self._thread.start()
             if not self.keys or self._waiters < MAX_WAITERS:
                 self._waiters += 1
@@ -145,8 +144,8 @@ def parse(body: bytes) -> dict[str, PyJWK]:
     for member in json.loads(body)["keys"]:
         with suppress(Exception):  # an odd key does no harm to the good ones beside it
             key = PyJWK(member)  # without `alg`, PyJWK infers it from the kind of key
-            is_ours = key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
-            if is_ours and isinstance(key.key_id, str):
+            can_verify = key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
+            if can_verify and isinstance(key.key_id, str):
                 keys[key.key_id] = key
     if not keys:
         raise ValueError("no usable key")

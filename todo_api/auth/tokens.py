@@ -141,7 +141,7 @@ def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_claims(claims: dict[str, Any]) -> None:
-    """Check what Flask-JWT-Extended leaves open. Raises PyJWTError."""
+    """Check what Flask-JWT-Extended does not. Raises PyJWTError."""
     if "exp" not in claims:
         raise pyjwt.MissingRequiredClaimError("exp")
     if not all(is_time(claims[name]) for name in ("exp", "nbf", "iat") if name in claims):
@@ -179,7 +179,7 @@ def init_app(app: Flask) -> None:
     secret, algorithm, url = (app.config[name] for name in ("JWT_SECRET_KEY", "JWT_ALGORITHM", "JWKS_URL"))
     key = PyJWK({"kty": "oct", "alg": algorithm, "k": urlsafe_b64encode(secret.encode()).decode()}) if secret else None
     app.extensions["auth"] = verifier = TokenVerifier(key, KeySet(url) if url else None)
-    # With a PyJWK, PyJWT accepts only the algorithm of that key.
+    # A copy, as Flask-JWT-Extended adds its own. No harm: with a PyJWK, PyJWT accepts only the algorithm of that key.
     app.config.update(JWT_DECODE_LEEWAY=LEEWAY, JWT_DECODE_ALGORITHMS=[*verifier.algorithms])
     jwt.init_app(app)
     jwt.decode_key_loader(lambda header, _claims: get_verifier().key_for(header))
