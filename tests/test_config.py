@@ -160,6 +160,11 @@ def test_what_is_required_outside_development_is_asked_for(tmp_path: Path, kind:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_ways_to_name_a_key_are_listed_when_there_is_none(tmp_path: Path) -> None:
+    ways = "ENVIRONMENT=development or BETTER_AUTH_URL or JWKS_URL is set"
+    assert refusal({"DATABASE_URL": URL}, tmp_path) == f"BETTER_AUTH_SECRET is required unless {ways}"
+
+
 def test_users_are_hashed_with_the_database_url_where_no_secret_is_shared(tmp_path: Path) -> None:
     found = config.read({"DATABASE_URL": URL, "BETTER_AUTH_URL": "https://app.example.com"}, tmp_path)
     assert found["LOG_HASH_KEY"] == found["SQLALCHEMY_DATABASE_URI"]
@@ -293,7 +298,7 @@ def test_the_example_can_be_used_as_it_stands(tmp_path: Path) -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8")
     settings = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", lines, re.MULTILINE))
     assert next(iter(settings.items())) == ("ENVIRONMENT", "development")
-    assert settings.keys() <= config.SETTINGS.fields.keys()
+    assert settings.keys() <= config.Settings().fields.keys()
     assert config.read(settings, tmp_path)["ENVIRONMENT"] == "development"
 
 

@@ -7,7 +7,7 @@ import click
 from flask import Blueprint, Flask, current_app
 from flask_jwt_extended import create_access_token
 
-from todo_api import auth
+from todo_api.auth import diagnose, get_key_set, is_user_id
 from todo_api.database import DatabaseError
 from todo_api.openapi import get_document
 from todo_api.tasks import OwnedTasks
@@ -15,18 +15,18 @@ from todo_api.tasks import OwnedTasks
 blueprint = Blueprint("cli", __name__, cli_group=None)
 
 
-def user_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not auth.is_user_id(value):
+def user_id(text: str) -> str:
+    if not is_user_id(text):
         raise click.BadParameter("must have 1 to 255 characters")
-    return value
+    return text
 
 
 @blueprint.cli.command()
-@click.argument("user", callback=user_id)
+@click.argument("user", type=user_id)
 @click.option("--minutes", type=click.IntRange(1, 525_600), default=1440, show_default=True, help="Time to expiry.")
 def token(user: str, minutes: int) -> None:
     """Print a development token for USER."""
-    if current_app.config["ENVIRONMENT"] != "development" or not current_app.config["USES_DEVELOPMENT_SECRET"]:
+    if not current_app.config["USES_DEVELOPMENT_SECRET"]:
         raise click.ClickException("needs ENVIRONMENT=development, and neither BETTER_AUTH_SECRET nor a key set")
     click.echo(create_access_token(user, expires_delta=timedelta(minutes=minutes)))
 
@@ -35,7 +35,7 @@ def token(user: str, minutes: int) -> None:
 @click.argument("text", metavar="TOKEN")
 def token_check(text: str) -> None:
     """Say whether TOKEN is accepted, and which checks it fails. "-" reads it from standard input."""
-    checks, refusal = auth.diagnose((click.open_file("-").read() if text == "-" else text).strip())
+    checks, refusal = diagnose((click.open_file("-").read() if text == "-" else text).strip())
     for name, passed, expected, found in checks:
         click.echo(f"{'ok  ' if passed else 'FAIL'} {name}: expected {expected}; found {found}")
     click.echo(refusal or "accepted")
@@ -45,8 +45,7 @@ def token_check(text: str) -> None:
 @blueprint.cli.command()
 def keys() -> None:
     """Fetch the key set and list its keys."""
-    key_set = auth.get_key_set()
-    if key_set is None:
+    if (key_set := get_key_set()) is None:
         raise click.ClickException("no key set is configured (BETTER_AUTH_URL or JWKS_URL)")
     if not key_set.refresh():
         raise click.ClickException(f"the keys cannot be fetched from {key_set.url}; the log says why")
@@ -56,7 +55,7 @@ def keys() -> None:
 
 
 @blueprint.cli.command("user-delete")
-@click.argument("user", callback=user_id)
+@click.argument("user", type=user_id)
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def user_delete(user: str, yes: bool) -> None:
     """Delete USER and all their tasks."""

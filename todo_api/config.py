@@ -1,4 +1,4 @@
-"""Settings, read from environment variables. A bad one stops the start with one line that names the variable."""
+"""Settings, read from environment variables. A bad one stops the start with one line that names it."""
 
 import os
 import re
@@ -42,14 +42,14 @@ class ConfigError(ValueError):
 
 
 class Setting(fields.Field[Any]):
-    """A variable. `parse` turns its text into the value, knowing whether this is development; None is malformed."""
+    """A variable. `parse` takes its text and whether this is development; it returns None or raises to refuse it."""
 
     def __init__(self, parse: Callable[[str, bool], Any], rule: str, default: Any = None) -> None:
         super().__init__(load_default=default)
         self.parse, self.rule = parse, rule
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        with suppress(Exception):  # every parser raises its own
+        with suppress(Exception):  # each parser raises its own
             if (parsed := self.parse(value, (data or {}).get("ENVIRONMENT") == "development")) is not None:
                 return parsed
         raise ValidationError(self.rule)
@@ -130,7 +130,7 @@ class Settings(Schema):
         if not settings["DATABASE_URL"]:
             raise ValidationError(f"{REQUIRED}: postgresql://USER:PASSWORD@HOST/NAME", "DATABASE_URL")
         if not (secret or origin or jwks_url):
-            raise ValidationError(f"{REQUIRED} or BETTER_AUTH_URL is set", "BETTER_AUTH_SECRET")
+            raise ValidationError(f"{REQUIRED} or BETTER_AUTH_URL or JWKS_URL is set", "BETTER_AUTH_SECRET")
         weak = secret and (len(secret.encode()) < MIN_SECRET_BYTES or secret in SAMPLE_SECRETS)
         if weak and settings["ENVIRONMENT"] != "development":
             raise ValidationError(STRONG, "BETTER_AUTH_SECRET")
@@ -139,30 +139,30 @@ class Settings(Schema):
                 raise ValidationError("is required when JWKS_URL is set without BETTER_AUTH_URL", name)
 
 
-SETTINGS = Settings()
-
-
 def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
     """Return the configuration; `instance` is the folder of a developer's database and secret. Raises ConfigError."""
-    texts = {name: text for name in SETTINGS.fields if (text := _text(environ, name))}
+    schema = Settings()
+    texts = {name: text for name in schema.fields if (text := _text(environ, name))}
     development = texts.get("ENVIRONMENT") == "development"
-    made_here = development and not any(name in texts for name in KEYS)
+    makes_secret = development and not texts.keys() & KEYS
     if development:
         instance.mkdir(parents=True, exist_ok=True)
         texts = DEVELOPMENT | texts
-    if made_here:
+    if makes_secret:
         texts["BETTER_AUTH_SECRET"] = _development_secret(instance / "development-secret")
     try:
-        config = _configuration(SETTINGS.load(texts), instance.absolute())
+        settings = schema.load(texts)
     except ValidationError as error:
         name, [message, *_] = next(iter(error.messages_dict.items()))
         raise ConfigError(f"{name} {message[0].lower()}{message[1:]}") from None
-    return config | {"ALREADY_CHECKED": "TODO_API_CHECKED_BY" in environ, "USES_DEVELOPMENT_SECRET": made_here}
+    settings |= {"ALREADY_CHECKED": "TODO_API_CHECKED_BY" in environ, "USES_DEVELOPMENT_SECRET": makes_secret}
+    return _with_derived(settings, instance.absolute())
 
 
 def _text(environ: Mapping[str, str], name: str) -> str | None:
     """Return the variable, or the content of the file named by `<name>_FILE`; None when unset or empty."""
-    value, path = environ.get(name), environ.get(f"{name}_FILE") if name in MAY_COME_FROM_A_FILE else None
+    value = environ.get(name)
+    path = environ.get(f"{name}_FILE") if name in MAY_COME_FROM_A_FILE else None
     if value and path:
         raise ConfigError(f"{name} and {name}_FILE are both set; set one of them")
     if path:
@@ -186,9 +186,10 @@ def _development_secret(path: Path) -> str:
     return path.read_text(encoding="ascii")
 
 
-def _configuration(settings: dict[str, Any], instance: Path) -> dict[str, Any]:
-    """Return the settings with what follows from them, under the names that the extensions know."""
+def _with_derived(settings: dict[str, Any], instance: Path) -> dict[str, Any]:
+    """Return the settings and what follows from them, under the names that the extensions know."""
     origin, secret, url = settings["BETTER_AUTH_URL"], settings["BETTER_AUTH_SECRET"], settings["DATABASE_URL"]
+    options = _driver_options(url, settings["DB_STATEMENT_TIMEOUT"])
     for claim in ("ISSUER", "AUDIENCE"):
         settings[f"JWT_DECODE_{claim}"] = settings[f"JWT_ENCODE_{claim}"] = settings[f"JWT_{claim}"] or origin
     return settings | {
@@ -196,14 +197,11 @@ def _configuration(settings: dict[str, Any], instance: Path) -> dict[str, Any]:
         "JWKS_URL": settings["JWKS_URL"] or (f"{origin}/api/auth/jwks" if origin else None),
         "JWT_SECRET_KEY": secret,
         "LOG_HASH_KEY": settings["LOG_HASH_KEY"] or secret or url,
-        # +1, so that an oversized chunked body shows: Werkzeug truncates it silently.
-        "MAX_CONTENT_LENGTH": MAX_BODY_BYTES + 1,
+        "MAX_CONTENT_LENGTH": MAX_BODY_BYTES + 1,  # +1 shows a chunked body to be too large: Werkzeug cuts it silently
         "MIGRATION_DATABASE_URL": _absolute(settings["MIGRATION_DATABASE_URL"] or url, instance),
         "SQLALCHEMY_DATABASE_URI": _absolute(url, instance),
-        "SQLALCHEMY_ENGINE_OPTIONS": {
-            "connect_args": _driver_options(url, settings["DB_STATEMENT_TIMEOUT"]),
-            "hide_parameters": True,  # errors are logged, tasks are not
-        },
+        # Errors are logged; the tasks among their parameters must not be.
+        "SQLALCHEMY_ENGINE_OPTIONS": {"connect_args": options, "hide_parameters": True},
     }
 
 
@@ -216,35 +214,40 @@ def _absolute(url: str, instance: Path) -> str:
 def _driver_options(url: str, timeout: int) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"timeout": timeout}
-    options = {"connect_timeout": 10, "application_name": "todo_api"}  # a serverless database may need to wake up
-    options = {name: value for name, value in options.items() if name not in make_url(url).query}
-    return options | {"client_encoding": "utf8"}  # whatever the URL, the server or PGCLIENTENCODING says
+    defaults = {"connect_timeout": 10, "application_name": "todo_api"}  # a serverless database may need to wake up
+    unset = {name: value for name, value in defaults.items() if name not in make_url(url).query}
+    return unset | {"client_encoding": "utf8"}  # whatever the URL, the server or PGCLIENTENCODING says
 
 
 def environment() -> dict[str, str]:
     """Return the variables of the shell and of the files that the flask command loaded.
 
-    The shell overrides the files. A file overrides the files after it: the named one, .env, .flaskenv. Files are added
-    in this order until a database, a secret or ENVIRONMENT is set. In development all files are added.
+    Each overrides those after it: the shell, the named file, .env, .flaskenv. Once one of them sets any of
+    OPERATOR_CHOICES, those after it do not count, unless ENVIRONMENT is development.
     """
     context = click.get_current_context(silent=True)
     if not context:
         return dict(os.environ)  # gunicorn reads no file
-    from dotenv import dotenv_values, find_dotenv  # not above: gunicorn's workers save its memory
-
-    root, initial = context.find_root(), set[str]()
-    options, _, _ = root.command.make_parser(root).parse_args(sys.argv[1:])
-    named = options.get("env_file") or os.environ.get("FLASK_ENV_FILE") or ""
-    paths = (named, find_dotenv(".env", usecwd=True), find_dotenv(".flaskenv", usecwd=True))
-    files = [os.environ.items() & dotenv_values(path).items() for path in paths]
-    with suppress(OSError):  # not Linux: a variable with a file's value counts as the file's
-        initial = {os.fsdecode(item.partition(b"=")[0]) for item in INITIAL_ENVIRONMENT.read_bytes().split(b"\0")}
-    added = {name for file in files for name, _ in file} - initial
+    files, shell = _loaded_files(context.find_root()), ""
+    with suppress(OSError):  # elsewhere than on Linux, a variable with a file's value counts as the file's
+        shell = os.fsdecode(INITIAL_ENVIRONMENT.read_bytes())
+    added = {name for file in files for name in file} - {variable.partition("=")[0] for variable in shell.split("\0")}
     counted = {name: value for name, value in os.environ.items() if name not in added}
     for file in files:
         if counted.keys() & OPERATOR_CHOICES and counted.get("ENVIRONMENT") != "development":
             break
-        counted = dict(file) | counted
-    for name in added & OPERATOR_CHOICES | added - counted.keys():
-        del os.environ[name]  # or a child process, such as the reloader's, takes it for its shell's
+        counted = file | counted
+    for name in added:
+        if name in OPERATOR_CHOICES or name not in counted:
+            del os.environ[name]  # or a child process, such as the reloader's, takes it for its shell's
     return counted
+
+
+def _loaded_files(root: click.Context) -> list[dict[str, str]]:
+    """Return the variables that the flask command took from each file: the named one, .env, .flaskenv."""
+    from dotenv import dotenv_values, find_dotenv  # not above: gunicorn's workers save its memory
+
+    options, _, _ = root.command.make_parser(root).parse_args(sys.argv[1:])
+    named = options.get("env_file") or os.environ.get("FLASK_ENV_FILE") or ""
+    paths = (named, find_dotenv(".env", usecwd=True), find_dotenv(".flaskenv", usecwd=True))
+    return [dict(os.environ.items() & dotenv_values(path).items()) for path in paths]

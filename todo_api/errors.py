@@ -1,7 +1,4 @@
-"""The error response and its exceptions.
-
-Every package raises subclasses of `ApiError`; the handlers turn them, and whatever else ends a request, into the body.
-"""
+"""The exceptions that end a request, and the handlers that turn any exception into an error response."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -16,19 +13,19 @@ logger = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
-    """Ends a request with the one error body; a subclass names its status, code and sentence for a person."""
+    """Ends a request with an error response; a subclass sets its status, its code and a sentence for people."""
 
     status_code, error_code = 500, "INTERNAL_ERROR"
     detail = "Something went wrong on the server; look for the request id in the log."
     headers: Mapping[str, str] = {}
-    members: Mapping[str, Any] = {}  # what the body has besides detail, error_code and status_code
+    members: Mapping[str, Any] = {}  # further members of the body
     log_message: str | None = None  # logged as an error, never sent
     refusal: str | None = None  # why a token was refused: a label of the metrics
-    foreign_task = False  # an attempt on another user's task
+    foreign_task = False  # whether it was an attempt on another user's task
 
     def __init__(self, detail: str | None = None) -> None:
-        super().__init__(detail or self.detail)
         self.detail = detail or self.detail
+        super().__init__(self.detail)
 
 
 class BadRequest(ApiError):
@@ -60,17 +57,14 @@ class UnsupportedMediaType(ApiError):
 
 
 class Unavailable(ApiError):
-    """The base of all errors that a client may retry soon."""
+    """The base of the errors after which a client may soon try again."""
 
     status_code, error_code, detail = 503, "SERVICE_UNAVAILABLE", "The service is busy; try again soon."
     headers = {"Retry-After": "2"}
 
 
-BY_STATUS = {error.status_code: error for error in (NotFound, MethodNotAllowed, PayloadTooLarge)}
-
-
 class ErrorResponse(Response):
-    """The one error body; the log and the metrics read `error` from it."""
+    """The response for an error; the log and the metrics read its `error`."""
 
     def __init__(self, error: ApiError) -> None:
         body = {"detail": error.detail, "error_code": error.error_code, "status_code": error.status_code}
@@ -92,14 +86,14 @@ def api_error(error: ApiError) -> Response:
 
 
 def http_error(error: HTTPException) -> Response:
-    """Convert Flask's and Werkzeug's own HTTP errors; 405 keeps its Allow header."""
+    """Convert an error of Flask or Werkzeug; 405 keeps its Allow header."""
     status = HTTPStatus(error.code or 500)
-    refused = BY_STATUS.get(status, ApiError)()
-    if status not in BY_STATUS:
-        refused.status_code, refused.error_code = status, status.name
-        refused.detail = status.description or status.phrase
-    refused.headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-    return ErrorResponse(refused)
+    converted = {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge}.get(status, ApiError)()
+    if type(converted) is ApiError:
+        converted.status_code, converted.error_code = status, status.name
+        converted.detail = status.description or status.phrase
+    converted.headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    return ErrorResponse(converted)
 
 
 def unexpected_error(error: Exception) -> Response:

@@ -19,8 +19,8 @@ from tests.conftest import Caller, MakeApp, assert_error
 from tests.support.clock import Clock
 from tests.support.issuers import Behaviour, Key, KeyServer, answer, certify, hang, reset, trickle
 from tests.support.threads import at_once, wait_until
-from todo_api.auth import KeysUnavailable, keys
-from todo_api.auth.keys import KeySet, UnknownKey
+from todo_api.auth import keys
+from todo_api.auth.keys import KeySet, KeysUnavailable, UnknownKey
 
 ONE, OTHER = Key("EdDSA", "one"), Key("ES256", "other")
 OCT = {"kty": "oct", "kid": "one", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}

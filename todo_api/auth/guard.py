@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def jwt_required(view: Callable[P, R]) -> Callable[P, R]:
-    """Run a view only for the user of a valid token. Goes below the route decorator."""
+    """Run the view only with a valid token. Goes below the route decorator."""
 
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -35,12 +35,12 @@ def jwt_required(view: Callable[P, R]) -> Callable[P, R]:
 
 
 def current_user_id() -> str:
-    """Return the user that `jwt_required` let in."""
+    """Return the user id of the token that `jwt_required` accepted."""
     return str(g.user_id)
 
 
 def authenticate(header: str) -> str:
-    """Return the user id for an Authorization header. Raises TokenMissing, TokenInvalid, KeysUnavailable."""
+    """Return the user id for an Authorization header. Raises TokenInvalid, KeysUnavailable."""
     token = ""
     try:
         token = bearer_token(header)
@@ -51,21 +51,19 @@ def authenticate(header: str) -> str:
 
 
 def bearer_token(header: str) -> str:
-    """Return the only token of an Authorization header (RFC 6750, section 2.1).
-
-    Werkzeug joins repeated headers with a comma. Raises TokenMissing, TokenInvalid.
-    """
-    parts = [WORD.findall(part) for part in header.split(",")]
-    is_bearer = any(words[0].lower() == "bearer" for words in parts if words)
-    if not is_bearer or [len(words) for words in parts] == [1]:
+    """Return the one token of an Authorization header (RFC 6750, section 2.1). Raises TokenMissing, TokenInvalid."""
+    # Werkzeug joins repeated headers with a comma.
+    credentials = [WORD.findall(part) for part in header.split(",")]
+    schemes = [words[0].lower() for words in credentials if words]
+    if "bearer" not in schemes or header.strip(" \t").lower() == "bearer":
         raise TokenMissing("missing")
-    if len(parts) > 1 or len(parts[0]) > 2:
+    if [len(words) for words in credentials] != [2]:
         raise TokenInvalid("malformed header")
-    return str(parts[0][1])
+    return str(credentials[0][1])
 
 
 def log_refusal(reason: str, token: str) -> None:
-    """Log a refusal without the token; suspicious ones at most once a second for each reason."""
+    """Log a refusal without the token; a suspicious one at most once in LOG_INTERVAL for each reason."""
     level = logging.INFO if reason in ("expired", "missing") else logging.WARNING
     logged_at, now = get_verifier().logged_at, time.monotonic()
     if level == logging.INFO or now - logged_at.get(reason, 0.0) >= LOG_INTERVAL:

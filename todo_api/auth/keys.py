@@ -20,9 +20,8 @@ REFRESH_INTERVAL = 300
 RETRY_INTERVAL = 30  # after a failed fetch, unless a request asks sooner
 COOLDOWN = 5  # between two fetches, however many requests ask
 MAX_AGE = 3600  # how long a key set serves through an outage
-FETCH_TIMEOUT = 3  # for a fetch, and for a request that waits for one
-# Requests that may wait for a fetch while a key set exists: unknown kids must not block all threads of a worker.
-MAX_WAITERS = 2
+FETCH_TIMEOUT = 3  # to connect, and again to read the response; a request waits as long for both together
+MAX_WAITERS = 2  # requests that wait for a fetch while there are keys: unknown kids must not block a whole worker
 MAX_BYTES = 256 * 1024
 
 logger = logging.getLogger(__name__)
@@ -44,11 +43,11 @@ class KeySet:
     def __init__(self, url: str) -> None:
         self.url = url
         self.keys: dict[str, PyJWK] = {}
-        self._fetched = self._tried = float("-inf")  # time.monotonic() of the last good fetch and of the last one
+        self._fetched = self._tried = float("-inf")  # time.monotonic() of the last good fetch, and of the last attempt
         self._pending = False  # a fetch is due or under way
         self._waiters = 0
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._keep_fresh, name="keys", daemon=True)
 
     def age(self) -> float:
         """Return the seconds since the keys were fetched; infinite without keys."""
@@ -66,12 +65,12 @@ class KeySet:
 
     def get(self, kid: str) -> PyJWK:
         """Return a key; wait for a fetch if the set lacks it. Raises UnknownKey, KeysUnavailable."""
-        if not self.is_usable() or kid not in self.keys:
+        if self.age() >= MAX_AGE or kid not in self.keys:
             self._await_fetch()
         with self._changed:
             if self.age() < MAX_AGE and kid in self.keys:
                 return self.keys[kid]
-            if self._pending or self._fetched < self._tried:
+            if self._fetched < self._tried:  # the last fetch failed, or is not done yet
                 raise KeysUnavailable
         raise UnknownKey("the key set has no such key")
 
@@ -81,8 +80,7 @@ class KeySet:
             if not self._pending and time.monotonic() - self._tried >= COOLDOWN:
                 self._pending, self._tried = True, time.monotonic()
                 self._changed.notify_all()
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._keep_fresh, name="keys", daemon=True)
+                if not self._thread.is_alive():
                     self._thread.start()
             if not self.keys or self._waiters < MAX_WAITERS:
                 self._waiters += 1
@@ -114,12 +112,12 @@ class KeySet:
 
 
 def download(url: str) -> bytes:
-    """Return the body at `url` within FETCH_TIMEOUT; follow no redirect. Raises OSError, HTTPException, ValueError."""
+    """Return the body at `url`; follow no redirect. Raises OSError, HTTPException, ValueError."""
     parts = urlsplit(url)
     connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     with closing(connect(parts.netloc, timeout=FETCH_TIMEOUT)) as connection:
         connection.connect()
-        # The connection's timeout is for each read; the timer limits all reads together.
+        # The connection's own timeout is for connecting and for each read; the timer is for all reads together.
         deadline = threading.Timer(FETCH_TIMEOUT, shut_down, [connection.sock])
         deadline.start()
         try:
@@ -146,8 +144,8 @@ def parse(body: bytes) -> dict[str, PyJWK]:
     for member in json.loads(body)["keys"]:
         with suppress(Exception):  # an odd key does no harm to the good ones beside it
             key = PyJWK(member)  # without `alg`, PyJWK infers it from the kind of key
-            is_ours = key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
-            if is_ours and isinstance(key.key_id, str):
+            can_verify = key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
+            if can_verify and isinstance(key.key_id, str):
                 keys[key.key_id] = key
     if not keys:
         raise ValueError("no usable key")

@@ -7,7 +7,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from threading import Lock
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import jwt as pyjwt
 from flask import Flask, current_app
@@ -94,8 +94,7 @@ class TokenVerifier:
     def user_id(self, token: str) -> str:
         """Return the user id of a valid token. Raises TokenInvalid, TokenExpired, KeysUnavailable."""
         digest = sha256(token.encode()).digest()
-        user_id = self.cache.get(digest)
-        if user_id is None:
+        if (user_id := self.cache.get(digest)) is None:
             claims = self.verify(token)
             user_id = str(claims["sub"])
             self.cache.put(digest, user_id, min(CACHE_SECONDS, claims["exp"] - time.time()))
@@ -142,7 +141,7 @@ def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_claims(claims: dict[str, Any]) -> None:
-    """Check what Flask-JWT-Extended leaves open. Raises PyJWTError."""
+    """Check what Flask-JWT-Extended does not. Raises PyJWTError."""
     if "exp" not in claims:
         raise pyjwt.MissingRequiredClaimError("exp")
     if not all(is_time(claims[name]) for name in ("exp", "nbf", "iat") if name in claims):
@@ -167,8 +166,7 @@ def is_user_id(value: object) -> bool:
 
 def get_verifier() -> TokenVerifier:
     """Return the current application's verifier."""
-    verifier: TokenVerifier = current_app.extensions["auth"]
-    return verifier
+    return cast(TokenVerifier, current_app.extensions["auth"])
 
 
 def get_key_set() -> KeySet | None:
@@ -181,7 +179,7 @@ def init_app(app: Flask) -> None:
     secret, algorithm, url = (app.config[name] for name in ("JWT_SECRET_KEY", "JWT_ALGORITHM", "JWKS_URL"))
     key = PyJWK({"kty": "oct", "alg": algorithm, "k": urlsafe_b64encode(secret.encode()).decode()}) if secret else None
     app.extensions["auth"] = verifier = TokenVerifier(key, KeySet(url) if url else None)
-    # With a PyJWK, PyJWT accepts only the algorithm of that key.
+    # A copy, as Flask-JWT-Extended adds its own. No harm: with a PyJWK, PyJWT accepts only the algorithm of that key.
     app.config.update(JWT_DECODE_LEEWAY=LEEWAY, JWT_DECODE_ALGORITHMS=[*verifier.algorithms])
     jwt.init_app(app)
     jwt.decode_key_loader(lambda header, _claims: get_verifier().key_for(header))
