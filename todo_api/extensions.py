@@ -40,7 +40,7 @@ jwt = JWTManager()
 
 @event.listens_for(Pool, "connect")
 def prepare_sqlite(connection: object, _record: object) -> None:
-    """Make SQLite keep foreign keys and let readers work beside a writer; PostgreSQL needs nothing."""
+    """Make SQLite enforce foreign keys and read during a write, and add the functions that tasks/dialects.py uses."""
     if isinstance(connection, sqlite3.Connection):
         connection.executescript("PRAGMA foreign_keys = ON; PRAGMA journal_mode = WAL")
         connection.create_function("next_version", 2, next_version, deterministic=True)
@@ -48,11 +48,11 @@ def prepare_sqlite(connection: object, _record: object) -> None:
 
 
 def next_version(version: str, now: str) -> str:
-    """Return the later of `now` and a microsecond after `version`, both in the format of the API."""
+    """Return the later of `now` and 1 µs after `version`, all as RFC 3339 text."""
     later = datetime.fromisoformat(version) + timedelta(microseconds=1)
     return max(now, later.isoformat(timespec="microseconds").replace("+00:00", "Z"))
 
 
 def lower_case(text: str | None) -> str | None:
-    """Return the text in lower case, code point by code point: SQLite's own knows ASCII only."""
+    """Return the text in lower case, code point by code point. SQLite's lower() changes ASCII letters only."""
     return None if text is None else "".join(map(str.lower, text))

@@ -1,50 +1,36 @@
 """The tables: users and their tasks, with every rule that the database itself can hold."""
 
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
 import sqlalchemy as sa
 import uuid_utils
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from todo_api.extensions import Base
 
-RFC3339 = "%Y-%m-%dT%H:%M:%S.%fZ"
+RFC3339 = "%Y-%m-%dT%H:%M:%S.%fZ"  # times as the API writes them: 2026-02-08T09:30:00.123456Z
+UUID_TEXT = sa.String(36).with_variant(sa.UUID(as_uuid=False), "postgresql")
+utc_now = partial(datetime.now, UTC)
 
 
 class Timestamp(sa.TypeDecorator[datetime]):
-    """A point in time with microseconds, in UTC.
+    """A time in UTC: timestamptz on PostgreSQL, RFC 3339 text on SQLite, which sorts as the times do."""
 
-    PostgreSQL: timestamptz. SQLite: text in the format of the API (`2026-02-08T09:30:00.123456Z`, RFC 3339), which
-    sorts as the times do.
-    """
-
-    impl = sa.DateTime(timezone=True)
+    impl = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")  # SQLAlchemy's for SQLite drops the time zone
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        return dialect.type_descriptor(sa.Text() if dialect.name == "sqlite" else self.impl_instance)
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | str | None:
         return value.astimezone(UTC).strftime(RFC3339) if value and dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        if dialect.name == "sqlite" and value:
-            return datetime.fromisoformat(value)
-        return value.astimezone(UTC) if value else None
-
-
-UUID_TEXT = sa.String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
+    def process_result_value(self, value: datetime | str | None, dialect: sa.Dialect) -> datetime | None:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return time.astimezone(UTC) if time else None
 
 
 def new_task_id() -> str:
     """Return a UUID of version 7 in lower case (RFC 9562, section 5.7)."""
     return str(uuid_utils.uuid7())
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class User(Base):
@@ -71,7 +57,7 @@ class Task(Base):
     )
 
     user_id: Mapped[str] = mapped_column(sa.Text, sa.ForeignKey("users.id", ondelete="CASCADE"))
-    id: Mapped[str] = mapped_column(UUID_TEXT, default=new_task_id)
+    id: Mapped[str] = mapped_column(UUID_TEXT, default=new_task_id, index=True, unique=True)
     title: Mapped[str] = mapped_column(sa.Text)
     description: Mapped[str | None] = mapped_column(sa.Text)
     is_completed: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=True, name="is_completed"), default=False)
@@ -84,12 +70,11 @@ class Task(Base):
         return f"<Task {self.id} of {self.user_id!r}: {self.title!r}>"
 
 
-sa.Index("ix_tasks_id", Task.id, unique=True)
 # One index for each order of a list, read in both directions.
 sa.Index("ix_tasks_newest_first", Task.user_id, Task.created_at.desc(), Task.id.desc())
 sa.Index("ix_tasks_updated_at", Task.user_id, Task.updated_at, Task.id)
 # Titles sort by code point, as all text does in SQLite. postgresql_ops sets the collation without an expression index.
 sa.Index("ix_tasks_title", Task.user_id, Task.title, Task.id, postgresql_ops={"title": 'COLLATE "C"'})
 KEY = Task.idempotency_key
-GIVEN = KEY.is_not(None)
-sa.Index("ix_tasks_idempotency_key", Task.user_id, KEY, unique=True, postgresql_where=GIVEN, sqlite_where=GIVEN)
+HAS_KEY = KEY.is_not(None)
+sa.Index("ix_tasks_idempotency_key", Task.user_id, KEY, unique=True, postgresql_where=HAS_KEY, sqlite_where=HAS_KEY)
