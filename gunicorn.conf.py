@@ -6,8 +6,7 @@ import shutil
 from tempfile import mkdtemp
 from typing import Any
 
-from todo_api.serving import startup
-from todo_api.serving.startup import MULTIPROC_DIR_VARIABLE
+from todo_api.serving import MULTIPROC_DIR_VARIABLE, startup
 
 startup.check()
 

@@ -7,10 +7,10 @@ import sys
 from types import FrameType
 from typing import Any
 
+from todo_api.serving import MULTIPROC_DIR_VARIABLE
+
 # Holds the id of the process that ran the check; its workers do not warn again.
 CHECKED_BY_VARIABLE = "TODO_API_CHECKED_BY"
-# Names the folder where prometheus_client keeps the values of each process.
-MULTIPROC_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CHECK = (
     f"import os, runpy, wsgi; os.environ[{CHECKED_BY_VARIABLE!r}] = str(os.getpid()); "
     "runpy.run_path('gunicorn.conf.py')"
