@@ -225,17 +225,17 @@ def made_of(app: Flask) -> list[Any]:
         {**app.view_functions},
         {name: id(extension) for name, extension in app.extensions.items() if name != "openapi"},
         [{scope: [*functions] for scope, functions in hook.items()} for hook in hooks],
-        app.extensions["log"].lines.stream,
+        app.extensions["log"].stream,
     ]
 
 
 @pytest.fixture
 def log(app: Flask) -> Iterator[io.StringIO]:
     """What the application's own handler writes."""
-    lines, stream = app.extensions["log"].lines, io.StringIO()
-    before = lines.setStream(stream)
+    handler, stream = app.extensions["log"], io.StringIO()
+    before = handler.setStream(stream)
     yield stream
-    lines.setStream(before)
+    handler.setStream(before)
 
 
 class Caller:

@@ -7,9 +7,11 @@ import logging
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from unittest.mock import Mock
 
@@ -24,7 +26,7 @@ from tests.support.tokens import SECRET, token
 from todo_api.log_format import JSONFormatter
 from todo_api.tasks import OwnedTasks
 from todo_api.telemetry.access_log import AccessLog
-from todo_api.telemetry.logging import BatchHandler, is_server_message
+from todo_api.telemetry.logging import batches, is_server_message
 from todo_api.telemetry.requests import RequestRecord
 
 pytestmark = pytest.mark.any_database
@@ -52,9 +54,9 @@ class Log(io.StringIO):
 
 def listen(app: Flask, log: Log | None = None) -> Log:
     """Let the application log into a string, as production does."""
-    log, lines = log or Log(), app.extensions["log"].lines
-    lines.setStream(log)
-    lines.setFormatter(AccessLog("production", app.config["LOG_HASH_KEY"]))
+    log, handler = log or Log(), app.extensions["log"]
+    handler.setStream(log)
+    handler.setFormatter(AccessLog("production", app.config["LOG_HASH_KEY"]))
     return log
 
 
@@ -169,13 +171,8 @@ def record_of(**values: Any) -> RequestRecord:
 
 def writes_of(*records: RequestRecord, environment: str = "production") -> list[str]:
     """Return what is written at once for these requests."""
-    log, lines = Log(), BatchHandler()
-    lines.setStream(log)
-    lines.setFormatter(AccessLog(environment, "key"))
-    for record in records:
-        lines.handle(record)
-    lines.flush()
-    return log.writes
+    access_log = AccessLog(environment, "key")
+    return list(batches(f"{access_log.format(record)}\n" for record in records))
 
 
 def test_times_are_in_milliseconds() -> None:
@@ -219,6 +216,34 @@ def test_the_thread_that_writes_goes_on_whatever_happens(
     alice.get("/api/tasks")
     app.extensions["log"].stop()
     assert ["traceback" in line for line in log.lines] == [True, True, False]
+
+
+def test_a_line_that_meets_the_end_of_the_thread_is_written(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(SimpleQueue[Any]):
+        def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+            queue.stop()
+            super().put(item)
+
+    monkeypatch.setattr("todo_api.telemetry.logging.SimpleQueue", Late)
+    app = make_app()
+    log, queue = listen(app), app.extensions["log"]
+    queue.start()
+    queue.enqueue(record_of())
+    assert len(log.lines) == 1
+
+
+def test_a_lasting_failure_is_logged_once_a_minute(app: Flask, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing, clock = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")), Mock(return_value=1000.0)
+    monkeypatch.setattr("todo_api.telemetry.metrics.set_gauges", failing)
+    monkeypatch.setattr("todo_api.telemetry.logging.WRITE_INTERVAL", 0.01)
+    monkeypatch.setattr(time, "monotonic", clock)
+    app.extensions["log"].start()
+    for lines in (1, 2):
+        failing.reset_mock()
+        wait_until(lambda: failing.call_count > 3)
+        assert len(log.lines) == lines
+        clock.return_value += 61
+    app.extensions["log"].stop()
 
 
 def test_a_log_that_nobody_reads_is_bounded_and_blocks_no_request(
@@ -277,7 +302,7 @@ def test_a_worker_that_ends_has_written_all(migrated_database: Callable[[str], s
 
 def test_in_development_lines_are_for_reading(make_app: MakeApp) -> None:
     app, log = make_app(ENVIRONMENT="development"), Log()
-    app.extensions["log"].lines.setStream(log)
+    app.extensions["log"].setStream(log)
     Caller(app.test_client(), "alice").get(MISSING, headers={"X-Request-ID": "read-1"})
     app.logger.warning("Look here")
     line, warning = log.getvalue().splitlines()

@@ -1,109 +1,108 @@
-"""The log on standard error: one bounded queue for all lines, which under gunicorn a thread writes."""
+"""The log on standard error. Every line passes through one bounded queue, which a thread empties under gunicorn."""
 
 import logging
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from logging.handlers import QueueHandler, QueueListener
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from flask import Flask, g, has_request_context
 
+from todo_api.telemetry import metrics
 from todo_api.telemetry.access_log import AccessLog
-from todo_api.telemetry.metrics import MetricsHandler
+from todo_api.telemetry.requests import RequestRecord
 
 logger = logging.getLogger(__name__)
 
-PAUSE_SECONDS = 0.2
-MAX_WAITING = 100_000  # some 50 MB
+WRITE_INTERVAL = 0.2  # seconds; waking a thread for each record costs a tenth of a request's CPU
+REPORT_INTERVAL = 60  # seconds between two reports that the log or the metrics cannot be written
+MAX_WAITING = 100_000  # records, some 50 MB
 MAX_WRITE = 4096  # PIPE_BUF of Linux: shorter writes of several processes do not mix
 FULL = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR", "msg": "The log is full: lines are lost."}
 
 
-class BatchHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes none at run time
-    """Collects lines; writes them when it is flushed, or when the next one does not fit."""
+class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes none at run time
+    """Queues records, writes their lines and counts their requests: at once, or in a thread after `start()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: Flask) -> None:
         super().__init__()
-        self._lines = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record) + self.terminator
-        if len(self._lines) + len(line) > MAX_WRITE:
-            self.flush()
-        self._lines += line
-
-    def flush(self) -> None:
-        with self.lock:  # type: ignore[union-attr]  # Handler's constructor makes it
-            lines, self._lines = self._lines, ""
-            with suppress(OSError, ValueError):  # a full disk or a closed stream must not fail a request
-                self.stream.write(lines)
-                self.stream.flush()
-
-
-class BatchListener(QueueListener):
-    """Handles records in batches every 0.2 s; waking a thread for each record costs a tenth of a request's CPU."""
-
-    queue: SimpleQueue[logging.LogRecord]
-
-    def dequeue(self, block: bool) -> logging.LogRecord:
-        while self.queue.empty():
-            self.flush()
-            time.sleep(PAUSE_SECONDS)
-        return self.queue.get(block)
-
-    def handle(self, record: logging.LogRecord) -> None:
-        try:
-            super().handle(record)
-        except Exception:  # whatever it is, the thread goes on
-            logger.exception("A log record could not be handled")
-
-    def flush(self) -> None:
-        try:
-            for handler in self.handlers:
-                handler.flush()
-        except Exception:
-            logger.exception("The log or the metrics could not be written")
-
-
-class LogQueue(QueueHandler):
-    """Queues records. Before `start()` it writes them at once."""
-
-    queue: SimpleQueue[logging.LogRecord]
-
-    def __init__(self, lines: BatchHandler, metrics: MetricsHandler) -> None:
-        super().__init__(SimpleQueue())
-        self.lines = lines
-        self.listener = BatchListener(self.queue, lines, metrics, respect_handler_level=True)
+        self._app = app
+        self._queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
         self._is_started = self._is_full = False
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Add the request's id; the record does not leave the process, so the rest stays as it is."""
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Queue a logger's record with the request's id. Unlike emit(), this does not wait for a slow write."""
         if has_request_context():
             record.request_id = g.record.request_id
-        return record
+        self.enqueue(record)
+        return True
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Pass a record on without waiting: while the queue is full, records are lost."""
-        if not self._is_started:
-            self.listener.handle(record)
-            self.lines.flush()
-        elif self.queue.qsize() < MAX_WAITING:
-            self.queue.put(record)
+        """Queue a record; while the queue is full, records are lost."""
+        if self._queue.qsize() < MAX_WAITING:
+            self._queue.put(record)
             self._is_full = False
         elif not self._is_full:
             self._is_full = True
-            self.queue.put(logging.makeLogRecord(FULL))
+            self._queue.put(logging.makeLogRecord(FULL))
+        if not self._is_started:  # checked last, so that stop() leaves no record in the queue
+            self.flush()
 
     def start(self) -> None:
         """Write from a thread from now on."""
-        self.listener.start()
         self._is_started = True
+        threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def stop(self) -> None:
-        """Write what waits, and from now on each record at once."""
+        """Write all waiting lines, and from now on each one at once."""
         self._is_started = False
-        self.listener.stop()
-        self.listener.flush()
+        self.flush()
+
+    def _run(self) -> None:
+        report_at = 0.0
+        while self._is_started:
+            try:
+                self.flush()
+                with self._app.app_context():
+                    metrics.set_gauges()  # another process may serve /metrics
+            except Exception:  # whatever it is, the thread goes on
+                if time.monotonic() >= report_at:
+                    logger.exception("The log or the metrics could not be written")
+                    report_at = time.monotonic() + REPORT_INTERVAL
+            time.sleep(WRITE_INTERVAL)
+
+    def flush(self) -> None:
+        """Write all waiting lines."""
+        with self.lock:  # type: ignore[union-attr]  # Handler's constructor makes it
+            for batch in batches(self._lines()):
+                with suppress(OSError, ValueError):  # a full disk or a closed stream must not fail a request
+                    self.stream.write(batch)
+                    self.stream.flush()
+
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines of the waiting records, and count their requests."""
+        with suppress(Empty):
+            while True:
+                record = self._queue.get_nowait()
+                try:
+                    if record.levelno >= self.level:
+                        yield self.format(record) + self.terminator
+                    if isinstance(record, RequestRecord):
+                        metrics.count(record)
+                except Exception:
+                    logger.exception("A log record could not be handled")
+
+
+def batches(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines up to the size that is written at once."""
+    batch = ""
+    for line in lines:
+        if len(batch) + len(line) > MAX_WRITE:
+            yield batch
+            batch = ""
+        batch += line
+    yield batch
 
 
 def is_server_message(record: logging.LogRecord) -> bool:
@@ -113,10 +112,9 @@ def is_server_message(record: logging.LogRecord) -> bool:
 
 def init_app(app: Flask) -> None:
     """Send the log of the application and its libraries to standard error."""
-    lines = BatchHandler()
-    lines.setFormatter(AccessLog(app.config["ENVIRONMENT"], app.config["LOG_HASH_KEY"]))
-    lines.setLevel(app.config["LOG_LEVEL"])
-    log = app.extensions["log"] = LogQueue(lines, MetricsHandler(app))
+    log = app.extensions["log"] = LogQueue(app)
+    log.setFormatter(AccessLog(app.config["ENVIRONMENT"], app.config["LOG_HASH_KEY"]))
+    log.setLevel(app.config["LOG_LEVEL"])
     app.logger.handlers = [log]
     app.logger.propagate = False
     app.logger.setLevel(app.config["LOG_LEVEL"])

@@ -5,12 +5,11 @@ whichever process is asked adds them up.
 """
 
 import hmac
-import logging
 import os
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -21,9 +20,9 @@ from prometheus_client.registry import Collector
 from todo_api.auth import TokenInvalid, TokenMissing, get_key_set
 from todo_api.database import get_database
 from todo_api.errors import NotFound
+from todo_api.serving import MULTIPROC_DIR_VARIABLE
 from todo_api.telemetry.requests import RequestRecord
 
-MULTIPROC_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 REGISTRY = CollectorRegistry()
@@ -38,31 +37,12 @@ REFUSED_TOKENS = Counter("todo_api_token_refusals", "Refused tokens, by reason."
 FOREIGN_TASKS = Counter(
     "todo_api_foreign_task_attempts", "Requests for another user's task; all were refused.", registry=REGISTRY
 )
-IN_USE = Gauge(
-    "todo_api_database_connections_in_use",
-    "Database connections that requests hold.",
-    registry=REGISTRY,
-    multiprocess_mode="livesum",
-)
-WAITING = Gauge(
-    "todo_api_database_connections_waiting",
-    "Requests that wait for a database connection.",
-    registry=REGISTRY,
-    multiprocess_mode="livesum",
-)
-KEYS_FETCHED = Gauge(
-    "todo_api_keys_fetched_timestamp_seconds",
-    "When the key set was fetched; 0 without one.",
-    registry=REGISTRY,
-    multiprocess_mode="livemax",
-)
-BUILD = Gauge(
-    "todo_api_build_info",
-    "Always 1; the labels name the versions.",
-    ["version", "python"],
-    registry=REGISTRY,
-    multiprocess_mode="livemax",
-)
+sum_gauge = partial(Gauge, registry=REGISTRY, multiprocess_mode="livesum")
+max_gauge = partial(Gauge, registry=REGISTRY, multiprocess_mode="livemax")
+IN_USE = sum_gauge("todo_api_database_connections_in_use", "Database connections that requests hold.")
+WAITING = sum_gauge("todo_api_database_connections_waiting", "Requests that wait for a database connection.")
+KEYS_FETCHED = max_gauge("todo_api_keys_fetched_timestamp_seconds", "When the key set was fetched; 0 without one.")
+BUILD = max_gauge("todo_api_build_info", "Always 1; the labels name the versions.", ["version", "python"])
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -112,28 +92,12 @@ def timer(route: str, method: str, status: int) -> Histogram:
     return REQUESTS.labels(route, method, status)
 
 
-class MetricsHandler(logging.Handler):
-    """Counts the requests among the log's records.
-
-    `flush` updates this process's gauges, because another process may serve /metrics.
-    """
-
-    def __init__(self, app: Flask) -> None:
-        super().__init__()
-        self._app = app
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not isinstance(record, RequestRecord):
-            return
-        timer(record.route, record.method, record.status).observe(record.seconds)
-        if record.foreign_task:
-            FOREIGN_TASKS.inc()
-        if record.refusal:
-            REFUSED_TOKENS.labels(record.refusal).inc()
-
-    def flush(self) -> None:
-        with self._app.app_context():
-            set_gauges()
+def count(record: RequestRecord) -> None:
+    timer(record.route, record.method, record.status).observe(record.seconds)
+    if record.foreign_task:
+        FOREIGN_TASKS.inc()
+    if record.refusal:
+        REFUSED_TOKENS.labels(record.refusal).inc()
 
 
 def set_gauges() -> None:
