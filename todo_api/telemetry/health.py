@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from alembic.script import ScriptDirectory
 from flask import Blueprint, Flask, Response, current_app
 from sqlalchemy import text
 
@@ -16,16 +16,15 @@ from todo_api.errors import Unavailable
 logger = logging.getLogger(__name__)
 
 REVISIONS = Statement(text("SELECT version_num FROM alembic_version"), repeatable=True)
-MAX_FAILURE_SECONDS = 5  # a failure is checked again after this at the latest
-KEYS_INTERVAL = 5  # cheap unless keys are missing
-CHECK_TIMEOUT = 1  # for a check that another request is running
+RETRY_INTERVAL = 5  # seconds; a failed check runs again after this at the latest
+KEYS_INTERVAL = 5  # seconds; the check of the keys is cheap unless they are missing
+CHECK_TIMEOUT = 1  # seconds to wait for a check that another request is running
+
+blueprint = Blueprint("health", __name__, url_prefix="/health")
 
 
 class NotReady(Unavailable):
     error_code, detail = "NOT_READY", "The service is not ready to answer requests."
-
-
-blueprint = Blueprint("health", __name__, url_prefix="/health")
 
 
 @blueprint.get("/live")
@@ -36,7 +35,7 @@ def live() -> Response:
 
 @blueprint.get("/ready")
 def ready() -> Response:
-    """Answer 200 if requests can be answered, else 503 NOT_READY. The reason is in the log only."""
+    """Answer 200 if requests can be answered, else 503 NOT_READY. Only the log has the reason."""
     checks: tuple[CachedCheck, ...] = current_app.extensions["readiness"]
     if not all(check.passes() for check in checks):
         raise NotReady
@@ -44,10 +43,7 @@ def ready() -> Response:
 
 
 class CachedCheck:
-    """A check that runs at most once in `interval` seconds, after a failure once in 5 seconds.
-
-    `check` returns what is wrong, or None.
-    """
+    """A check that runs at most once in `interval` seconds. `check` returns what is wrong, or None."""
 
     def __init__(self, check: Callable[[], str | None], interval: int) -> None:
         self._check = check
@@ -71,26 +67,20 @@ class CachedCheck:
         if problem:
             logger.error("not ready: %s", problem)
         self._passed = problem is None
-        self._next = time.monotonic() + (self._interval if self._passed else min(self._interval, MAX_FAILURE_SECONDS))
+        self._next = time.monotonic() + (self._interval if self._passed else min(self._interval, RETRY_INTERVAL))
 
 
 def check_database() -> str | None:
+    """Check that the database has all migrations of this code. An unknown revision is newer, and passes."""
     try:
         found = [row[0] for row in get_database().fetch(REVISIONS, {})]
     except DatabaseError as error:
         return f"the database does not answer, or has no schema yet (flask db upgrade): {error}"
-    if is_behind(found):
+    scripts = ScriptDirectory(current_app.extensions["migrate"].directory)
+    known = {script.revision for script in scripts.walk_revisions()}
+    if known.issuperset(found) and scripts.get_current_head() not in found:
         return f"the database is at revision {', '.join(found) or 'none'}, the code needs a later one: flask db upgrade"
     return None
-
-
-def is_behind(found: list[str]) -> bool:
-    """Return whether the schema lacks a revision of this code. Unknown revisions are newer and accepted."""
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory(str(Path(current_app.root_path).parent / "migrations"))
-    known = {script.revision for script in scripts.walk_revisions()}
-    return set(found) <= known and scripts.get_current_head() not in found
 
 
 def check_keys() -> str | None:

@@ -1,13 +1,12 @@
 """Prometheus metrics at /metrics; no label names a user or a task.
 
-Under gunicorn each process keeps its values in files (in PROMETHEUS_MULTIPROC_DIR, which gunicorn.conf.py sets), and
-whichever process is asked adds them up.
+Under gunicorn each process keeps its values in files of one folder, and the process that serves /metrics adds them up.
 """
 
 import hmac
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -23,26 +22,24 @@ from todo_api.errors import NotFound
 from todo_api.serving import MULTIPROC_DIR_VARIABLE
 from todo_api.telemetry.requests import RequestRecord
 
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
 REGISTRY = CollectorRegistry()
+counter = partial(Counter, registry=REGISTRY)
+gauge_sum = partial(Gauge, registry=REGISTRY, multiprocess_mode="livesum")
+gauge_max = partial(Gauge, registry=REGISTRY, multiprocess_mode="livemax")
+
 REQUESTS = Histogram(
     "todo_api_request_duration_seconds",
     "Time to answer a request.",
     ["route", "method", "status"],
     registry=REGISTRY,
-    buckets=BUCKETS,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-REFUSED_TOKENS = Counter("todo_api_token_refusals", "Refused tokens, by reason.", ["reason"], registry=REGISTRY)
-FOREIGN_TASKS = Counter(
-    "todo_api_foreign_task_attempts", "Requests for another user's task; all were refused.", registry=REGISTRY
-)
-sum_gauge = partial(Gauge, registry=REGISTRY, multiprocess_mode="livesum")
-max_gauge = partial(Gauge, registry=REGISTRY, multiprocess_mode="livemax")
-IN_USE = sum_gauge("todo_api_database_connections_in_use", "Database connections that requests hold.")
-WAITING = sum_gauge("todo_api_database_connections_waiting", "Requests that wait for a database connection.")
-KEYS_FETCHED = max_gauge("todo_api_keys_fetched_timestamp_seconds", "When the key set was fetched; 0 without one.")
-BUILD = max_gauge("todo_api_build_info", "Always 1; the labels name the versions.", ["version", "python"])
+REFUSED_TOKENS = counter("todo_api_token_refusals", "Refused tokens, by reason.", ["reason"])
+FOREIGN_TASKS = counter("todo_api_foreign_task_attempts", "Requests for another user's task; all were refused.")
+IN_USE = gauge_sum("todo_api_database_connections_in_use", "Database connections that requests hold.")
+WAITING = gauge_sum("todo_api_database_connections_waiting", "Requests that wait for a database connection.")
+KEYS_FETCHED = gauge_max("todo_api_keys_fetched_timestamp_seconds", "When the key set was fetched; 0 without one.")
+BUILD = gauge_max("todo_api_build_info", "Always 1; the labels name the versions.", ["version", "python"])
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -58,7 +55,7 @@ def metrics() -> Response:
 
 
 def check_token(expected: str | None) -> None:
-    """Raise NotFound if no token is configured, TokenMissing or TokenInvalid if another one was sent."""
+    """Raise NotFound if no token is configured, TokenMissing or TokenInvalid for another token."""
     if expected is None:
         raise NotFound
     scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
@@ -69,20 +66,20 @@ def check_token(expected: str | None) -> None:
 
 
 class AllProcesses(Collector):
-    """Adds up the files of all processes, but for empty ones.
+    """Adds up the files of all processes.
 
-    A worker that is killed between making its file and filling it leaves it empty, and MultiProcessCollector fails on
-    it (prometheus/client_python issue 1199, open on 2026-11-22).
+    A worker that is killed while it makes a file leaves it empty, and MultiProcessCollector fails on an empty file
+    (prometheus/client_python issue 1199, open on 2026-11-22).
     """
 
-    def collect(self) -> Iterable[Metric]:
-        files = [str(file) for file in Path(os.environ[MULTIPROC_DIR_VARIABLE]).glob("*.db") if is_filled(file)]
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # prometheus_client has no types here
-        return merged
+    def collect(self) -> Iterator[Metric]:
+        files = Path(os.environ[MULTIPROC_DIR_VARIABLE]).glob("*.db")
+        filled = [str(file) for file in files if is_filled(file)]
+        yield from MultiProcessCollector.merge(filled)  # type: ignore[no-untyped-call]  # it has no types
 
 
 def is_filled(file: Path) -> bool:
-    with suppress(FileNotFoundError):  # a worker that has ended took its gauges with it
+    with suppress(FileNotFoundError):  # the gauges of a worker are deleted when it ends
         return file.stat().st_size > 0
     return False
 
@@ -93,6 +90,7 @@ def timer(route: str, method: str, status: int) -> Histogram:
 
 
 def count(record: RequestRecord) -> None:
+    """Count a request and, where it was refused, why."""
     timer(record.route, record.method, record.status).observe(record.seconds)
     if record.foreign_task:
         FOREIGN_TASKS.inc()
