@@ -5,7 +5,7 @@ import logging
 import gunicorn
 import pytest
 
-from todo_api.serving.logger import RequestQuoteFilter
+from todo_api.serving.logger import cut_quote
 
 
 def test_the_version_of_gunicorn_is_the_one_that_serving_was_written_for() -> None:
@@ -24,5 +24,5 @@ def test_the_version_of_gunicorn_is_the_one_that_serving_was_written_for() -> No
 )
 def test_what_gunicorn_quotes_of_a_request_is_cut_off(message: str, args: tuple[object, ...], kept: str) -> None:
     record = logging.LogRecord("gunicorn.error", logging.WARNING, __file__, 1, message, args, None)
-    assert RequestQuoteFilter().filter(record)
+    assert cut_quote(record)
     assert record.getMessage().endswith(kept)

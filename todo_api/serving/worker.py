@@ -1,8 +1,8 @@
 """A gunicorn worker whose threads wait for requests themselves.
 
-In gunicorn's threaded worker one thread waits for requests and hands them to others through futures and a pipe. Here
-any idle thread takes the next readable connection from one epoll set, and the main thread accepts clients. Parsing
-and answering a request remain gunicorn's own (`ThreadWorker.handle`). Relies on gunicorn's internals as of 27.0.1.
+In gunicorn's threaded worker, one thread waits for requests and hands them over through futures and a pipe. Here the
+main thread accepts clients, and any idle thread takes the next readable connection from one epoll set. gunicorn parses
+and answers the requests (`ThreadWorker.handle`). This relies on gunicorn's internals as of 27.0.1.
 """
 
 import os
@@ -17,38 +17,37 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
-OWN_DESCRIPTORS = 256  # for the database, files and everything else but clients
+OWN_DESCRIPTORS = 256  # for the database, files and everything else except clients
 # Times are in seconds.
 FIRST_REQUEST_TIMEOUT = 5
 LINGER = 2  # how long a client may take to hang up after "Connection: close"
 TICK = 1.0
-STOPPING_TICK = 0.05
-FULL_TICK = 0.05  # while the worker is full, between two checks whether a client has left
+SHORT_TICK = 0.05  # while the worker is full or stops, and waits for connections to end
 ERROR_PAUSE = 0.1
-# After accepting a client, a worker leaves the next one to another. One worker for a whole burst is half as fast.
+# After accepting a client, a worker leaves the next one to another. If one takes a whole burst, it is half as fast.
 ACCEPT_PAUSE = 0.0003
 ONE_THREAD = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 
 
 class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Serves with `threads` threads that poll; the main thread accepts clients and closes idle connections."""
+    """Serves with `threads` threads that poll. The main thread accepts clients and closes idle connections."""
 
     alive: bool
     worker_connections: int
     handle_exit, handle_quit = Worker.handle_exit, Worker.handle_quit  # ThreadWorker's need its own event loop
 
     def init_process(self) -> None:
-        # Each connection takes a descriptor; where there are fewer, fewer are accepted.
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        descriptors = min(self.worker_connections + OWN_DESCRIPTORS, most)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, most))
+        # Each connection needs a file descriptor, so the system's limit is also one of connections.
+        _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        descriptors = min(self.worker_connections + OWN_DESCRIPTORS, limit)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, limit))
         self.worker_connections = max(descriptors - OWN_DESCRIPTORS, self.cfg.threads)
         self.epoll = select.epoll()
         self.connections: set[TConn] = set()
-        self.lingering: set[TConn] = set()  # fully answered; waiting for the client to hang up
-        # Waiting connections by descriptor. The thread that takes one out owns it.
+        self.lingering: set[TConn] = set()  # they have all responses; the client should hang up
+        # Waiting connections by descriptor. The thread that removes one owns it.
         self.keepalived_conns: dict[int, TConn] = {}
-        # Plain attributes make settings 8 µs a request cheaper.
+        # Reading settings as plain attributes saves 8 µs a request.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         Worker.init_process(self)
 
@@ -63,24 +62,24 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     def _stop(self) -> None:
         """Answer the requests that have begun, with "Connection: close", and close what is idle."""
         self.alive = False
-        for listener in self.sockets:  # or clients would connect and wait in vain; the master has its own
+        for listener in self.sockets:  # else clients would connect and wait in vain; the master keeps its own
             listener.close()
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while self.connections and time.monotonic() < deadline:
             for connection in list(self.keepalived_conns.values()):
                 connection.timeout = min(connection.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
-            time.sleep(STOPPING_TICK)
+            time.sleep(SHORT_TICK)
             self._tick()
 
     def _accept_clients(self, until: float) -> None:
         """Accept clients while there is room, until that time or a signal.
 
-        In the epoll set new clients would wait behind readable connections: seconds for hundreds.
+        The epoll set does not hold the listeners: new clients would wait behind readable connections, for seconds.
         """
         while self.alive and (seconds := until - time.monotonic()) > 0:
             is_full = len(self.connections) >= self.worker_connections
             sources = [self.PIPE[0]] if is_full else [self.PIPE[0], *self.sockets]
-            ready = select.select(sources, [], [], min(seconds, FULL_TICK) if is_full else seconds)[0]
+            ready = select.select(sources, [], [], min(seconds, SHORT_TICK) if is_full else seconds)[0]
             if self.PIPE[0] in ready:
                 os.read(self.PIPE[0], 4096)
                 return
@@ -97,15 +96,15 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             connection = TConn(self.cfg, client, address, listener.getsockname())
             connection.data_ready = True  # it is handled only once it is readable
             self.connections.add(connection)
-            self._wait(connection, self.epoll.register, max(self.cfg.keepalive, FIRST_REQUEST_TIMEOUT))
+            self._watch(connection, self.epoll.register, max(self.cfg.keepalive, FIRST_REQUEST_TIMEOUT))
         except (BlockingIOError, ConnectionAbortedError):  # another worker was faster, or the client has gone
             pass
-        except OSError:  # a client that cannot be watched is closed when its time is over
+        except OSError:  # if the client is not watched, _tick() closes it
             self.log.exception("Error accepting a client")
             time.sleep(ERROR_PAUSE)  # descriptors may have run out
 
     def _tick(self) -> None:
-        """Tell the master that the worker is alive, and close connections that waited too long."""
+        """Tell the master that the worker is alive, and close connections that have waited too long."""
         self.notify()
         now = time.monotonic()
         for descriptor, connection in list(self.keepalived_conns.items()):
@@ -119,13 +118,13 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
                     self._answer(connection)
 
     def _answer(self, connection: TConn) -> None:
-        """Answer what has come, then wait for more, or for the client to hang up."""
+        """Answer the requests on a readable connection, then wait for more or for the client to hang up."""
         try:
             if connection not in self.lingering:
-                self._wait(connection, self.epoll.modify, self._handle_requests(connection))
+                self._watch(connection, self.epoll.modify, self._handle_requests(connection))
                 return
             if connection.sock.recv(65536):
-                self._wait(connection, self.epoll.modify, connection.timeout - time.monotonic())
+                self._watch(connection, self.epoll.modify, connection.timeout - time.monotonic())
                 return
         except OSError:  # the client has gone
             pass
@@ -134,9 +133,9 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         self._close(connection)
 
     def _handle_requests(self, connection: TConn) -> float:
-        """Answer the requests that have come; return for how many seconds to wait for what comes next."""
+        """Answer all requests that have arrived. Return how many seconds to wait for more or for the end."""
         while self.handle(connection):
-            if not connection.parser.unreader.buf.getvalue():  # else the next request has been read already
+            if not connection.parser.unreader.buf.getvalue():  # else the next request has already been read
                 return float(self.cfg.keepalive)
         # Do not close yet. Unread data would reset the connection and lose the response (RFC 9112, section 9.6).
         connection.sock.shutdown(socket.SHUT_WR)
@@ -144,18 +143,18 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         return LINGER
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
-        """Close a connection whose request body cannot be read to its end; the request has had its response."""
+        """Close a connection if the rest of a request body cannot be read. The request has had its response."""
         try:
             return bool(super()._keepalive_after(conn, keepalive))
         except ParseException:
             return False
 
-    def _wait(self, connection: TConn, put: Any, seconds: float) -> None:
+    def _watch(self, connection: TConn, add: Any, seconds: float) -> None:
         """Let any idle thread take the connection when it is readable."""
         connection.timeout = time.monotonic() + seconds
         descriptor = connection.sock.fileno()
         self.keepalived_conns[descriptor] = connection
-        put(descriptor, ONE_THREAD)
+        add(descriptor, ONE_THREAD)
 
     def _close(self, connection: TConn) -> None:
         connection.close()
