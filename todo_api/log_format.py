@@ -1,6 +1,6 @@
-"""The format of log lines, gunicorn's own included: JSON in production, text in development.
+"""The formats of the log, gunicorn's own lines included: JSON, or text in development.
 
-Imports nothing of Flask, because gunicorn's master process reads this too.
+This module does not import Flask, because gunicorn's master process imports it.
 """
 
 import json
@@ -11,7 +11,7 @@ TEXT = "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"
 
 
 class JSONFormatter(logging.Formatter):
-    """Formats a record as one line of JSON: time, level, logger, request_id, message, and traceback if there is one."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -27,7 +27,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record for reading, with the time as in JSON lines."""
+    """Formats a record for reading, with the time as in JSON."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
         return timestamp(record.created)
@@ -39,7 +39,6 @@ def timestamp(seconds: float) -> str:
 
 
 def formatter(environment: str | None) -> logging.Formatter:
-    """Return the formatter of an environment."""
     if environment == "development":
         return TextFormatter(TEXT, defaults={"request_id": "-"})
     return JSONFormatter()

@@ -1,4 +1,4 @@
-"""One line of the log for each request; users appear as a keyed hash."""
+"""The log's line for each request; users appear as a keyed hash."""
 
 import logging
 from hashlib import blake2b, sha256
@@ -8,19 +8,18 @@ from todo_api.telemetry.requests import RequestRecord
 
 
 class AccessLog(logging.Formatter):
-    """Formats requests; all other records go to the formatter of the environment.
-
-    Every value comes from a fixed set or matches a safe pattern, so nothing is escaped.
-    """
+    """Formats requests; all other records go to the formatter of the environment."""
 
     def __init__(self, environment: str, hash_key: str) -> None:
         super().__init__()
         self._key = sha256(hash_key.encode()).digest()
-        self._request = self._text if environment == "development" else self._json
-        self._other = formatter(environment)
+        self._format_request = self._text if environment == "development" else self._json
+        self._formatter = formatter(environment)
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._request(record) if isinstance(record, RequestRecord) else self._other.format(record)
+        return self._format_request(record) if isinstance(record, RequestRecord) else self._formatter.format(record)
+
+    # Both formats escape nothing, because each value comes from a fixed set or matches a safe pattern.
 
     def _json(self, record: RequestRecord) -> str:
         user = record.user_id and blake2b(record.user_id.encode(), key=self._key, digest_size=8).hexdigest()
@@ -33,10 +32,11 @@ class AccessLog(logging.Formatter):
         )
 
     def _text(self, record: RequestRecord) -> str:
-        level, code = logging.getLevelName(record.levelno), f" {record.error_code}" if record.error_code else ""
+        error_code = f" {record.error_code}" if record.error_code else ""
         return (
-            f"{timestamp(record.created)} {level} [{record.request_id}] {record.method} {record.route} {record.status}"
-            f"{code} {record.seconds * 1000:.1f} ms, database {record.database_seconds * 1000:.1f} ms"
+            f"{timestamp(record.created)} {logging.getLevelName(record.levelno)} [{record.request_id}]"
+            f" {record.method} {record.route} {record.status}{error_code}"
+            f" {record.seconds * 1000:.1f} ms, database {record.database_seconds * 1000:.1f} ms"
         )
 
 

@@ -1,4 +1,4 @@
-"""Each request: its id, the headers that all responses share, and what is recorded about it."""
+"""What every request has: an id, the common headers of its response, and a record for the log and the metrics."""
 
 import re
 import time
@@ -18,7 +18,7 @@ COMMON_HEADERS = {"Vary": "Authorization, Origin", "X-Content-Type-Options": "no
 
 
 class RequestRecord(LogRecord):
-    """What the log and the metrics record about a request; `began` is a time.perf_counter()."""
+    """What the log and the metrics show of a request; `began` is a time.perf_counter()."""
 
     levelno = INFO
     database_seconds = 0.0
@@ -26,7 +26,7 @@ class RequestRecord(LogRecord):
     refusal: str | None = None
     foreign_task = False
 
-    def __init__(self, sent_id: str) -> None:  # LogRecord's own takes 4 µs for what no line shows
+    def __init__(self, sent_id: str) -> None:  # LogRecord's takes 4 µs for values that no line has
         self.began = time.perf_counter()
         self.request_id = sent_id if CLIENT_ID.fullmatch(sent_id) else uuid4().hex
 
@@ -36,7 +36,7 @@ class RequestRecord(LogRecord):
         self.method = request.method if request.method in METHODS else "OTHER"
         self.route = route_template(rule.rule) if rule else "other"
         self.status, self.user_id = response.status_code, g.get("user_id")
-        error: ApiError | None = getattr(response, "error", None)  # whatever class app.response_class makes of it
+        error: ApiError | None = getattr(response, "error", None)  # only error responses have one
         if error:
             self.error_code, self.refusal, self.foreign_task = error.error_code, error.refusal, error.foreign_task
             self.levelno = ERROR if self.status >= 500 else WARNING if self.foreign_task else INFO
@@ -49,7 +49,7 @@ def route_template(rule: str) -> str:
 
 
 def add_database_seconds(seconds: float) -> None:
-    """Add the time of a statement to the request's; outside a request, do nothing."""
+    """Add the time of a statement to the record of the request, if there is one."""
     if has_app_context() and (record := g.get("record")):
         record.database_seconds += seconds
 
@@ -59,7 +59,7 @@ def begin() -> None:
 
 
 def finish(response: Response) -> Response:
-    """Add the common headers, and pass the record on to the log and the metrics."""
+    """Add the common headers, and queue the record for the log and the metrics."""
     record, headers = g.record, response.headers
     headers["X-Request-ID"] = record.request_id
     headers["Cache-Control"] = "private, no-cache"
@@ -70,7 +70,7 @@ def finish(response: Response) -> Response:
 
 
 def add_server_timing(response: Response) -> Response:
-    """Tell the browser's developer tools where the time went, in milliseconds (W3C Server Timing)."""
+    """Add the W3C Server-Timing header: browsers show these milliseconds in their developer tools."""
     total = time.perf_counter() - g.record.began
     seconds = {"auth": g.get("auth_seconds", 0.0), "db": g.record.database_seconds, "total": total}
     response.headers["Server-Timing"] = ", ".join(f"{name};dur={value * 1000:.2f}" for name, value in seconds.items())
