@@ -1,4 +1,4 @@
-"""The Flask class and its extensions, which the factory binds to the application."""
+"""The Flask class and its extensions, which create_app() binds to the application."""
 
 import sqlite3
 from collections.abc import Callable

@@ -71,7 +71,7 @@ class CachedCheck:
 
 
 def check_database() -> str | None:
-    """Check that the database has all migrations of this code. An unknown revision is newer, and passes."""
+    """Return why the database is not ready, or None. A revision that this code does not know is newer, and ready."""
     try:
         found = [row[0] for row in get_database().fetch(REVISIONS, {})]
     except DatabaseError as error:

@@ -23,7 +23,7 @@ FULL = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR", "msg":
 
 
 class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes none at run time
-    """Queues records, writes their lines and counts their requests: at once, or in a thread after `start()`."""
+    """Queues records, writes their lines and counts their requests: at once, or after `start()` in a thread."""
 
     def __init__(self, app: Flask) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes non
         self._queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
         self._is_started = self._is_full = False
 
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Queue a logger's record with the request's id. Unlike emit(), this does not wait for a slow write."""
+    def handle(self, record: logging.LogRecord) -> bool:  # not emit(), which would wait for the lock during a write
+        """Queue a logger's record with the request's id."""
         if has_request_context():
             record.request_id = g.record.request_id
         self.enqueue(record)
@@ -66,7 +66,7 @@ class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes non
                 self.flush()
                 with self._app.app_context():
                     metrics.set_gauges()  # another process may serve /metrics
-            except Exception:  # whatever it is, the thread goes on
+            except Exception:  # the thread goes on whatever happens
                 if time.monotonic() >= report_at:
                     logger.exception("The log or the metrics could not be written")
                     report_at = time.monotonic() + REPORT_INTERVAL
