@@ -90,7 +90,7 @@ def timer(route: str, method: str, status: int) -> Histogram:
 
 
 def count(record: RequestRecord) -> None:
-    """Count a request, and what it attempted if it was refused."""
+    """Count a request, and its refused token or attempt on a foreign task."""
     timer(record.route, record.method, record.status).observe(record.seconds)
     if record.foreign_task:
         FOREIGN_TASKS.inc()
