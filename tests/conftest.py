@@ -209,7 +209,6 @@ def app(shared_apps: dict[str, Flask], database_url: str) -> Iterator[Flask]:
     app = shared_apps[database_url]
     app.extensions["auth"].cache = TokenCache()
     app.extensions["auth"].logged_at.clear()
-    app.extensions.pop("openapi", None)
     app.logger.handlers = [app.extensions["log"]]  # the logger is the same for all applications
     app.logger.setLevel(app.config["LOG_LEVEL"])
     before = made_of(app)
@@ -218,12 +217,12 @@ def app(shared_apps: dict[str, Flask], database_url: str) -> Iterator[Flask]:
 
 
 def made_of(app: Flask) -> list[Any]:
-    """What a test could change in an application, without the OpenAPI document, which is made on demand."""
+    """What a test could change in an application."""
     hooks = (app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs)
     return [
         {**app.config},
         {**app.view_functions},
-        {name: id(extension) for name, extension in app.extensions.items() if name != "openapi"},
+        {name: id(extension) for name, extension in app.extensions.items()},
         [{scope: [*functions] for scope, functions in hook.items()} for hook in hooks],
         app.extensions["log"].stream,
     ]

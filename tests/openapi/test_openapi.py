@@ -17,20 +17,27 @@ from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from tests.conftest import MISSING, Caller, MakeApp
-from tests.support.described import Undescribed
+from tests.support.described import NOT_TO_DESCRIBE, Undescribed
 from tests.support.generated import EXAMPLES, JSON
 from tests.support.issuers import install
 from tests.support.programs import ROOT, environment, run
-from todo_api.cors import EXPOSED_HEADERS
+from tests.support.rules import of_body, of_query, of_response, without_texts
+from todo_api import __version__
+from todo_api.cors import ALLOWED_HEADERS, EXPOSED_HEADERS
 from todo_api.errors import error_types
-from todo_api.tasks import IDEMPOTENCY_KEY, TASK_ID
-from todo_api.telemetry import REQUEST_ID_PATTERN
+from todo_api.tasks.ownership import TASK_ID
+from todo_api.tasks.schemas import CHANGES, LIST, MARK, NEW_TASK, WHICH
+from todo_api.tasks.views import IDEMPOTENCY_KEY
+from todo_api.telemetry.requests import REQUEST_ID
 
 pytestmark = pytest.mark.any_database
 
 NOT_DESCRIBED = "GET /docs/<name>"  # the files of the page
+OF_OTHER_PROXIES = "REQUEST_TIMEOUT"  # nginx hangs up instead
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
 LINTER = Path(__file__).parent / "openapi_lint"
+DOCUMENT = ROOT / "todo_api" / "openapi" / "openapi.yaml"
+QUERIES = {"GET /api/tasks": LIST, "PATCH /api/tasks": WHICH, "DELETE /api/tasks": WHICH}
 
 
 @pytest.fixture
@@ -45,15 +52,41 @@ def operations(document: Any) -> Iterator[tuple[str, Any]]:
             yield f"{method.upper()} {path}", item[method]
 
 
-def errors(document: Any) -> dict[str, tuple[int, str]]:
-    """Return the status and the detail of each error code."""
-    found = {}
+def resolve(document: Any, described: Any) -> Any:
+    """Return what a reference stands for; anything else as it is."""
+    if "$ref" not in described:
+        return described
+    _, _, kind, name = described["$ref"].split("/")
+    return document["components"][kind][name]
+
+
+def responses(document: Any) -> Iterator[tuple[int, Any]]:
+    """Yield every response of every operation with its status."""
     for _, operation in operations(document):
         for status, response in operation["responses"].items():
-            described = document["components"]["responses"].get(response.get("$ref", "").rpartition("/")[2], response)
-            for code, detail in re.findall("- `(.*)`: (.*)", described["description"]):
-                found[code] = (int(status), detail)
-    return found
+            yield int(status), resolve(document, response)
+
+
+def details(response: Any) -> dict[str, str]:
+    """Return the detail of each error code that a response describes."""
+    return dict(re.findall("^- `(.*)`: (.*)$", response["description"], re.MULTILINE))
+
+
+def errors(document: Any) -> dict[str, tuple[int, str]]:
+    """Return the status and the detail of each error code."""
+    return {
+        code: (status, detail) for status, response in responses(document) for code, detail in details(response).items()
+    }
+
+
+def errors_of_nginx() -> dict[str, tuple[int, str]]:
+    """Return the status and the detail of each error code of nginx; it has one code for all other statuses, too."""
+    codes, details = (
+        dict(re.findall(r'^    (\d{3}|default) "?(.*?)"?;$', block, re.MULTILINE))
+        for block in re.findall(r"map \$status \$error_(?:code|detail) \{\n(.*?)\n\}", NGINX, re.DOTALL)
+    )
+    assert codes.keys() == details.keys()
+    return {code: (400 if status == "default" else int(status), details[status]) for status, code in codes.items()}
 
 
 # --- What is described ---
@@ -83,13 +116,72 @@ def test_the_parameters_and_fields_follow_from_the_schemas(document: Any) -> Non
     assert "default" not in schemas["TaskChanges"]["properties"]["is_completed"]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Task", of_response(NEW_TASK)),
+        ("NewTask", of_body(NEW_TASK)),
+        ("TaskChanges", of_body(CHANGES)),
+        ("Mark", of_body(MARK)),
+    ],
+)
+def test_the_rules_of_fields_are_those_of_the_schemas(document: Any, name: str, expected: dict[str, Any]) -> None:
+    described = document["components"]["schemas"][name]
+    fields = described["properties"]
+    assert all(field["description"] for field in fields.values())
+    assert described | {"properties": {name: without_texts(field) for name, field in fields.items()}} == expected
+
+
+def test_the_rules_of_query_parameters_are_those_of_the_schemas(document: Any) -> None:
+    for route, operation in operations(document):
+        sent = [resolve(document, parameter) for parameter in operation.get("parameters", [])]
+        query = [parameter for parameter in sent if parameter["in"] == "query"]
+        assert all(parameter["description"] for parameter in query)
+        expected = of_query(QUERIES[route]) if route in QUERIES else []
+        assert [without_texts(parameter) for parameter in query] == expected, route
+
+
+def test_every_body_has_its_media_type_checked(document: Any) -> None:
+    for route, operation in operations(document):
+        assert ("requestBody" in operation) == ("415" in operation["responses"]), route
+
+
 def test_the_patterns_are_those_of_the_service(document: Any) -> None:
     parameters, headers = document["components"]["parameters"], document["components"]["headers"]
     assert parameters["id"]["schema"]["pattern"] == f"^{TASK_ID.pattern}$"
     assert parameters["Idempotency-Key"]["schema"]["pattern"] == f"^{IDEMPOTENCY_KEY.pattern}$"
-    assert headers["X-Request-ID"]["schema"]["pattern"] == f"^{REQUEST_ID_PATTERN}$"
-    assert f"`{REQUEST_ID_PATTERN}`" in parameters["X-Request-ID"]["description"]
+    assert headers["X-Request-ID"]["schema"]["pattern"] == f"^{REQUEST_ID.pattern}$"
+    assert f"`{REQUEST_ID.pattern}`" in parameters["X-Request-ID"]["description"]
     assert headers["Access-Control-Expose-Headers"]["schema"]["const"] == EXPOSED_HEADERS
+
+
+def test_the_headers_for_pages_of_other_origins_are_described(document: Any) -> None:
+    parameters, headers = document["components"]["parameters"], document["components"]["headers"]
+    assert set(EXPOSED_HEADERS.split(", ")) <= headers.keys()
+    sent = {name for name, parameter in parameters.items() if parameter["in"] == "header"}
+    assert set(ALLOWED_HEADERS.split(", ")) == sent | {"Authorization", "Content-Type"}
+
+
+def test_every_response_has_the_headers_of_every_response(make_app: MakeApp, document: Any) -> None:
+    client = make_app(ENVIRONMENT="development", CORS_ORIGINS="https://app.example.com").test_client()
+    answer = client.get("/health/live", headers={"Origin": "https://app.example.com"})
+    common = set(answer.headers.keys()) - NOT_TO_DESCRIBE
+    for _, response in responses(document):
+        assert common <= response["headers"].keys(), response["description"]
+
+
+def test_the_version_is_that_of_the_code(document: Any) -> None:
+    assert document["info"]["version"] == __version__
+
+
+def test_the_summaries_are_those_of_the_views(app: Flask, document: Any) -> None:
+    views: dict[str, str] = {
+        f"{method} {rule.rule.replace('<task_id>', '{id}')}": app.view_functions[rule.endpoint].__doc__ or ""
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or set()
+    }
+    for route, operation in operations(document):
+        assert operation["summary"] == views[route].partition(".")[0]
 
 
 def test_every_operation_has_a_name_of_its_own_and_a_summary(document: Any) -> None:
@@ -118,14 +210,39 @@ def test_every_error_of_the_service_is_described(document: Any) -> None:
 
 
 def test_every_error_of_nginx_is_described_in_the_same_words(document: Any) -> None:
-    codes, details = (
-        dict(re.findall(r'^    (\d{3}|default) "?(.*?)"?;$', block, re.MULTILINE))
-        for block in re.findall(r"map \$status \$error_(?:code|detail) \{\n(.*?)\n\}", NGINX, re.DOTALL)
-    )
     described = errors(document)
-    assert codes.keys() == details.keys()
-    for status, code in codes.items():
-        assert described[code] == (400 if status == "default" else int(status), details[status])
+    for code, error in errors_of_nginx().items():
+        assert described[code] == error
+
+
+def test_no_other_error_is_described(document: Any) -> None:
+    of_service = {error.error_code for error in error_types()}
+    assert errors(document).keys() == of_service | errors_of_nginx().keys() | {OF_OTHER_PROXIES}
+
+
+def test_the_schema_of_every_error_has_the_codes_of_its_text_and_its_status(document: Any) -> None:
+    for status, response in responses(document):
+        if status < 400:
+            continue
+        schema = response["content"]["application/json"]["schema"]
+        of_validation = {"$ref": "#/components/schemas/ValidationError"} in schema.get("oneOf", [])
+        own = schema["oneOf"][0] if of_validation else schema
+        assert own["unevaluatedProperties"] is False
+        base, members = own["allOf"]
+        assert base == {"$ref": "#/components/schemas/Error"}
+        assert members["required"] == ["error_code", "status_code"]
+        codes = members["properties"]["error_code"]["enum"] + ["VALIDATION_ERROR"] * of_validation
+        assert codes == sorted(details(response))
+        assert members["properties"]["status_code"]["const"] == status
+
+
+def test_every_error_is_described_with_its_headers(document: Any) -> None:
+    headers = {error.error_code: {*error.headers} for error in error_types()}
+    headers |= {"METHOD_NOT_ALLOWED": {"Allow"}, "RATE_LIMITED": {"Retry-After"}}
+    special = set().union(*headers.values())
+    for status, response in responses(document):
+        expected = set().union(*(headers.get(code, set()) for code in details(response)))
+        assert response["headers"].keys() & special == expected, (status, response["description"])
 
 
 def test_every_operation_has_the_errors_of_nginx(document: Any) -> None:
@@ -154,14 +271,12 @@ def test_it_is_an_openapi_document_in_the_strict_sense(document: Any) -> None:
     validate(document, cls=OpenAPIV31SpecValidator)
 
 
-def test_the_linter_says_nothing(document: Any, tmp_path: Path) -> None:
+def test_the_linter_says_nothing(tmp_path: Path) -> None:
     install(LINTER)
-    file = tmp_path / "openapi.json"
-    file.write_text(json.dumps(document))
     options = ("--config", str(LINTER / "redocly.yaml"), "--format", "stylish")
     env = environment(REDOCLY_TELEMETRY="off", REDOCLY_SUPPRESS_UPDATE_NOTICE="true")
     program = LINTER / "node_modules" / ".bin" / "redocly"
-    linted = run(str(program), "lint", str(file), *options, cwd=tmp_path, env=env)
+    linted = run(str(program), "lint", str(DOCUMENT), *options, cwd=tmp_path, env=env)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
@@ -170,8 +285,8 @@ def examples(document: Any) -> Iterator[tuple[Any, Any]]:
     components = document["components"]
     described = [operation for _, operation in operations(document)]
     bodies = [operation["requestBody"] for operation in described if "requestBody" in operation]
-    responses = chain.from_iterable(operation["responses"].values() for operation in described)
-    media_types = chain.from_iterable(holder.get("content", {}).values() for holder in (*bodies, *responses))
+    answers = [response for _, response in responses(document)]
+    media_types = chain.from_iterable(holder.get("content", {}).values() for holder in (*bodies, *answers))
     for holder in (*components["headers"].values(), *components["parameters"].values(), *media_types):
         if "example" in holder:
             yield holder["example"], holder["schema"]
@@ -188,8 +303,8 @@ def test_every_example_is_one(document: Any) -> None:
 # --- Where it is served ---
 
 
-def test_a_worker_that_is_not_asked_for_it_does_not_load_what_builds_it(tmp_path: Path) -> None:
-    code = "import sys, todo_api; todo_api.create_app(); print('apispec' in sys.modules)"
+def test_a_worker_that_is_not_asked_for_it_does_not_load_what_reads_it(tmp_path: Path) -> None:
+    code = "import sys, todo_api; todo_api.create_app(); print('yaml' in sys.modules)"
     env = environment(ENVIRONMENT="development", DATABASE_URL=f"sqlite:///{tmp_path / 'todo.db'}", PYTHONPATH=str(ROOT))
     done = run(sys.executable, "-c", code, cwd=tmp_path, env=env | {"BETTER_AUTH_SECRET": "x" * 32})
     assert done.stdout == "False\n", done.stderr

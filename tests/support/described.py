@@ -52,9 +52,9 @@ class ResponseChecker:
             rule, _ = app.url_map.bind("").match(request.path, method, return_rule=True)
             responses = self.by_route.get(f"{method} {rule.rule.replace('<task_id>', '{id}')}")
         except NotFound:
-            responses = {"404": self.components["responses"]["NOT_FOUND"]}
+            responses = {"404": self.components["responses"]["NotFound"]}
         except MethodNotAllowed:
-            responses = {"405": self.components["responses"]["METHOD_NOT_ALLOWED"]}
+            responses = {"405": self.components["responses"]["MethodNotAllowed"]}
         if responses is None:
             return None
         if status not in responses:
@@ -108,7 +108,7 @@ def checked_client(app: Flask) -> type[FlaskClient]:
 
     class CheckedClient(FlaskClient):
         def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-            response = super().open(*args, **kwargs)
+            response = super().open(*args, buffered=True, **kwargs)  # buffered: files are closed
             checker.check(self.application, response)
             return response
 

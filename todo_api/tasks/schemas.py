@@ -1,7 +1,4 @@
-"""The marshmallow schemas of bodies and query parameters. The OpenAPI document is built from them.
-
-Its texts about each field are in openapi/operations.toml.
-"""
+"""The marshmallow schemas of bodies and query parameters. A test compares openapi/openapi.yaml with them."""
 
 import re
 from typing import Any

@@ -11,8 +11,7 @@ from uuid_utils import uuid4
 from todo_api.database import get_database
 from todo_api.errors import ApiError
 
-REQUEST_ID_PATTERN = "[A-Za-z0-9._-]{1,128}"
-CLIENT_ID = re.compile(REQUEST_ID_PATTERN)
+REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,128}")
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 COMMON_HEADERS = {"Vary": "Authorization, Origin", "X-Content-Type-Options": "nosniff"}
 
@@ -28,7 +27,7 @@ class RequestRecord(LogRecord):
 
     def __init__(self, sent_id: str) -> None:  # LogRecord's takes 4 µs for values that no line has
         self.began = time.perf_counter()
-        self.request_id = sent_id if CLIENT_ID.fullmatch(sent_id) else uuid4().hex
+        self.request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else uuid4().hex
 
     def finish(self, response: Response) -> None:
         rule = request.url_rule

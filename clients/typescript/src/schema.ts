@@ -205,34 +205,6 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        Count: {
-            /** @description The number of matching tasks. */
-            count: number;
-        };
-        Status: {
-            status: string;
-        };
-        Error: {
-            /** @description A message for people. */
-            detail: string;
-            /**
-             * @description A code for programs.
-             * @enum {string}
-             */
-            error_code: "BAD_GATEWAY" | "BAD_REQUEST" | "DATABASE_UNAVAILABLE" | "GATEWAY_TIMEOUT" | "IDEMPOTENCY_KEY_REUSED" | "INTERNAL_ERROR" | "KEYS_UNAVAILABLE" | "MALFORMED_JSON" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "NOT_READY" | "PAYLOAD_TOO_LARGE" | "PRECONDITION_FAILED" | "RATE_LIMITED" | "REQUEST_TIMEOUT" | "SERVICE_UNAVAILABLE" | "TASK_FORBIDDEN" | "TASK_LIMIT_REACHED" | "TASK_NOT_FOUND" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "UNSUPPORTED_MEDIA_TYPE" | "URI_TOO_LONG" | "VALIDATION_ERROR";
-            /** @description The HTTP status code. */
-            status_code: number;
-        };
-        ValidationError: components["schemas"]["Error"] & {
-            /** @enum {string} */
-            error_code: "VALIDATION_ERROR";
-            /** @constant */
-            status_code: 400;
-            /** @description Messages for each invalid field, parameter or header. */
-            errors: {
-                [key: string]: string[];
-            };
-        };
         Task: {
             /**
              * Format: uuid
@@ -273,6 +245,31 @@ export interface components {
              */
             readonly updated_at: string;
         };
+        TaskChanges: {
+            /** @description Read-only: ignored in requests. */
+            readonly id?: unknown;
+            /** @description Read-only: ignored in requests. */
+            readonly user_id?: unknown;
+            /**
+             * @description 1 to 200 characters. Leading and trailing whitespace is removed.
+             * @example Buy milk
+             */
+            title?: string;
+            /**
+             * @description Up to 2,000 characters. Whitespace is kept.
+             * @example 2 l
+             */
+            description?: string | null;
+            /**
+             * @description Whether the task is completed.
+             * @example false
+             */
+            is_completed?: boolean;
+            /** @description Read-only: ignored in requests. */
+            readonly created_at?: unknown;
+            /** @description Read-only: ignored in requests. */
+            readonly updated_at?: unknown;
+        };
         NewTask: {
             /** @description Read-only: ignored in requests. */
             readonly id?: unknown;
@@ -300,42 +297,102 @@ export interface components {
             /** @description Read-only: ignored in requests. */
             readonly updated_at?: unknown;
         };
-        TaskChanges: {
-            /** @description Read-only: ignored in requests. */
-            readonly id?: unknown;
-            /** @description Read-only: ignored in requests. */
-            readonly user_id?: unknown;
-            /**
-             * @description 1 to 200 characters. Leading and trailing whitespace is removed.
-             * @example Buy milk
-             */
-            title?: string;
-            /**
-             * @description Up to 2,000 characters. Whitespace is kept.
-             * @example 2 l
-             */
-            description?: string | null;
-            /**
-             * @description Whether the task is completed.
-             * @example false
-             */
-            is_completed?: boolean;
-            /** @description Read-only: ignored in requests. */
-            readonly created_at?: unknown;
-            /** @description Read-only: ignored in requests. */
-            readonly updated_at?: unknown;
-        };
         Mark: {
             /** @description The new completion state of the matching tasks. */
             is_completed: boolean;
         };
+        Count: {
+            /** @description The number of matching tasks. */
+            count: number;
+        };
+        Status: {
+            status: string;
+        };
+        Error: {
+            /** @description A message for people. */
+            detail: string;
+            /**
+             * @description A code for programs.
+             * @enum {string}
+             */
+            error_code: "BAD_GATEWAY" | "BAD_REQUEST" | "DATABASE_UNAVAILABLE" | "GATEWAY_TIMEOUT" | "IDEMPOTENCY_KEY_REUSED" | "INTERNAL_ERROR" | "KEYS_UNAVAILABLE" | "MALFORMED_JSON" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "NOT_READY" | "PAYLOAD_TOO_LARGE" | "PRECONDITION_FAILED" | "RATE_LIMITED" | "REQUEST_TIMEOUT" | "SERVICE_UNAVAILABLE" | "TASK_FORBIDDEN" | "TASK_LIMIT_REACHED" | "TASK_NOT_FOUND" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "UNSUPPORTED_MEDIA_TYPE" | "URI_TOO_LONG" | "VALIDATION_ERROR";
+            /** @description The HTTP status code. */
+            status_code: number;
+        };
+        ValidationError: components["schemas"]["Error"] & {
+            /** @enum {string} */
+            error_code: "VALIDATION_ERROR";
+            /** @constant */
+            status_code: 400;
+            /** @description Messages for each invalid field, parameter or header. */
+            errors: {
+                [key: string]: string[];
+            };
+        };
     };
     responses: {
+        /** @description The number of matching tasks. */
+        Count: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "count": 3
+                 *     }
+                 */
+                "application/json": components["schemas"]["Count"];
+            };
+        };
+        /** @description The cached response is still current. */
+        NotModified: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                ETag: components["headers"]["ETag"];
+                [name: string]: unknown;
+            };
+            content?: never;
+        };
+        /** @description - `BAD_REQUEST`: The request cannot be read. */
+        BadRequest: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "BAD_REQUEST";
+                    /** @constant */
+                    status_code: 400;
+                };
+            };
+        };
         /**
          * @description - `BAD_REQUEST`: The request cannot be read.
          *     - `VALIDATION_ERROR`: Some fields, parameters or headers are not valid.
          */
-        "BAD_REQUEST.VALIDATION_ERROR": {
+        InvalidParameters: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -356,13 +413,84 @@ export interface components {
             };
         };
         /**
+         * @description - `BAD_REQUEST`: The request cannot be read.
+         *     - `MALFORMED_JSON`: The body is not a JSON object.
+         *     - `VALIDATION_ERROR`: Some fields, parameters or headers are not valid.
+         */
+        InvalidBody: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": (components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "BAD_REQUEST" | "MALFORMED_JSON";
+                    /** @constant */
+                    status_code: 400;
+                }) | components["schemas"]["ValidationError"];
+            };
+        };
+        /**
          * @description - `TOKEN_EXPIRED`: The token has expired.
          *     - `TOKEN_INVALID`: The token is not valid.
          *     - `TOKEN_MISSING`: A bearer token is required.
          */
-        "TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING": {
+        TokenRefused: {
             headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
                 "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING";
+                    /** @constant */
+                    status_code: 401;
+                };
+            };
+        };
+        /**
+         * @description - `TOKEN_INVALID`: The token is not valid.
+         *     - `TOKEN_MISSING`: A bearer token is required.
+         */
+        MetricsTokenRefused: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "TOKEN_INVALID" | "TOKEN_MISSING";
+                    /** @constant */
+                    status_code: 401;
+                };
+            };
+        };
+        /** @description - `TASK_FORBIDDEN`: This task belongs to another user. */
+        TaskForbidden: {
+            headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
                 Vary: components["headers"]["Vary"];
@@ -375,16 +503,15 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING";
+                    error_code: "TASK_FORBIDDEN";
                     /** @constant */
-                    status_code: 401;
+                    status_code: 403;
                 };
             };
         };
-        /** @description - `METHOD_NOT_ALLOWED`: This route does not support this method. */
-        METHOD_NOT_ALLOWED: {
+        /** @description - `NOT_FOUND`: There is no such route. */
+        NotFound: {
             headers: {
-                Allow: components["headers"]["Allow"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
                 Vary: components["headers"]["Vary"];
@@ -392,6 +519,52 @@ export interface components {
                 "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                 "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                 "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "NOT_FOUND";
+                    /** @constant */
+                    status_code: 404;
+                };
+            };
+        };
+        /**
+         * @description - `NOT_FOUND`: There is no such route.
+         *     - `TASK_NOT_FOUND`: There is no such task.
+         */
+        TaskNotFound: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "NOT_FOUND" | "TASK_NOT_FOUND";
+                    /** @constant */
+                    status_code: 404;
+                };
+            };
+        };
+        /** @description - `METHOD_NOT_ALLOWED`: This route does not support this method. */
+        MethodNotAllowed: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                Allow: components["headers"]["Allow"];
                 [name: string]: unknown;
             };
             content: {
@@ -404,7 +577,7 @@ export interface components {
             };
         };
         /** @description - `REQUEST_TIMEOUT`: The request took too long to arrive. */
-        REQUEST_TIMEOUT: {
+        RequestTimeout: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -424,8 +597,29 @@ export interface components {
                 };
             };
         };
+        /** @description - `PRECONDITION_FAILED`: The task has changed since you read it. */
+        PreconditionFailed: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "PRECONDITION_FAILED";
+                    /** @constant */
+                    status_code: 412;
+                };
+            };
+        };
         /** @description - `PAYLOAD_TOO_LARGE`: The body is larger than 64 KiB. */
-        PAYLOAD_TOO_LARGE: {
+        PayloadTooLarge: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -446,7 +640,7 @@ export interface components {
             };
         };
         /** @description - `URI_TOO_LONG`: The URL is too long. */
-        URI_TOO_LONG: {
+        UriTooLong: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -466,144 +660,8 @@ export interface components {
                 };
             };
         };
-        /** @description - `RATE_LIMITED`: Too many requests; wait before the next. */
-        RATE_LIMITED: {
-            headers: {
-                "Retry-After": components["headers"]["Retry-After"];
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "RATE_LIMITED";
-                    /** @constant */
-                    status_code: 429;
-                };
-            };
-        };
-        /** @description - `INTERNAL_ERROR`: Something went wrong on the server; look for the request id in the log. */
-        INTERNAL_ERROR: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "INTERNAL_ERROR";
-                    /** @constant */
-                    status_code: 500;
-                };
-            };
-        };
-        /** @description - `BAD_GATEWAY`: The service cannot be reached. */
-        BAD_GATEWAY: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "BAD_GATEWAY";
-                    /** @constant */
-                    status_code: 502;
-                };
-            };
-        };
-        /**
-         * @description - `DATABASE_UNAVAILABLE`: The database cannot be reached.
-         *     - `KEYS_UNAVAILABLE`: The keys that verify tokens cannot be fetched.
-         *     - `SERVICE_UNAVAILABLE`: The service is busy; try again soon.
-         */
-        "DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE": {
-            headers: {
-                "Retry-After": components["headers"]["Retry-After"];
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "SERVICE_UNAVAILABLE";
-                    /** @constant */
-                    status_code: 503;
-                };
-            };
-        };
-        /** @description - `GATEWAY_TIMEOUT`: The service did not respond in time. */
-        GATEWAY_TIMEOUT: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "GATEWAY_TIMEOUT";
-                    /** @constant */
-                    status_code: 504;
-                };
-            };
-        };
-        /**
-         * @description - `BAD_REQUEST`: The request cannot be read.
-         *     - `MALFORMED_JSON`: The body is not a JSON object.
-         *     - `VALIDATION_ERROR`: Some fields, parameters or headers are not valid.
-         */
-        "BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR": {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": (components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "BAD_REQUEST" | "MALFORMED_JSON";
-                    /** @constant */
-                    status_code: 400;
-                }) | components["schemas"]["ValidationError"];
-            };
-        };
         /** @description - `UNSUPPORTED_MEDIA_TYPE`: Send the body as application/json. */
-        UNSUPPORTED_MEDIA_TYPE: {
+        UnsupportedMediaType: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -627,7 +685,7 @@ export interface components {
          * @description - `IDEMPOTENCY_KEY_REUSED`: This Idempotency-Key was sent before with another body.
          *     - `TASK_LIMIT_REACHED`: This user has as many tasks as a user may have.
          */
-        "IDEMPOTENCY_KEY_REUSED.TASK_LIMIT_REACHED": {
+        TaskNotCreated: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -647,8 +705,8 @@ export interface components {
                 };
             };
         };
-        /** @description - `BAD_REQUEST`: The request cannot be read. */
-        BAD_REQUEST: {
+        /** @description - `RATE_LIMITED`: Too many requests; wait before the next. */
+        TooManyRequests: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -657,19 +715,20 @@ export interface components {
                 "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                 "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                 "Server-Timing": components["headers"]["Server-Timing"];
+                "Retry-After": components["headers"]["Retry-After"];
                 [name: string]: unknown;
             };
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "BAD_REQUEST";
+                    error_code: "RATE_LIMITED";
                     /** @constant */
-                    status_code: 400;
+                    status_code: 429;
                 };
             };
         };
-        /** @description - `TASK_FORBIDDEN`: This task belongs to another user. */
-        TASK_FORBIDDEN: {
+        /** @description - `INTERNAL_ERROR`: Something went wrong on the server; look for the request id in the log. */
+        InternalError: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -683,17 +742,14 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "TASK_FORBIDDEN";
+                    error_code: "INTERNAL_ERROR";
                     /** @constant */
-                    status_code: 403;
+                    status_code: 500;
                 };
             };
         };
-        /**
-         * @description - `NOT_FOUND`: There is no such route.
-         *     - `TASK_NOT_FOUND`: There is no such task.
-         */
-        "NOT_FOUND.TASK_NOT_FOUND": {
+        /** @description - `BAD_GATEWAY`: The service cannot be reached. */
+        BadGateway: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -707,37 +763,15 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "NOT_FOUND" | "TASK_NOT_FOUND";
+                    error_code: "BAD_GATEWAY";
                     /** @constant */
-                    status_code: 404;
-                };
-            };
-        };
-        /** @description - `PRECONDITION_FAILED`: The task has changed since you read it. */
-        PRECONDITION_FAILED: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                "Cache-Control": components["headers"]["Cache-Control"];
-                Vary: components["headers"]["Vary"];
-                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                "Server-Timing": components["headers"]["Server-Timing"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "PRECONDITION_FAILED";
-                    /** @constant */
-                    status_code: 412;
+                    status_code: 502;
                 };
             };
         };
         /** @description - `SERVICE_UNAVAILABLE`: The service is busy; try again soon. */
-        SERVICE_UNAVAILABLE: {
+        Unavailable: {
             headers: {
-                "Retry-After": components["headers"]["Retry-After"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
                 Vary: components["headers"]["Vary"];
@@ -745,6 +779,7 @@ export interface components {
                 "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                 "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                 "Server-Timing": components["headers"]["Server-Timing"];
+                "Retry-After": components["headers"]["Retry-After"];
                 [name: string]: unknown;
             };
             content: {
@@ -756,8 +791,12 @@ export interface components {
                 };
             };
         };
-        /** @description - `NOT_FOUND`: There is no such route. */
-        NOT_FOUND: {
+        /**
+         * @description - `DATABASE_UNAVAILABLE`: The database cannot be reached.
+         *     - `KEYS_UNAVAILABLE`: The keys that verify tokens cannot be fetched.
+         *     - `SERVICE_UNAVAILABLE`: The service is busy; try again soon.
+         */
+        TasksUnavailable: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
@@ -766,14 +805,15 @@ export interface components {
                 "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                 "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                 "Server-Timing": components["headers"]["Server-Timing"];
+                "Retry-After": components["headers"]["Retry-After"];
                 [name: string]: unknown;
             };
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "NOT_FOUND";
+                    error_code: "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "SERVICE_UNAVAILABLE";
                     /** @constant */
-                    status_code: 404;
+                    status_code: 503;
                 };
             };
         };
@@ -781,9 +821,8 @@ export interface components {
          * @description - `NOT_READY`: The service is not ready to answer requests.
          *     - `SERVICE_UNAVAILABLE`: The service is busy; try again soon.
          */
-        "NOT_READY.SERVICE_UNAVAILABLE": {
+        NotReady: {
             headers: {
-                "Retry-After": components["headers"]["Retry-After"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
                 Vary: components["headers"]["Vary"];
@@ -791,6 +830,7 @@ export interface components {
                 "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                 "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                 "Server-Timing": components["headers"]["Server-Timing"];
+                "Retry-After": components["headers"]["Retry-After"];
                 [name: string]: unknown;
             };
             content: {
@@ -802,13 +842,9 @@ export interface components {
                 };
             };
         };
-        /**
-         * @description - `TOKEN_INVALID`: The token is not valid.
-         *     - `TOKEN_MISSING`: A bearer token is required.
-         */
-        "TOKEN_INVALID.TOKEN_MISSING": {
+        /** @description - `GATEWAY_TIMEOUT`: The service did not respond in time. */
+        GatewayTimeout: {
             headers: {
-                "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 "Cache-Control": components["headers"]["Cache-Control"];
                 Vary: components["headers"]["Vary"];
@@ -821,9 +857,9 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Error"] & {
                     /** @enum {string} */
-                    error_code: "TOKEN_INVALID" | "TOKEN_MISSING";
+                    error_code: "GATEWAY_TIMEOUT";
                     /** @constant */
-                    status_code: 401;
+                    status_code: 504;
                 };
             };
         };
@@ -854,6 +890,8 @@ export interface components {
          * @example 01a1fc99-ee71-72ec-b587-48e127eeb180
          */
         id: string;
+        /** @description Select tasks by completion state. */
+        is_completed: boolean;
     };
     requestBodies: never;
     headers: {
@@ -935,10 +973,6 @@ export interface operations {
             /** @description The tasks. */
             200: {
                 headers: {
-                    ETag: components["headers"]["ETag"];
-                    Link: components["headers"]["Link"];
-                    "X-Next-Cursor": components["headers"]["X-Next-Cursor"];
-                    "X-Total-Count": components["headers"]["X-Total-Count"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     "Cache-Control": components["headers"]["Cache-Control"];
                     Vary: components["headers"]["Vary"];
@@ -946,6 +980,10 @@ export interface operations {
                     "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                     "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                     "Server-Timing": components["headers"]["Server-Timing"];
+                    ETag: components["headers"]["ETag"];
+                    Link: components["headers"]["Link"];
+                    "X-Next-Cursor": components["headers"]["X-Next-Cursor"];
+                    "X-Total-Count": components["headers"]["X-Total-Count"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -965,32 +1003,18 @@ export interface operations {
                     "application/json": components["schemas"]["Task"][];
                 };
             };
-            /** @description The cached response is still current. */
-            304: {
-                headers: {
-                    ETag: components["headers"]["ETag"];
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    "Cache-Control": components["headers"]["Cache-Control"];
-                    Vary: components["headers"]["Vary"];
-                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                    "Server-Timing": components["headers"]["Server-Timing"];
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            400: components["responses"]["BAD_REQUEST.VALIDATION_ERROR"];
-            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["InvalidParameters"];
+            401: components["responses"]["TokenRefused"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     createTask: {
@@ -1027,9 +1051,6 @@ export interface operations {
             /** @description The created task. */
             201: {
                 headers: {
-                    ETag: components["headers"]["ETag"];
-                    Location: components["headers"]["Location"];
-                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     "Cache-Control": components["headers"]["Cache-Control"];
                     Vary: components["headers"]["Vary"];
@@ -1037,6 +1058,9 @@ export interface operations {
                     "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                     "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                     "Server-Timing": components["headers"]["Server-Timing"];
+                    ETag: components["headers"]["ETag"];
+                    Location: components["headers"]["Location"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -1054,26 +1078,26 @@ export interface operations {
                     "application/json": components["schemas"]["Task"];
                 };
             };
-            400: components["responses"]["BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR"];
-            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
-            422: components["responses"]["IDEMPOTENCY_KEY_REUSED.TASK_LIMIT_REACHED"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            400: components["responses"]["InvalidBody"];
+            401: components["responses"]["TokenRefused"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["TaskNotCreated"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     deleteTasks: {
         parameters: {
             query: {
                 /** @description Select tasks by completion state. */
-                is_completed: boolean;
+                is_completed: components["parameters"]["is_completed"];
             };
             header?: {
                 /**
@@ -1087,45 +1111,25 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The number of matching tasks. */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    "Cache-Control": components["headers"]["Cache-Control"];
-                    Vary: components["headers"]["Vary"];
-                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                    "Server-Timing": components["headers"]["Server-Timing"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "count": 3
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Count"];
-                };
-            };
-            400: components["responses"]["BAD_REQUEST.VALIDATION_ERROR"];
-            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            200: components["responses"]["Count"];
+            400: components["responses"]["InvalidParameters"];
+            401: components["responses"]["TokenRefused"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     markTasks: {
         parameters: {
             query: {
                 /** @description Select tasks by completion state. */
-                is_completed: boolean;
+                is_completed: components["parameters"]["is_completed"];
             };
             header?: {
                 /**
@@ -1148,39 +1152,19 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The number of matching tasks. */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    "Cache-Control": components["headers"]["Cache-Control"];
-                    Vary: components["headers"]["Vary"];
-                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                    "Server-Timing": components["headers"]["Server-Timing"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "count": 3
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Count"];
-                };
-            };
-            400: components["responses"]["BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR"];
-            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            200: components["responses"]["Count"];
+            400: components["responses"]["InvalidBody"];
+            401: components["responses"]["TokenRefused"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     getTask: {
@@ -1212,7 +1196,6 @@ export interface operations {
             /** @description The task. */
             200: {
                 headers: {
-                    ETag: components["headers"]["ETag"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     "Cache-Control": components["headers"]["Cache-Control"];
                     Vary: components["headers"]["Vary"];
@@ -1220,6 +1203,7 @@ export interface operations {
                     "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                     "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                     "Server-Timing": components["headers"]["Server-Timing"];
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -1237,34 +1221,20 @@ export interface operations {
                     "application/json": components["schemas"]["Task"];
                 };
             };
-            /** @description The cached response is still current. */
-            304: {
-                headers: {
-                    ETag: components["headers"]["ETag"];
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    "Cache-Control": components["headers"]["Cache-Control"];
-                    Vary: components["headers"]["Vary"];
-                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                    "Server-Timing": components["headers"]["Server-Timing"];
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            400: components["responses"]["BAD_REQUEST"];
-            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
-            403: components["responses"]["TASK_FORBIDDEN"];
-            404: components["responses"]["NOT_FOUND.TASK_NOT_FOUND"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["TokenRefused"];
+            403: components["responses"]["TaskForbidden"];
+            404: components["responses"]["TaskNotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     putTask: {
@@ -1305,7 +1275,6 @@ export interface operations {
             /** @description The updated task. */
             200: {
                 headers: {
-                    ETag: components["headers"]["ETag"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     "Cache-Control": components["headers"]["Cache-Control"];
                     Vary: components["headers"]["Vary"];
@@ -1313,6 +1282,7 @@ export interface operations {
                     "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                     "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                     "Server-Timing": components["headers"]["Server-Timing"];
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -1330,21 +1300,21 @@ export interface operations {
                     "application/json": components["schemas"]["Task"];
                 };
             };
-            400: components["responses"]["BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR"];
-            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
-            403: components["responses"]["TASK_FORBIDDEN"];
-            404: components["responses"]["NOT_FOUND.TASK_NOT_FOUND"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            412: components["responses"]["PRECONDITION_FAILED"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            400: components["responses"]["InvalidBody"];
+            401: components["responses"]["TokenRefused"];
+            403: components["responses"]["TaskForbidden"];
+            404: components["responses"]["TaskNotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     deleteTask: {
@@ -1387,20 +1357,20 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["BAD_REQUEST"];
-            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
-            403: components["responses"]["TASK_FORBIDDEN"];
-            404: components["responses"]["NOT_FOUND.TASK_NOT_FOUND"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            412: components["responses"]["PRECONDITION_FAILED"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["TokenRefused"];
+            403: components["responses"]["TaskForbidden"];
+            404: components["responses"]["TaskNotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     updateTask: {
@@ -1441,7 +1411,6 @@ export interface operations {
             /** @description The updated task. */
             200: {
                 headers: {
-                    ETag: components["headers"]["ETag"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     "Cache-Control": components["headers"]["Cache-Control"];
                     Vary: components["headers"]["Vary"];
@@ -1449,6 +1418,7 @@ export interface operations {
                     "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                     "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                     "Server-Timing": components["headers"]["Server-Timing"];
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -1466,21 +1436,21 @@ export interface operations {
                     "application/json": components["schemas"]["Task"];
                 };
             };
-            400: components["responses"]["BAD_REQUEST.MALFORMED_JSON.VALIDATION_ERROR"];
-            401: components["responses"]["TOKEN_EXPIRED.TOKEN_INVALID.TOKEN_MISSING"];
-            403: components["responses"]["TASK_FORBIDDEN"];
-            404: components["responses"]["NOT_FOUND.TASK_NOT_FOUND"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            412: components["responses"]["PRECONDITION_FAILED"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["DATABASE_UNAVAILABLE.KEYS_UNAVAILABLE.SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            400: components["responses"]["InvalidBody"];
+            401: components["responses"]["TokenRefused"];
+            403: components["responses"]["TaskForbidden"];
+            404: components["responses"]["TaskNotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     getLiveness: {
@@ -1519,16 +1489,16 @@ export interface operations {
                     "application/json": components["schemas"]["Status"];
                 };
             };
-            400: components["responses"]["BAD_REQUEST"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            400: components["responses"]["BadRequest"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     getReadiness: {
@@ -1567,17 +1537,17 @@ export interface operations {
                     "application/json": components["schemas"]["Status"];
                 };
             };
-            400: components["responses"]["BAD_REQUEST"];
-            404: components["responses"]["NOT_FOUND"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["NOT_READY.SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["NotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["NotReady"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     getMetrics: {
@@ -1611,18 +1581,18 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            400: components["responses"]["BAD_REQUEST"];
-            401: components["responses"]["TOKEN_INVALID.TOKEN_MISSING"];
-            404: components["responses"]["NOT_FOUND"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["MetricsTokenRefused"];
+            404: components["responses"]["NotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     getOpenApi: {
@@ -1656,16 +1626,16 @@ export interface operations {
                     "application/json": Record<string, never>;
                 };
             };
-            400: components["responses"]["BAD_REQUEST"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            400: components["responses"]["BadRequest"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     getDocs: {
@@ -1691,8 +1661,6 @@ export interface operations {
             /** @description The page. */
             200: {
                 headers: {
-                    ETag: components["headers"]["ETag"];
-                    "Content-Security-Policy": components["headers"]["Content-Security-Policy"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     "Cache-Control": components["headers"]["Cache-Control"];
                     Vary: components["headers"]["Vary"];
@@ -1700,6 +1668,8 @@ export interface operations {
                     "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                     "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                     "Server-Timing": components["headers"]["Server-Timing"];
+                    ETag: components["headers"]["ETag"];
+                    "Content-Security-Policy": components["headers"]["Content-Security-Policy"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -1709,8 +1679,6 @@ export interface operations {
             /** @description The cached response is still current. */
             304: {
                 headers: {
-                    ETag: components["headers"]["ETag"];
-                    "Content-Security-Policy": components["headers"]["Content-Security-Policy"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     "Cache-Control": components["headers"]["Cache-Control"];
                     Vary: components["headers"]["Vary"];
@@ -1718,20 +1686,22 @@ export interface operations {
                     "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
                     "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
                     "Server-Timing": components["headers"]["Server-Timing"];
+                    ETag: components["headers"]["ETag"];
+                    "Content-Security-Policy": components["headers"]["Content-Security-Policy"];
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            400: components["responses"]["BAD_REQUEST"];
-            405: components["responses"]["METHOD_NOT_ALLOWED"];
-            408: components["responses"]["REQUEST_TIMEOUT"];
-            413: components["responses"]["PAYLOAD_TOO_LARGE"];
-            414: components["responses"]["URI_TOO_LONG"];
-            429: components["responses"]["RATE_LIMITED"];
-            500: components["responses"]["INTERNAL_ERROR"];
-            502: components["responses"]["BAD_GATEWAY"];
-            503: components["responses"]["SERVICE_UNAVAILABLE"];
-            504: components["responses"]["GATEWAY_TIMEOUT"];
+            400: components["responses"]["BadRequest"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
 }
