@@ -39,7 +39,7 @@ def stored(url: str) -> tuple[list[str], list[str]]:
     return rows_of(url, "SELECT id FROM users ORDER BY id"), rows_of(url, owners)
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     ("user", "settings"),
     [
@@ -60,7 +60,7 @@ def test_the_service_accepts_the_token_it_prints(make_app: MakeApp, user: str, s
     assert created.json["user_id"] == user
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(("options", "minutes"), [((), 1440), (("--minutes=1",), 1)])
 def test_a_token_lasts_as_long_as_it_was_asked_for(make_app: MakeApp, options: tuple[str, ...], minutes: int) -> None:
     token = run(make_app(**DEVELOPMENT), "token", "alice", *options).stdout.strip()
@@ -68,7 +68,7 @@ def test_a_token_lasts_as_long_as_it_was_asked_for(make_app: MakeApp, options: t
     assert claims["exp"] - claims["iat"] == minutes * 60
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("minutes", ["0", "soon", "525601"])
 def test_a_token_cannot_last_that_long(make_app: MakeApp, minutes: str) -> None:
     assert_refused(run(make_app(**DEVELOPMENT), "token", "alice", f"--minutes={minutes}"), "--minutes")
@@ -80,12 +80,12 @@ def test_no_token_is_made_outside_development(make_app: MakeApp, environment: st
     assert_refused(run(make_app(ENVIRONMENT=environment), "token", "alice"), "development", "ENVIRONMENT")
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_no_token_is_made_with_the_secret_of_another(make_app: MakeApp) -> None:
     assert_refused(run(make_app(ENVIRONMENT="development"), "token", "alice"), "BETTER_AUTH_SECRET")
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("command", [("token",), ("user-delete", "--yes")])
 @pytest.mark.parametrize("user", ["", "a" * 256, "a\0b", "a\udcffb"])
 def test_a_user_id_that_no_token_can_hold_is_refused(make_app: MakeApp, command: tuple[str, ...], user: str) -> None:
@@ -146,7 +146,7 @@ def test_the_shell_offers_the_models_and_the_owner_scoped_helper(app: Flask, ali
         assert names["db"].session.get(names["Task"], ("alice", task["id"])).title == task["title"]
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_the_commands_are_listed(app: Flask) -> None:
     listed = run(app, "--help").stdout
     assert " token " in listed

@@ -9,7 +9,7 @@ PAGE = "https://app.example.com"
 ALLOW = "Access-Control-Allow-Origin"
 EXPOSE = "Access-Control-Expose-Headers"
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.support.tokens import SECRET, token
 from todo_api.auth import tokens
 from todo_api.auth.tokens import TokenCache, TokenVerifier
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.conftest import MakeApp
 from tests.support.issuers import Key, KeyServer, answer
 from tests.support.tokens import SECRET, token
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 ISSUER, AUDIENCE = "https://app.example.com", "https://api.example.com"
 CLAIMS: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE}

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.conftest import NOWHERE, Caller, assert_error
+from tests.conftest import MISSING_ID, Caller, assert_error
 from tests.support.clock import Clock
 from tests.support.tokens import SECRET, token
 from todo_api.auth import guard
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 PUBLIC = {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/<name>"}
 
@@ -85,7 +85,7 @@ def test_every_route_but_the_public_ones_demands_a_valid_token(app: Flask) -> No
     assert {rule.rule for rule in app.url_map.iter_rules()} > PUBLIC
     assert len(guarded) >= 5
     for rule in guarded:
-        path = rule.rule.replace("<task_id>", NOWHERE)
+        path = rule.rule.replace("<task_id>", MISSING_ID)
         for method in (rule.methods or set()) - {"OPTIONS"}:
             missing, bad = (
                 client.open(path, method=method, headers=headers, json={"title": "x"})

@@ -17,7 +17,7 @@ from flask import Flask
 
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.support.clock import Clock
-from tests.support.issuers import Behaviour, Key, KeyServer, answer, certify, hang, reset, trickle
+from tests.support.issuers import Behaviour, Key, KeyServer, answer, hang, reset, trickle, write_certificate
 from tests.support.threads import at_once, wait_until
 from todo_api.auth import KeysUnavailable, keys
 from todo_api.auth.keys import KeySet, UnknownKey
@@ -246,7 +246,7 @@ def ask(app: Flask, key: Key, **claims: Any) -> Any:
     return client.get("/api/tasks")
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_client_is_told_to_come_back_when_keys_cannot_be_had(
     make_app: MakeApp, endpoint: KeyServer, clock: Clock
 ) -> None:
@@ -264,7 +264,7 @@ def test_a_client_is_told_to_come_back_when_keys_cannot_be_had(
 def test_over_tls_keys_come_from_a_host_whose_certificate_is_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certify(tmp_path)
+    write_certificate(tmp_path)
     with closing(KeyServer(ONE.jwk, certificate=tmp_path)) as server:
         key_set = KeySet(server.url)
         assert not key_set.refresh()

@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from tests.support.issuers import Key
 from tests.support.nginx import PROGRAM as NGINX
 from tests.support.nginx import gunicorn, nginx
-from tests.support.programs import ROOT, in_production, run, serving
+from tests.support.programs import ROOT, production_environment, run, serving
 from tests.support.tokens import token
 
 READABLE = {
@@ -63,7 +63,7 @@ def service(
         pytest.skip("install nginx to run these tests")
     folder = tmp_path_factory.mktemp("cors")
     allowed = new_origin()
-    env = in_production(
+    env = production_environment(
         fresh_database("cors"),
         JWKS_URL="http://127.0.0.1:1/jwks.json",  # nobody is there: its tokens get 503
         JWT_ISSUER=CLAIMS["iss"],

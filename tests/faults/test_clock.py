@@ -15,7 +15,7 @@ from tests.faults.conftest import Start
 from tests.faults.test_database import TERMINATE, assert_reads_and_creations_never_failed
 from tests.support import postgres
 from tests.support.load import Stack, under_load
-from tests.support.postgres import Private
+from tests.support.postgres import ControlledServer
 
 PACKAGE = find_spec("libfaketime")
 LIBRARY = Path("vendor", "libfaketime", "src", "libfaketime.so.1")
@@ -64,10 +64,10 @@ def clock() -> Iterator[Clock]:
 
 
 @pytest.fixture
-def database(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Private]:
+def database(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[ControlledServer]:
     for name, value in clock.environment.items():
         monkeypatch.setenv(name, value)
-    with postgres.private(mkdtemp(prefix="todo-faults-")) as database:
+    with postgres.controlled_server(mkdtemp(prefix="todo-faults-")) as database:
         monkeypatch.undo()
         yield database
 
@@ -87,9 +87,9 @@ def test_setting_the_clock_back_fails_no_read_and_no_creation_and_wastes_no_conn
                 clock.set(f"-{hours}h")
                 assert abs(seconds_ahead(stack) + hours * 3600) < 60
                 assert stack.query(TERMINATE)  # so that connections are younger, by the clock, than what ended others
-                load.go_on()
+                load.wait_for_recovery()
                 before = set(stack.query(BACKENDS))
-                load.go_on()
+                load.wait_for_recovery()
                 assert before <= set(stack.query(BACKENDS))
         load.outage = 0.0  # the database was never away
         assert_reads_and_creations_never_failed(load)

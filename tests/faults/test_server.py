@@ -36,7 +36,7 @@ def test_a_killed_worker_is_replaced_and_no_write_is_lost(service: Start) -> Non
                 wait_for_other_workers(stack, than={killed})
                 time.sleep(0.3)
         assert load.cuts() > 0
-        assert load.refused() == 0
+        assert load.unavailable() == 0
 
 
 def test_a_reload_answers_all_requests_that_arrived(service: Start) -> None:
@@ -63,8 +63,8 @@ def test_a_stop_answers_all_requests_that_arrived(service: Start) -> None:
 
 def assert_only_unread_requests_were_cut(load: Load) -> None:
     """No retry after a cut connection finds its work already done."""
-    assert load.hidden == 0
-    assert load.refused() == 0
+    assert load.applied_but_cut == 0
+    assert load.unavailable() == 0
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Caller, MakeApp, assert_error
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 ASSETS = ["copy.svg", "icon.svg", "page.css", "page.js", "swagger-ui-bundle.js", "swagger-ui.css"]
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

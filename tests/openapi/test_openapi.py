@@ -17,16 +17,16 @@ from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from tests.conftest import MISSING, Caller, MakeApp
-from tests.support.described import Undescribed
 from tests.support.generated import EXAMPLES, JSON
 from tests.support.issuers import install
 from tests.support.programs import ROOT, environment, run
+from tests.support.response_checker import Undocumented
 from todo_api.cors import EXPOSED_HEADERS
 from todo_api.errors import error_types
 from todo_api.tasks import IDEMPOTENCY_KEY, TASK_ID
 from todo_api.telemetry import REQUEST_ID_PATTERN
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 NOT_DESCRIBED = "GET /docs/<name>"  # the files of the page
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
@@ -233,7 +233,7 @@ def test_a_response_that_is_not_described_fails_any_test(
     answer(200, {"ETag": f'"{task["updated_at"]}"'}, task)
     assert alice.get(MISSING).status_code == 200
     answer(status, headers, task | changes)
-    with pytest.raises(Undescribed):
+    with pytest.raises(Undocumented):
         alice.get(MISSING)
 
 

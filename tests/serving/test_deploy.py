@@ -15,7 +15,7 @@ import pytest
 from compose_spec import PyOptions
 
 from tests.support.nginx import DEPLOY
-from tests.support.programs import ROOT, copy_project, environment, free_port, in_production, run, running
+from tests.support.programs import ROOT, copy_project, environment, free_port, production_environment, run, running
 from todo_api.config import MAY_COME_FROM_A_FILE
 
 needs_systemd = pytest.mark.skipif(
@@ -61,7 +61,7 @@ def test_the_service_takes_its_socket_from_systemd_and_says_when_it_is_ready(
     [command] = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
     [folder] = re.findall("^WorkingDirectory=(.*)$", unit, re.MULTILINE)
     address, ready = tmp_path / "app.sock", tmp_path / "notify"
-    env = in_production(fresh_database("systemd"), NOTIFY_SOCKET=str(ready))
+    env = production_environment(fresh_database("systemd"), NOTIFY_SOCKET=str(ready))
     settings = [word for name, value in env.items() for word in ("-E", f"{name}={value}")]
     activate = ("systemd-socket-activate", "-l", str(address), *settings, *shlex.split(command))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
@@ -165,7 +165,7 @@ def test_the_steps_of_the_image_make_a_service_that_is_healthy(
     port = str(free_port())
     serve = json.loads(image.settings["CMD"].replace("8000", port))
     check = json.loads(image.settings["HEALTHCHECK"].partition(" CMD ")[2].replace("8000", port))
-    env = in_production(fresh_database("image")) | {"PATH": image.env["PATH"]}
+    env = production_environment(fresh_database("image")) | {"PATH": image.env["PATH"]}
     migrate = compose()["services"]["migrate"]["command"]
     upgraded = run(*program_of(image, migrate), cwd=image.folder, env=env)
     assert upgraded.returncode == 0, upgraded.stderr

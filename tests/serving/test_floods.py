@@ -16,10 +16,10 @@ import pytest
 
 from tests.conftest import MISSING
 from tests.support.load import resident
-from tests.support.nginx import two_doors
+from tests.support.nginx import gunicorn_and_nginx
 from tests.support.postgres import children
 from tests.support.programs import Program
-from tests.support.sockets import SECONDS, exchange, request, statuses
+from tests.support.sockets import TIMEOUT, exchange, request, statuses
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux (/proc)")
 
@@ -50,7 +50,7 @@ class Service(NamedTuple):
 @pytest.fixture(scope="module")
 def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("floods")
-    with two_doors(folder, migrated_database("floods")) as (program, ports):
+    with gunicorn_and_nginx(folder, migrated_database("floods")) as (program, ports):
         service = Service(folder, program, ports)
         for _ in range(3):  # its memory is what it will be
             assert statuses(exchange(ports["gunicorn"], request("alice", "GET", "/api/tasks", more=LAST))) == [200]
@@ -110,7 +110,7 @@ def flood(port: int, head: bytes, part: bytes) -> tuple[bytes, int]:
     """Send a beginning and then parts without end, until the server closes; return its answer and what was sent."""
     received: list[bytes] = []
     closed = threading.Event()
-    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
 
         def listen() -> None:
             with suppress(OSError):
@@ -126,7 +126,7 @@ def flood(port: int, head: bytes, part: bytes) -> tuple[bytes, int]:
                 connection.sendall(parts)
                 sent += len(parts)
             connection.shutdown(socket.SHUT_WR)
-        listener.join(SECONDS)
+        listener.join(TIMEOUT)
         assert closed.is_set(), "the server reads on"
     return b"".join(received), sent
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.programs import GUNICORN, Server, copy_project, environment, in_production, run, running
+from tests.support.programs import GUNICORN, Server, copy_project, environment, production_environment, run, running
 from tests.support.threads import at_once
 from tests.support.tokens import SECRET, token
 
@@ -27,7 +27,7 @@ def settings(
 ) -> dict[str, str]:
     """Production settings with a database made by `flask db upgrade`, as an operator does."""
     temporary = tmp_path_factory.mktemp("temporary")  # a gunicorn that is killed leaves a folder there
-    env = in_production(fresh_database("gunicorn"), TMPDIR=str(temporary))
+    env = production_environment(fresh_database("gunicorn"), TMPDIR=str(temporary))
     upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
     assert upgraded.returncode == 0, upgraded.stderr
     return env

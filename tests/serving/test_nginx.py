@@ -13,23 +13,23 @@ from typing import Any
 
 import pytest
 
-from tests.support.issuers import certify
+from tests.support.issuers import write_certificate
 from tests.support.nginx import (
     DEPLOY,
     ORIGIN,
     ORIGINS,
     PROGRAM,
-    Answer,
     Change,
+    FakeGunicorn,
     Nginx,
-    StandIn,
+    Response,
     ask,
+    fake_gunicorn,
     gunicorn,
-    in_use,
     nginx,
-    stand_in,
+    uncommented,
 )
-from tests.support.programs import environment, free_port, in_production, run
+from tests.support.programs import environment, free_port, production_environment, run
 from tests.support.tokens import token
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="install nginx to run these tests")
@@ -46,14 +46,14 @@ EXPOSED = {
 def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """nginx, gunicorn and a migrated database."""
     folder = tmp_path_factory.mktemp("nginx")
-    env = in_production(migrated_database("nginx"), JWT_ISSUER="i", JWT_AUDIENCE="a")
+    env = production_environment(migrated_database("nginx"), JWT_ISSUER="i", JWT_AUDIENCE="a")
     with gunicorn(folder, env), nginx(folder) as proxy:
         yield proxy
 
 
 @contextmanager
-def before_a_stand_in(folder: Path, *changes: Change) -> Iterator[tuple[Nginx, StandIn]]:
-    with stand_in(folder) as server, nginx(folder, *changes) as proxy:
+def nginx_and_fake_gunicorn(folder: Path, *changes: Change) -> Iterator[tuple[Nginx, FakeGunicorn]]:
+    with fake_gunicorn(folder) as server, nginx(folder, *changes) as proxy:
         yield proxy, server
 
 
@@ -61,7 +61,7 @@ def signed(user: str = "alice") -> dict[str, str]:
     return {"Authorization": f"Bearer {token(user, iss='i', aud='a')}", "Content_Type": "application/json"}
 
 
-def assert_error(answer: Answer | None, status: int, code: str) -> Answer:
+def assert_error(answer: Response | None, status: int, code: str) -> Response:
     """The one error body (contract of errors), with a request id and no header twice."""
     assert answer
     assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
@@ -73,7 +73,7 @@ def assert_error(answer: Answer | None, status: int, code: str) -> Answer:
     return answer
 
 
-def assert_no_header_twice(answer: Answer) -> None:
+def assert_no_header_twice(answer: Response) -> None:
     names = [name.lower() for name in answer.headers]
     assert sorted(names) == sorted(set(names))
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -137,7 +137,7 @@ def test_the_request_id_of_a_client_comes_back_once_or_is_replaced(service: Ngin
 
 
 def test_the_service_and_the_log_have_the_id_that_the_client_gets(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         answer = proxy.request("GET", "/api/tasks")
         failed = proxy.request("GET", "/nothing")
     assert server.received[0][1].get_all("X-Request-ID") == answer.headers.get_all("X-Request-ID")
@@ -145,7 +145,7 @@ def test_the_service_and_the_log_have_the_id_that_the_client_gets(tmp_path: Path
 
 
 def test_connections_to_the_service_are_used_again(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         for _ in range(20):
             assert proxy.request("GET", "/api/tasks").status == 200
     assert len(server.received) == 20
@@ -153,7 +153,7 @@ def test_connections_to_the_service_are_used_again(tmp_path: Path) -> None:
 
 
 def test_a_compressed_answer_has_a_weak_tag_and_a_plain_one_its_own(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         plain = proxy.request("GET", "/api/tasks")
         small = proxy.request("GET", "/api/tasks", Accept_Encoding="gzip")
     assert plain.headers["ETag"] == '"2026-02-08T09:30:00.123456Z"'
@@ -164,7 +164,7 @@ def test_a_compressed_answer_has_a_weak_tag_and_a_plain_one_its_own(tmp_path: Pa
 
 
 def test_a_slow_sender_takes_no_thread_of_the_service(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server), closing(proxy.connect()) as connection:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server), closing(proxy.connect()) as connection:
         connection.putrequest("POST", "/api/tasks")
         connection.putheader("Content-Length", "10")
         connection.endheaders(b"12345")
@@ -205,7 +205,7 @@ HIDDEN = [
 
 
 def test_the_public_paths_are_let_in_and_every_other_one_ends_at_nginx(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         for path in PUBLIC:
             assert proxy.request("GET", path).status == 200, path
         for path in HIDDEN:
@@ -217,7 +217,7 @@ def test_no_header_lets_a_client_pose_as_the_proxy(tmp_path: Path) -> None:
     names = re.findall(r'proxy_set_header (\S+) "";', CONFIGURATION)
     posed = {name for name in names if name != "Connection"} | {"SCRIPT_NAME", "X_Forwarded_For", "PATH_INFO"}
     head = "".join(f"{name}: spoofed\r\n" for name in sorted(posed))
-    with before_a_stand_in(tmp_path) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         answer = proxy.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}If-Match: kept\r\n\r\n")
     assert answer
     assert answer.status == 200
@@ -231,7 +231,7 @@ def test_no_header_lets_a_client_pose_as_the_proxy(tmp_path: Path) -> None:
 def test_a_repeated_header_reaches_the_service_as_it_is(tmp_path: Path) -> None:
     """The service refuses it: nginx must not choose one of the two."""
     twice = "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"
-    with before_a_stand_in(tmp_path) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         assert proxy.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{twice}\r\n")
     assert server.received[0][1].get_all("Idempotency-Key") == ["a", "b"]
 
@@ -251,14 +251,14 @@ def statuses(proxy: Nginx, count: int, headers: Callable[[int], dict[str, str]],
 
 
 def test_a_burst_of_a_hundred_passes_and_a_flood_does_not(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         assert statuses(proxy, 100, lambda _: signed()) == [200] * 100
         assert set(statuses(proxy, 400, lambda _: signed())) == {200, 429}
 
 
 def test_who_is_over_the_rate_of_a_token_is_told_when_to_come_again_and_others_are_served(tmp_path: Path) -> None:
     changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
-    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *changes) as (proxy, _):
         alice = signed()
         for blanks, status in (("", 200), ("\t", 200), (" \t ", 429)):  # they make no other token
             sent = {**alice, "Authorization": alice["Authorization"] + blanks}
@@ -269,7 +269,7 @@ def test_who_is_over_the_rate_of_a_token_is_told_when_to_come_again_and_others_a
 
 
 def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, _), ThreadPoolExecutor(100) as pool:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, _), ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(lambda _: proxy.request("GET", "/api/tasks", **signed()).status, range(100)))
     assert answers == [200] * 100
 
@@ -279,7 +279,7 @@ def test_random_tokens_and_none_share_the_room_of_their_address(
     tmp_path: Path, sent: Callable[[int], dict[str, str]]
 ) -> None:
     slower = ("zone=address:10m rate=100r/s", "zone=address:10m rate=1r/s")
-    with before_a_stand_in(tmp_path, slower) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path, slower) as (proxy, server):
         flood = statuses(proxy, 500, sent)
         assert 401 <= flood.count(200) < 450
         assert set(flood) == {200, 429}
@@ -294,7 +294,7 @@ ONE_A_MINUTE = [
 
 
 def test_preflights_are_not_counted(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path, *ONE_A_MINUTE) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *ONE_A_MINUTE) as (proxy, _):
         for _ in range(20):
             assert proxy.request("OPTIONS", "/api/tasks", Origin=ORIGIN, **signed()).status == 200
         assert proxy.request("GET", "/api/tasks").status == 200
@@ -303,7 +303,7 @@ def test_preflights_are_not_counted(tmp_path: Path) -> None:
 
 
 def test_a_header_does_not_change_the_address_that_is_limited(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path, *ONE_A_MINUTE) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *ONE_A_MINUTE) as (proxy, _):
         assert proxy.request("GET", "/api/tasks").status == 200
         for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded"):
             assert proxy.request("GET", "/api/tasks", **{name: "192.0.2.2"}).status == 429
@@ -314,9 +314,9 @@ def from_address(proxy: Nginx, address: str) -> int:
 
 
 def test_behind_a_listed_proxy_the_address_is_the_one_it_saw(tmp_path: Path) -> None:
-    listed = in_use(CONFIGURATION, "set_real_ip_from", "real_ip_")
+    listed = uncommented(CONFIGURATION, "set_real_ip_from", "real_ip_")
     assert len(listed) == 3
-    with before_a_stand_in(tmp_path, *ONE_A_MINUTE, *listed) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *ONE_A_MINUTE, *listed) as (proxy, _):
         assert from_address(proxy, "192.0.2.1") == 200
         assert from_address(proxy, "192.0.2.2") == 200
         assert from_address(proxy, "192.0.2.3, 192.0.2.1") == 429  # the client made up all but the last
@@ -327,33 +327,33 @@ def test_behind_a_listed_proxy_the_address_is_the_one_it_saw(tmp_path: Path) -> 
 
 # --- nginx's own answers ---
 
-Provoke = Callable[[ExitStack, Path, str], Answer | None]
+Provoke = Callable[[ExitStack, Path, str], Response | None]
 
 
 def raw(line: str, rest: str, *changes: Change) -> Provoke:
     """Provoke an answer by a request with this first line, and this rest of head and body."""
 
-    def provoke(stack: ExitStack, folder: Path, origin: str) -> Answer | None:
-        proxy, _ = stack.enter_context(before_a_stand_in(folder, *changes))
+    def provoke(stack: ExitStack, folder: Path, origin: str) -> Response | None:
+        proxy, _ = stack.enter_context(nginx_and_fake_gunicorn(folder, *changes))
         return proxy.raw(f"{line} HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nConnection: close\r\n{rest}")
 
     return provoke
 
 
-def too_many(stack: ExitStack, folder: Path, origin: str) -> Answer:
-    proxy, _ = stack.enter_context(before_a_stand_in(folder, *ONE_A_MINUTE))
+def too_many(stack: ExitStack, folder: Path, origin: str) -> Response:
+    proxy, _ = stack.enter_context(nginx_and_fake_gunicorn(folder, *ONE_A_MINUTE))
     proxy.request("GET", "/api/tasks")
     return proxy.request("GET", "/api/tasks", Origin=origin)
 
 
-def nobody_there(stack: ExitStack, folder: Path, origin: str) -> Answer:
+def nobody_there(stack: ExitStack, folder: Path, origin: str) -> Response:
     proxy = stack.enter_context(nginx(folder))
     return proxy.request("GET", "/api/tasks?q=secret", Origin=origin)
 
 
-def too_busy(stack: ExitStack, folder: Path, origin: str) -> Answer:
+def too_busy(stack: ExitStack, folder: Path, origin: str) -> Response:
     few = ("limit_conn connections 200", "limit_conn connections 1")
-    proxy, server = stack.enter_context(before_a_stand_in(folder, few))
+    proxy, server = stack.enter_context(nginx_and_fake_gunicorn(folder, few))
     connection = stack.enter_context(closing(proxy.connect()))
     connection.request("GET", "/api/slow")
     assert server.waiting.wait(10)
@@ -425,7 +425,7 @@ def test_old_clients_without_a_host_and_head_requests_are_answered(service: Ngin
 def test_who_never_finishes_a_request_is_hung_up_on(tmp_path: Path, part: str) -> None:
     """nginx sends no answer of 408: it closes, and the log has the status."""
     soon = [(f"client_{name}_timeout 10s", f"client_{name}_timeout 1s") for name in ("header", "body")]
-    with before_a_stand_in(tmp_path, *soon) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path, *soon) as (proxy, server):
         assert proxy.raw(part) is None
     assert server.received == []
     assert [line["status"] for line in proxy.log] == [408]
@@ -471,7 +471,7 @@ def test_what_is_no_origin_makes_no_configuration(tmp_path: Path) -> None:
 
 def test_the_log_has_no_token_no_query_no_id_and_no_word_of_a_client(tmp_path: Path) -> None:
     private = "private" + "-word"
-    with before_a_stand_in(tmp_path) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         sent = {"Authorization": f"Bearer {private}", "User_Agent": private, "Referer": private, "Origin": private}
         for path in ("/api/tasks", f"/api/tasks/{private}", f"/{private}", "/docs", f"/docs/{private}"):
             proxy.request("GET", f"{path}?q={private}", **sent)
@@ -507,17 +507,17 @@ def test_a_failing_service_is_logged_without_the_query(tmp_path: Path) -> None:
 
 def test_with_every_setting_taken_into_use_tls_is_spoken_and_kept_to(tmp_path: Path) -> None:
     """All that docs/deploy.md says of a certificate, on other ports."""
-    certify(tmp_path)
+    write_certificate(tmp_path)
     secure = free_port()
     changes = [
         ("\n    listen 80 default_server;", ""),
-        *in_use(CONFIGURATION),
+        *uncommented(CONFIGURATION),
         ("listen 443 ssl", f"listen 127.0.0.1:{secure} ssl"),
         ("/etc/ssl/todo-api", str(tmp_path)),
     ]
     context = ssl.create_default_context(cafile=str(tmp_path / "fullchain.pem"))
     context.check_hostname = False
-    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *changes) as (proxy, _):
         moved = proxy.request("GET", "/api/tasks?limit=1")
         assert (moved.status, moved.headers["Location"]) == (308, "https://api.example.com/api/tasks?limit=1")
         behind_tls = Nginx(tmp_path, secure)

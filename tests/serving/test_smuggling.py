@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.nginx import two_doors
+from tests.support.nginx import gunicorn_and_nginx
 from tests.support.sockets import exchange, request, statuses
 from tests.support.tokens import token
 
@@ -18,7 +18,7 @@ Shape = Callable[[bytes], bytes]
 def ports(
     migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, int]]:
-    with two_doors(tmp_path_factory.mktemp("smuggling"), migrated_database("smuggling")) as (program, ports):
+    with gunicorn_and_nginx(tmp_path_factory.mktemp("smuggling"), migrated_database("smuggling")) as (program, ports):
         yield ports
         assert "Traceback" not in program.output, program.output
 
@@ -102,7 +102,7 @@ def test_what_two_servers_could_read_differently_is_refused_and_the_connection_c
 def test_a_chunk_that_is_never_whole_swallows_what_follows(port: int) -> None:
     victim = uuid4().hex
     endless = framed(CHUNKED, b"10000000000000000\r\n")
-    [status] = statuses(exchange(port, endless(creation(victim)) + LAST, hang_up=True))
+    [status] = statuses(exchange(port, endless(creation(victim)) + LAST, half_close=True))
     assert status in (400, 413)
     assert tasks(port, victim) == []
 

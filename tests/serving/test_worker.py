@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
-from tests.support.programs import ROOT, Server, environment, in_production, running, serving
+from tests.support.programs import ROOT, Server, environment, production_environment, running, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import token
 
@@ -30,7 +30,7 @@ Start = Callable[..., Server]
 @contextmanager
 def started(url: str, *options: str) -> Iterator[Server]:
     """gunicorn with one worker of two threads, and other options."""
-    with serving(in_production(url, WEB_CONCURRENCY="1", WEB_THREADS="2"), *options) as server:
+    with serving(production_environment(url, WEB_CONCURRENCY="1", WEB_THREADS="2"), *options) as server:
         yield server
 
 
@@ -94,7 +94,7 @@ def test_a_body_that_breaks_after_its_answer_gets_no_second_one(server: Server, 
 
 def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) -> None:
     """A worker that took them all would answer them all, and the other would idle."""
-    env = in_production(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
+    env = production_environment(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
     with serving(env) as server, ExitStack() as stack:
         wait_until(lambda: len(server.workers) == 2)
         workers = server.workers

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Caller, assert_error
 from tests.support.tasks import listed, path_of, task_in
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 LIMIT = 64 * 1024
 # The test client sends the length of a stream; a client that sends chunks does not.

@@ -113,7 +113,7 @@ def test_an_old_task_gets_the_current_time_as_its_version(alice: Caller, databas
     assert before < datetime.fromisoformat(changed["updated_at"]) < datetime.now(UTC) + timedelta(seconds=1)
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_changes_in_one_microsecond_get_different_versions(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = Caller(app.test_client(), "alice")
     task = alice.create()

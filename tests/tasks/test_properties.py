@@ -28,7 +28,7 @@ def test_every_valid_task_is_stored_as_it_was_sent(
     assert changed | {"updated_at": task["updated_at"]} == task
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @EXAMPLES
 @given(body=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: f'{{"title": "{text}"}}'.encode()))
 def test_any_bytes_are_accepted_or_refused(alice: Caller, body: bytes) -> None:

@@ -46,7 +46,7 @@ def test_each_key_makes_a_task_and_so_does_each_creation_without_one(alice: Call
     assert len({task["id"] for task in listed(alice)}) == len(keys) + 2
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a b", " a", "a,b", "\x1f", "\x7f", "é", ["a", "a"], ["a", ""]])
 def test_a_malformed_or_repeated_key_is_refused_by_name(alice: Caller, key: Any) -> None:
     assert assert_invalid(send(alice, key), "Idempotency-Key") == {
@@ -55,7 +55,7 @@ def test_a_malformed_or_repeated_key_is_refused_by_name(alice: Caller, key: Any)
     assert listed(alice) == []
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     "more",
     [{"title": " \t Buy milk\u2003\n"}, {"description": None, "is_completed": False}, {"id": 1, "user_id": "bob"}],
@@ -67,7 +67,7 @@ def test_bodies_that_ask_for_the_same_task_are_the_same(alice: Caller, more: Tas
         assert created(send(alice, key, dict(reversed(task.items()))), replayed=True) == task
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     "more", [{"title": "buy milk"}, {"description": ""}, {"description": "None"}, {"is_completed": True}]
 )
@@ -78,7 +78,7 @@ def test_a_key_with_another_body_is_refused(alice: Caller, more: Task) -> None:
     assert created(send(alice), replayed=True) == task
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     ("more", "status", "code"),
     [
@@ -97,7 +97,7 @@ def test_a_refused_request_does_not_use_up_its_key(
     created(send(alice, "good"))
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_other_methods_ignore_the_key(alice: Caller) -> None:
     path = path_of(created(send(alice)))
     for key in ("key", "a,b"):

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
-from tests.conftest import NOWHERE, Caller, MakeApp, assert_error
+from tests.conftest import MISSING_ID, Caller, MakeApp, assert_error
 from tests.support.databases import engine_of
 from tests.support.tasks import Task, assert_invalid, etag_of, listed, path_of, task_in
 
@@ -107,7 +107,7 @@ class Api(RuleBasedStateMachine):
 
     def task_id(self, which: int) -> str:
         """Choose a task that exists or existed, or an id that never did."""
-        known = [*self.model.versions, NOWHERE]
+        known = [*self.model.versions, MISSING_ID]
         return known[which % len(known)]
 
     def condition(self, name: str, task_id: str, kind: str | None) -> tuple[dict[str, str], bool]:

@@ -82,19 +82,19 @@ def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
     assert_logged(capfd.readouterr().err, why)
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_newer_schema_is_ready_for_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
     revision("9999")
     assert status(app) == 200
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_database_without_a_schema_is_not_ready(make_app: MakeApp, tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path / 'empty.db'}"
     assert status(make_app(ENVIRONMENT="development", DATABASE_URL=url)) == 503
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_database_that_is_away_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app(ENVIRONMENT="production", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     monkeypatch.setattr("todo_api.database.execution.RETRY_WINDOW", 0.1)
@@ -102,7 +102,7 @@ def test_a_database_that_is_away_is_not_ready(make_app: MakeApp, monkeypatch: py
     assert app.test_client().get("/health/live").status_code == 200
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_the_database_is_asked_once_in_the_interval(make_app: MakeApp, checked: Mock, clock: list[float]) -> None:
     app = make_app(READY_INTERVAL="600")
     assert [status(app) for _ in range(3)] == [200] * 3
@@ -114,7 +114,7 @@ def test_the_database_is_asked_once_in_the_interval(make_app: MakeApp, checked: 
     assert checked.call_count == 2
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_failure_is_remembered_for_five_seconds_at_most(
     make_app: MakeApp, database_url: str, revision: Any, checked: Mock, clock: list[float]
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_failure_is_remembered_for_five_seconds_at_most(
     assert status(app) == 200
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_keys_are_fetched_to_see_whether_they_can_be(
     make_app: MakeApp, clock: list[float], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,7 +145,7 @@ def test_keys_are_fetched_to_see_whether_they_can_be(
         assert status(app) == 200, "the last good set serves on for an hour"
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_ask_the_database(
     make_app: MakeApp, checked: Mock, clock: list[float]
 ) -> None:

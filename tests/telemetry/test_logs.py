@@ -18,7 +18,7 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler
 
 from tests.conftest import MISSING, Caller, MakeApp, environ_for
-from tests.support.programs import ROOT, environment, in_production, run, serving
+from tests.support.programs import ROOT, environment, production_environment, run, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
 from todo_api.log_format import JSONFormatter
@@ -27,7 +27,7 @@ from todo_api.telemetry.access_log import AccessLog
 from todo_api.telemetry.logging import BatchHandler, is_server_message
 from todo_api.telemetry.requests import RequestRecord
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 PRIVATE = ("Private title", "private search", "alice", "bob")
 
 
@@ -269,7 +269,7 @@ def test_each_line_is_written_once_and_a_program_ends_though_a_thread_writes() -
 
 
 def test_a_worker_that_ends_has_written_all(migrated_database: Callable[[str], str]) -> None:
-    with serving(in_production(migrated_database("lines"))) as server:
+    with serving(production_environment(migrated_database("lines"))) as server:
         for number in range(20):
             server.request("GET", "/health/live", X_Request_ID=f"asked-{number}")
     assert all(f'"asked-{number}"' in server.program.output for number in range(20))
@@ -310,7 +310,7 @@ def test_the_development_server_logs_no_query_strings(app: Flask, monkeypatch: p
 
 @pytest.fixture
 def conversation(migrated_database: Callable[[str], str]) -> Iterator[Any]:
-    with serving(in_production(migrated_database("logs"))) as server:
+    with serving(production_environment(migrated_database("logs"))) as server:
         yield server
 
 

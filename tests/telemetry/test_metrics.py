@@ -18,14 +18,14 @@ from werkzeug.test import TestResponse
 from tests.conftest import MISSING, Caller, MakeApp, assert_error
 from tests.support.databases import engine_of
 from tests.support.issuers import Key, KeyServer
-from tests.support.programs import Server, in_production, serving
+from tests.support.programs import Server, production_environment, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
 from todo_api import __version__
 from todo_api.database import get_database
 from todo_api.telemetry import metrics
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 METRICS_TOKEN = "a-token-for-the-metrics-of-the-tests"
 Samples = dict[tuple[str, ...], float]
 
@@ -178,7 +178,7 @@ def test_outside_development_the_token_for_metrics_is_needed(make_app: MakeApp, 
 
 @pytest.fixture(scope="module")
 def settings(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return in_production(
+    return production_environment(
         migrated_database("metrics"),
         METRICS_TOKEN=METRICS_TOKEN,
         WEB_CONCURRENCY="2",

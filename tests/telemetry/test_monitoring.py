@@ -14,7 +14,7 @@ from tests.conftest import Caller, MakeApp
 from tests.support.nginx import DEPLOY
 from tests.telemetry.test_metrics import figures
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
 RULES = [rule for group in yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 VARIABLES = {"$__rate_interval": "5m", "$__range": "1h", "$instance": ".*"}

@@ -14,7 +14,7 @@ from todo_api.database import DatabaseUnavailable, get_database
 from todo_api.tasks import OwnedTasks
 from todo_api.telemetry.requests import add_database_seconds
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 
 @pytest.mark.parametrize("sent", ["A-z_0.9", "x" * 128])

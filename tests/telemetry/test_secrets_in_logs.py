@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.nginx import two_doors
+from tests.support.nginx import gunicorn_and_nginx
 from tests.support.programs import Program
 from tests.support.sockets import exchange, request
 from tests.support.tokens import token
@@ -16,7 +16,7 @@ from tests.support.tokens import token
 def service(
     migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Program, int]]:
-    with two_doors(tmp_path_factory.mktemp("secrets"), migrated_database("secrets")) as (program, ports):
+    with gunicorn_and_nginx(tmp_path_factory.mktemp("secrets"), migrated_database("secrets")) as (program, ports):
         yield program, ports["gunicorn"]
 
 
@@ -70,9 +70,9 @@ def test_nothing_that_a_client_sent_is_in_the_log(service: tuple[Program, int], 
     program, port = service
     word, fence = f"planted{uuid4().hex}", uuid4().hex
     sent = SENT[kind](word)
-    exchange(port, sent, hang_up=True)
+    exchange(port, sent, half_close=True)
     # What has been written for this is there when what was written later is.
-    exchange(port, head("GET /api/tasks HTTP/1.1", f"X-Request-ID: {fence}"), hang_up=True)
+    exchange(port, head("GET /api/tasks HTTP/1.1", f"X-Request-ID: {fence}"), half_close=True)
     program.wait_for(fence)
     tokens = re.findall(r"Bearer (\S+)", sent.decode("latin-1"))
     secrets = {word, word.upper(), *(part for text in tokens for part in text.split(".")[1:])}
