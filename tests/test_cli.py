@@ -62,7 +62,7 @@ def test_the_service_accepts_the_token_it_prints(make_app: MakeApp, user: str, s
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(("options", "minutes"), [((), 1440), (("--minutes=1",), 1)])
-def test_a_token_lasts_as_long_as_it_was_asked_for(make_app: MakeApp, options: tuple[str, ...], minutes: int) -> None:
+def test_a_token_is_valid_for_the_requested_time(make_app: MakeApp, options: tuple[str, ...], minutes: int) -> None:
     token = run(make_app(**DEVELOPMENT), "token", "alice", *options).stdout.strip()
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == minutes * 60
@@ -70,7 +70,7 @@ def test_a_token_lasts_as_long_as_it_was_asked_for(make_app: MakeApp, options: t
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize("minutes", ["0", "soon", "525601"])
-def test_a_token_cannot_last_that_long(make_app: MakeApp, minutes: str) -> None:
+def test_an_invalid_time_to_expiry_is_rejected(make_app: MakeApp, minutes: str) -> None:
     assert_refused(run(make_app(**DEVELOPMENT), "token", "alice", f"--minutes={minutes}"), "--minutes")
 
 
@@ -81,21 +81,21 @@ def test_no_token_is_made_outside_development(make_app: MakeApp, environment: st
 
 
 @pytest.mark.sqlite_only
-def test_no_token_is_made_with_the_secret_of_another(make_app: MakeApp) -> None:
+def test_no_token_is_made_with_a_configured_secret(make_app: MakeApp) -> None:
     assert_refused(run(make_app(ENVIRONMENT="development"), "token", "alice"), "BETTER_AUTH_SECRET")
 
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize("command", [("token",), ("user-delete", "--yes")])
 @pytest.mark.parametrize("user", ["", "a" * 256, "a\0b", "a\udcffb"])
-def test_a_user_id_that_no_token_can_hold_is_refused(make_app: MakeApp, command: tuple[str, ...], user: str) -> None:
+def test_a_user_id_that_no_token_can_hold_is_rejected(make_app: MakeApp, command: tuple[str, ...], user: str) -> None:
     assert_refused(run(make_app(**DEVELOPMENT), *command, user), "for 'USER': must have 1 to 255 characters")
 
 
 @pytest.mark.parametrize(
     ("user", "options", "answer"), [("alice", (), "y\n"), ("%", ("--yes",), ""), ("o'brien", ("--yes",), "")]
 )
-def test_a_deleted_user_takes_along_their_tasks_and_nobody_elses(
+def test_deleting_a_user_deletes_their_tasks_only(
     app: Flask, bob: Caller, database_url: str, user: str, options: tuple[str, ...], answer: str
 ) -> None:
     caller = Caller(app.test_client(), user)
@@ -112,7 +112,9 @@ def test_a_deleted_user_takes_along_their_tasks_and_nobody_elses(
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""])
-def test_a_user_is_kept_unless_the_answer_is_yes(app: Flask, alice: Caller, database_url: str, answer: str) -> None:
+def test_a_user_is_kept_unless_the_deletion_is_confirmed(
+    app: Flask, alice: Caller, database_url: str, answer: str
+) -> None:
     task = alice.create()
     result = run(app, "user-delete", "alice", answer=answer)
     assert result.exit_code == 1
@@ -127,7 +129,7 @@ def test_an_unknown_user_cannot_be_deleted(app: Flask, alice: Caller, database_u
     assert stored(database_url) == (["alice"], ["alice"])
 
 
-def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path) -> None:
     app = create_app(environ_for("postgresql://todo:pa55word@127.0.0.1:1/todo"), tmp_path)
     result = run(app, "user-delete", "alice", "--yes")
     assert_refused(result, "database")
@@ -136,7 +138,7 @@ def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
     dispose(app)
 
 
-def test_the_shell_offers_the_models_and_the_owner_scoped_helper(app: Flask, alice: Caller) -> None:
+def test_the_shell_provides_the_models_and_the_owner_scoped_helper(app: Flask, alice: Caller) -> None:
     task = alice.create()
     with app.app_context():
         names = app.make_shell_context()

@@ -59,7 +59,7 @@ JUDGED = {  # each wrong in all that is judged later, too, as far as one request
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(("user", "body", "media_type", "answer"), JUDGED.values(), ids=JUDGED)
-def test_a_request_is_judged_in_order(
+def test_the_checks_of_a_request_run_in_order(
     app: Flask, alice: Caller, user: str, body: bytes, media_type: str, answer: tuple[int, str]
 ) -> None:
     caller = Caller(app.test_client(), None if user == "nobody" else user)
@@ -95,7 +95,7 @@ def test_an_unexpected_error_is_logged_and_its_cause_not_disclosed(
 
 
 @pytest.mark.sqlite_only
-def test_other_errors_of_the_framework_are_named_after_their_status(make_app: MakeApp) -> None:
+def test_other_framework_errors_are_named_after_their_status(make_app: MakeApp) -> None:
     app = make_app()
 
     @app.get("/odd/<int:status>")

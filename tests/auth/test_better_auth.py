@@ -81,7 +81,7 @@ def test_a_real_token_names_its_user(pair: Pair, alg: str, kind: str, ending: st
     assert ask(server, issuer.token(session)) == (200, [])
 
 
-def test_a_secret_alone_refuses_the_tokens_of_a_key_set_and_the_other_way_round(pair: Pair) -> None:
+def test_a_service_with_only_a_secret_or_only_a_key_set_rejects_tokens_of_the_other(pair: Pair) -> None:
     keys, with_keys = pair("EdDSA", "key set")
     _, with_secret = pair("EdDSA", "secret")
     _, session, _ = keys.sign_up("alice")
@@ -92,7 +92,7 @@ def test_a_secret_alone_refuses_the_tokens_of_a_key_set_and_the_other_way_round(
     assert ask(with_keys, signer.token(session))[0] == 401
 
 
-def test_a_rotated_key_works_within_5_seconds_and_the_old_one_goes_on(serve: Callable[..., Any]) -> None:
+def test_a_rotated_key_works_within_5_seconds_and_the_old_key_still_works(serve: Callable[..., Any]) -> None:
     with better_auth(rotate=3) as issuer, serve(**settings_of(issuer, "key set")) as server:
         _, session, _ = issuer.sign_up("alice")
         old = issuer.token(session)
@@ -108,7 +108,7 @@ def test_a_rotated_key_works_within_5_seconds_and_the_old_one_goes_on(serve: Cal
         assert ask(server, old)[0] == 200
 
 
-def test_an_outage_of_better_auth_signs_nobody_out(pair: Pair, serve: Callable[..., Any]) -> None:
+def test_users_stay_signed_in_during_an_outage_of_better_auth(pair: Pair, serve: Callable[..., Any]) -> None:
     other, _ = pair("EdDSA", "key set")
     with better_auth() as issuer:
         with serve(**settings_of(issuer, "key set")) as server:
@@ -140,7 +140,7 @@ def test_an_outage_of_better_auth_signs_nobody_out(pair: Pair, serve: Callable[.
         pytest.param("jwks", "secret", marks=pytest.mark.slow),  # there is no key that this cookie could fit
     ],
 )
-def test_what_else_better_auth_signs_is_no_token_for_the_api(pair: Pair, cookies: str, kind: str) -> None:
+def test_other_tokens_and_cookies_of_better_auth_are_rejected(pair: Pair, cookies: str, kind: str) -> None:
     issuer, server = pair("EdDSA", kind, cookies=cookies)
     _, session, jar = issuer.sign_up("alice")
     mail = issuer.program.wait_for("mail ").split()[1]

@@ -73,18 +73,18 @@ def test_no_token_is_cached_past_its_expiry(app: Flask, clock: Clock, verified: 
     assert verified == [text] * 3
 
 
-def test_a_refused_token_is_not_cached(app: Flask, verified: list[str]) -> None:
+def test_a_rejected_token_is_not_cached(app: Flask, verified: list[str]) -> None:
     bad = token(secret=SECRET[::-1])
     assert [ask(app, bad) for _ in range(3)] == [401] * 3
     assert verified == [bad] * 3
 
 
-def test_a_cached_token_vouches_for_no_other(app: Flask) -> None:
+def test_a_cached_token_does_not_validate_a_different_one(app: Flask) -> None:
     text = token()
     assert [ask(app, text), ask(app, text + "A"), ask(app, text[:-1])] == [200, 401, 401]
 
 
-def test_the_cache_keeps_no_token(app: Flask) -> None:
+def test_the_cache_contains_no_token(app: Flask) -> None:
     text = token()
     ask(app, text)
     kept = repr(vars(app.extensions["auth"].cache))

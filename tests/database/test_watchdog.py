@@ -96,7 +96,7 @@ def test_while_it_hangs_one_request_probes_it_and_all_others_fail_at_once(
     assert alice.get("/api/tasks").status_code == 200
 
 
-def test_the_first_question_on_a_connection_has_a_limit(freezer: FreezingProxy, app: Flask, alice: Caller) -> None:
+def test_the_first_query_on_a_connection_has_a_time_limit(freezer: FreezingProxy, app: Flask, alice: Caller) -> None:
     """A pooler accepts connections while its database hangs."""
     freezer.freeze_before = b"pg_backend_pid"
     assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")

@@ -175,14 +175,14 @@ def test_errors_and_304_can_be_read(alice: Caller, page_of: Callable[..., Caller
     assert (foreign.status, "TASK_FORBIDDEN" in foreign.text) == (403, True)
 
 
-def test_that_there_is_no_such_route_can_be_read(alice: Caller) -> None:
+def test_the_404_of_an_unknown_route_can_be_read(alice: Caller) -> None:
     alice.headers = {}  # or the browser asks first, and is told the same
     answer = alice("GET", "/api/nothing")
     assert (answer.status, "NOT_FOUND" in answer.text) == (404, True)
     assert "x-request-id" in answer.headers
 
 
-def test_who_may_not_call_is_told_why_without_a_token_too(alice: Caller) -> None:
+def test_the_401_without_a_token_can_be_read(alice: Caller) -> None:
     alice.headers = {}
     answer = alice("GET", "/api/tasks")
     assert (answer.status, "TOKEN_MISSING" in answer.text) == (401, True)
@@ -208,7 +208,7 @@ def test_one_preflight_serves_the_requests_that_follow(alice: Caller) -> None:
     assert sorted(sent) == ["OPTIONS", "OPTIONS", "PATCH", "PATCH", "POST"]  # told in any order; one for each address
 
 
-def test_a_page_of_a_foreign_origin_reads_and_changes_nothing(
+def test_a_page_of_another_origin_can_read_and_change_nothing(
     alice: Caller, page_of: Callable[..., Caller], service: Service
 ) -> None:
     path = alice.create("Mine").headers["location"]
@@ -240,7 +240,7 @@ def test_cookies_are_never_allowed(alice: Caller) -> None:
 
 
 @pytest.mark.parametrize("service", ["nginx"], indirect=True)
-def test_the_answers_of_nginx_itself_can_be_read(alice: Caller) -> None:
+def test_the_responses_of_nginx_itself_can_be_read(alice: Caller) -> None:
     alice.headers = {}  # or the preflight, whose address is as long, gets this answer
     answer = alice("GET", f"/api/tasks?q={'x' * 4100}")
     assert (answer.status, "URI_TOO_LONG" in answer.text) == (414, True)

@@ -110,9 +110,7 @@ def execute(page: Page, method: str, path: str) -> tuple[int, str]:
     return int(status.split()[0]), answer.locator("pre").first.inner_text()
 
 
-def test_a_task_is_created_by_trying_it_with_the_token_of_the_command(
-    docs: Page, watch: Watch, service: Service
-) -> None:
+def test_a_task_can_be_created_with_the_token_of_the_command(docs: Page, watch: Watch, service: Service) -> None:
     token = service.token("you")
     give(docs, token)
     expect(docs.locator("#caller")).to_contain_text("Calling as you until ")
@@ -123,7 +121,7 @@ def test_a_task_is_created_by_trying_it_with_the_token_of_the_command(
     assert watch.origins == {service.origin}
 
 
-def test_the_token_is_kept_nowhere_and_forgotten_on_reload(docs: Page, service: Service) -> None:
+def test_the_token_is_not_stored_and_is_forgotten_on_reload(docs: Page, service: Service) -> None:
     give(docs, service.token("forgotten"))
     assert execute(docs, "get", "/api/tasks")[0] == 200
     assert docs.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
@@ -146,7 +144,7 @@ def test_the_token_can_be_forgotten_and_changed(docs: Page, service: Service) ->
 
 
 @pytest.mark.parametrize("nonsense", ["abc", "a.b.c", "<img src=x onerror=alert(1)>"])
-def test_what_is_no_token_is_refused_by_the_service_and_said_so(docs: Page, watch: Watch, nonsense: str) -> None:
+def test_text_that_is_not_a_token_is_rejected_by_the_service(docs: Page, watch: Watch, nonsense: str) -> None:
     give(docs, nonsense)
     expect(docs.locator("#caller")).to_contain_text("does not look like a token")
     status, body = execute(docs, "get", "/api/tasks")
@@ -167,12 +165,12 @@ def test_what_is_no_token_is_refused_by_the_service_and_said_so(docs: Page, watc
         ({"sub": "ann", "exp": 1e300}, "Calling as ann."),
     ],
 )
-def test_the_page_says_what_the_token_says_of_itself(docs: Page, claims: dict[str, Any], said: str) -> None:
+def test_the_page_shows_the_claims_of_the_token(docs: Page, claims: dict[str, Any], said: str) -> None:
     give(docs, saying(claims))
     expect(docs.locator("#caller")).to_contain_text(said)
 
 
-def test_no_example_is_sent_by_itself(docs: Page) -> None:
+def test_no_example_value_is_filled_in(docs: Page) -> None:
     """A stale If-Match or a used Idempotency-Key would be refused."""
     open_all(docs)
     fields = docs.locator(".parameters input[type=text]").all()

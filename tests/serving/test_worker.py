@@ -73,7 +73,7 @@ def test_a_connection_serves_request_after_request(server: Server) -> None:
             assert answers(client).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_requests_sent_at_once_are_answered_in_turn(server: Server) -> None:
+def test_pipelined_requests_get_their_responses_in_order(server: Server) -> None:
     with connected(server) as client:
         client.sendall(LIVE * 5 + LIVE.replace(b"live", b"none"))
         received = answers(client, holding=b"NOT_FOUND")
@@ -82,7 +82,7 @@ def test_requests_sent_at_once_are_answered_in_turn(server: Server) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\nabcdefgh"])
-def test_a_body_that_breaks_after_its_answer_gets_no_second_one(server: Server, rest: bytes) -> None:
+def test_a_body_that_breaks_off_after_its_response_gets_no_second_one(server: Server, rest: bytes) -> None:
     """A client would take that for the answer to its next request."""
     with connected(server) as client:
         client.sendall(LIVE.replace(b"Host: x", b"Host: x\r\nTransfer-Encoding: chunked") + b"1\r\n \r\n" + rest + LIVE)
@@ -92,7 +92,7 @@ def test_a_body_that_breaks_after_its_answer_gets_no_second_one(server: Server, 
     assert received.endswith(ALIVE)
 
 
-def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) -> None:
+def test_workers_share_clients_that_connect_at_once(databases: dict[str, str]) -> None:
     """A worker that took them all would answer them all, and the other would idle."""
     env = production_environment(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
     with serving(env) as server, ExitStack() as stack:
@@ -117,7 +117,7 @@ def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) 
     assert sum(share < 6 for share in smaller_shares) <= 4, smaller_shares
 
 
-def test_clients_that_come_while_all_threads_are_busy_are_let_in_soon(server: Server) -> None:
+def test_clients_that_connect_while_all_threads_are_busy_are_served_soon(server: Server) -> None:
     """Soon is counted in requests of the others, 100 of whom ask without a pause."""
     answered = 0
     unanswered: set[socket.socket] = set()
@@ -154,7 +154,7 @@ def sockets_of(process: int) -> int:
     return sum(str(file.readlink()).startswith("socket:") for file in Path(f"/proc/{process}/fd").iterdir())
 
 
-def test_idle_connections_hold_no_thread(server: Server) -> None:
+def test_idle_connections_occupy_no_thread(server: Server) -> None:
     with ExitStack() as stack:
         idle = [stack.enter_context(connected(server)) for _ in range(300)]
         assert server.request("GET", "/health/live") == (200, {"status": "ok"})
@@ -163,7 +163,7 @@ def test_idle_connections_hold_no_thread(server: Server) -> None:
             assert ALIVE in answers(client)
 
 
-def test_a_slow_client_holds_up_no_other(server: Server) -> None:
+def test_a_slow_client_delays_no_other(server: Server) -> None:
     with connected(server) as slow:
         slow.sendall(LIVE[:20])
         for _ in range(10):
@@ -172,7 +172,7 @@ def test_a_slow_client_holds_up_no_other(server: Server) -> None:
         assert ALIVE in answers(slow)
 
 
-def test_a_connection_too_many_waits_for_another_to_end(start: Start) -> None:
+def test_a_connection_over_the_limit_waits_for_another_to_end(start: Start) -> None:
     server = start("--worker-connections", "3")
     with ExitStack() as stack:
         clients = [stack.enter_context(connected(server)) for _ in range(3)]
@@ -200,7 +200,7 @@ def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
         assert ALIVE in answers(silent)
 
 
-def test_clients_that_do_not_hang_up_hold_no_thread(server: Server) -> None:
+def test_clients_that_do_not_close_occupy_no_thread(server: Server) -> None:
     with ExitStack() as stack:
         lingering = [stack.enter_context(connected(server)) for _ in range(8)]
         for client in lingering:
@@ -214,7 +214,7 @@ def test_clients_that_do_not_hang_up_hold_no_thread(server: Server) -> None:
             assert ALIVE in answers(other)
 
 
-def test_a_client_that_goes_on_sending_is_hung_up_on_in_a_while(server: Server) -> None:
+def test_a_client_that_keeps_sending_is_disconnected_after_a_while(server: Server) -> None:
     """At once, it could lose the answer."""
     with connected(server) as client:
         began = time.monotonic()
@@ -241,7 +241,7 @@ def serving_another(app: str, worker: str, folder: Path) -> Iterator[Server]:
         yield Server(program)
 
 
-def test_an_answer_that_breaks_off_costs_neither_thread_nor_connection(tmp_path: Path) -> None:
+def test_a_response_that_breaks_off_leaks_neither_thread_nor_connection(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [('Content-Length', '20')])\n"
@@ -262,7 +262,7 @@ def test_an_answer_that_breaks_off_costs_neither_thread_nor_connection(tmp_path:
             assert answers(client, holding=b"y").endswith(b"y" * 10)
 
 
-def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path) -> None:
+def test_a_client_that_cannot_be_polled_does_not_affect_others(tmp_path: Path) -> None:
     (tmp_path / "unwatched.py").write_text(
         "import select\n"
         "from todo_api.serving.worker import PollingWorker as Worker\n"
@@ -290,7 +290,7 @@ def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path)
         assert server.program.output.count("Booting worker") == 1
 
 
-def test_clients_that_leave_in_the_middle_leave_nothing_behind(start: Start) -> None:
+def test_clients_that_disconnect_early_leave_no_descriptors(start: Start) -> None:
     server = start()
     server.request("GET", "/health/live")
     worker = worker_of(server)
@@ -313,7 +313,7 @@ def worker_of(server: Server) -> int:
     return int(worker)
 
 
-def test_a_stop_waits_for_the_request_that_has_begun_and_closes_what_idles(start: Start) -> None:
+def test_a_stop_waits_for_begun_requests_and_closes_idle_connections(start: Start) -> None:
     server = start()
     body = b'{"title": "Begun before the end"}'
     head = (
@@ -336,7 +336,7 @@ def test_a_stop_waits_for_the_request_that_has_begun_and_closes_what_idles(start
     assert server.program.process.wait(10) == 0
 
 
-def test_a_request_on_an_idle_connection_is_answered_while_the_worker_stops(start: Start) -> None:
+def test_a_request_on_an_idle_connection_gets_a_response_while_the_worker_stops(start: Start) -> None:
     server = start()
     with connected(server) as client:
         client.sendall(LIVE)

@@ -68,7 +68,7 @@ def test_simultaneous_first_tasks_are_all_stored_under_one_user(app: Flask, data
         assert sorted(titles) == sorted(f"task {number}" for number in range(CREATORS))
 
 
-def test_n_simultaneous_creations_pass_the_limit_by_fewer_than_n_and_later_ones_are_refused(make_app: MakeApp) -> None:
+def test_n_simultaneous_creations_pass_the_limit_by_fewer_than_n_and_later_ones_are_rejected(make_app: MakeApp) -> None:
     limit = 5
     app = make_app(MAX_TASKS_PER_USER=str(limit))
     alice = Caller(app.test_client(), "alice")

@@ -125,7 +125,7 @@ def test_an_edit_of_the_current_version_is_made(alice: Caller, header: str) -> N
     "header",
     [OTHER_VERSION, "", "bare", '"xbare"', '"barex"', '"x bare y"', '"bare', 'w/"bare"', '"*"', '*, "x"', '"%"', '""'],
 )
-def test_an_edit_of_another_version_is_refused_and_changes_nothing(alice: Caller, header: str) -> None:
+def test_an_edit_of_another_version_is_rejected_and_changes_nothing(alice: Caller, header: str) -> None:
     """The word `bare` stands for the current version."""
     task = alice.create()
     for method, more in WRITES:

@@ -69,7 +69,7 @@ def test_a_user_with_a_similar_id_is_a_stranger(alice: Caller, app: Flask, user:
 
 
 @pytest.mark.parametrize("conceal", ["true", "false"])
-def test_a_foreign_task_is_refused_in_the_same_way_under_every_condition(make_app: MakeApp, conceal: str) -> None:
+def test_a_foreign_task_is_rejected_in_the_same_way_under_every_condition(make_app: MakeApp, conceal: str) -> None:
     """Concealed, it cannot be told from a missing one."""
     client = make_app(CONCEAL_FOREIGN_TASKS=conceal).test_client()
     alice, bob = Caller(client, "alice"), Caller(client, "bob")

@@ -141,7 +141,7 @@ def test_limit_and_total_may_change_or_be_left_out_between_pages(alice: Caller, 
 
 
 @pytest.mark.sqlite_only
-def test_a_cursor_of_another_user_or_of_other_parameters_is_refused(
+def test_a_cursor_of_another_user_or_of_other_parameters_is_rejected(
     alice: Caller, bob: Caller, tasks: list[Task]
 ) -> None:
     cursor = cursor_of(alice, sort="title")
@@ -189,7 +189,7 @@ IMPOSSIBLE = {
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(("sort", "value"), [(sort, value) for sort in IMPOSSIBLE for value in IMPOSSIBLE[sort]])
-def test_a_forged_position_that_no_task_can_have_is_refused(bob: Caller, sort: str, value: bytes) -> None:
+def test_a_forged_position_that_no_task_can_have_is_rejected(bob: Caller, sort: str, value: bytes) -> None:
     assert_invalid(bob.get("/api/tasks", query_string=forge(sort, value)), "cursor")
 
 
@@ -242,7 +242,7 @@ INVALID = {
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in INVALID for value in INVALID[name]])
-def test_an_invalid_or_unknown_parameter_is_refused_by_name(alice: Caller, name: str, value: str) -> None:
+def test_an_invalid_or_unknown_parameter_is_rejected_by_name(alice: Caller, name: str, value: str) -> None:
     assert_invalid(alice.get("/api/tasks", query_string={name: value}), name)
 
 
@@ -268,7 +268,7 @@ def test_all_repeated_parameters_are_named_at_once(alice: Caller) -> None:
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize("query", ["q=%FF", "q=a%ED%A0%80", "q=\xff"])
-def test_a_search_that_is_not_utf_8_is_refused(alice: Caller, query: str) -> None:
+def test_a_search_that_is_not_utf_8_is_rejected(alice: Caller, query: str) -> None:
     assert_invalid(alice.get("/api/tasks", environ_overrides={"QUERY_STRING": query}), "q")
 
 
@@ -281,7 +281,7 @@ def test_an_empty_query_lists_all_tasks(alice: Caller) -> None:
 
 
 @pytest.mark.sqlite_only
-def test_query_parameters_are_ignored_on_one_task_and_refused_on_the_collection(alice: Caller) -> None:
+def test_query_parameters_are_ignored_on_one_task_and_rejected_on_the_collection(alice: Caller) -> None:
     task = alice.create()
     path = f"{path_of(task)}?colour=red&limit=0&limit=0"
     assert alice.get(path).json == task
@@ -448,7 +448,7 @@ def test_a_bulk_request_without_exactly_its_parameter_and_field_changes_nothing(
 
 
 @pytest.mark.sqlite_only
-def test_a_bulk_change_is_judged_by_token_size_media_type_json_and_parameters(alice: Caller, nobody: Caller) -> None:
+def test_a_bulk_change_is_checked_for_token_size_media_type_json_and_parameters(alice: Caller, nobody: Caller) -> None:
     path = "/api/tasks?is_completed=maybe"
     assert_error(nobody.patch(path, data=b"x" * 70_000), 401, "TOKEN_MISSING")
     assert_error(alice.patch(path, data=b"x" * 70_000), 413, "PAYLOAD_TOO_LARGE")

@@ -90,7 +90,7 @@ INVALID: dict[str, list[Any]] = {
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field in INVALID for value in INVALID[field]])
-def test_an_invalid_or_unknown_field_is_refused_by_name(alice: Caller, field: str, value: Any) -> None:
+def test_an_invalid_or_unknown_field_is_rejected_by_name(alice: Caller, field: str, value: Any) -> None:
     task = alice.create("Kept")
     for method, path in (("POST", "/api/tasks"), ("PUT", path_of(task)), ("PATCH", path_of(task))):
         assert_invalid(alice(method, path, json={"title": "x", field: value}), field)

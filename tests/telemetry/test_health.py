@@ -59,7 +59,7 @@ def status(app: Flask) -> int:
     return app.test_client().get("/health/ready").status_code
 
 
-def test_a_service_that_can_answer_says_so(app: Flask) -> None:
+def test_a_working_service_is_ready(app: Flask) -> None:
     said = app.test_client().get("/health/ready")
     assert (said.status_code, said.json) == (200, {"status": "ready"})
 
@@ -69,7 +69,7 @@ def assert_logged(log: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(("revisions", "told"), [([], "none"), (["0001"], "0001")])
-def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
+def test_a_schema_that_lacks_a_revision_is_not_ready_and_only_the_log_says_why(
     make_app: MakeApp, revision: Any, capfd: pytest.CaptureFixture[str], revisions: list[str], told: str
 ) -> None:
     revision(*revisions)
@@ -83,7 +83,7 @@ def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
 
 
 @pytest.mark.sqlite_only
-def test_a_newer_schema_is_ready_for_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
+def test_a_newer_schema_is_ready_as_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
     revision("9999")
     assert status(app) == 200
 
@@ -95,7 +95,7 @@ def test_a_database_without_a_schema_is_not_ready(make_app: MakeApp, tmp_path: A
 
 
 @pytest.mark.sqlite_only
-def test_a_database_that_is_away_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_database_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app(ENVIRONMENT="production", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     monkeypatch.setattr("todo_api.database.execution.RETRY_WINDOW", 0.1)
     assert status(app) == 503
@@ -103,7 +103,7 @@ def test_a_database_that_is_away_is_not_ready(make_app: MakeApp, monkeypatch: py
 
 
 @pytest.mark.sqlite_only
-def test_the_database_is_asked_once_in_the_interval(make_app: MakeApp, checked: Mock, clock: list[float]) -> None:
+def test_the_database_is_checked_once_per_interval(make_app: MakeApp, checked: Mock, clock: list[float]) -> None:
     app = make_app(READY_INTERVAL="600")
     assert [status(app) for _ in range(3)] == [200] * 3
     clock[0] += 599
@@ -129,9 +129,7 @@ def test_a_failure_is_remembered_for_five_seconds_at_most(
 
 
 @pytest.mark.sqlite_only
-def test_keys_are_fetched_to_see_whether_they_can_be(
-    make_app: MakeApp, clock: list[float], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_readiness_fetches_the_keys(make_app: MakeApp, clock: list[float], capfd: pytest.CaptureFixture[str]) -> None:
     with closing(KeyServer()) as issuer:
         issuer.behaviour = answer(500, b"")
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
@@ -146,7 +144,7 @@ def test_keys_are_fetched_to_see_whether_they_can_be(
 
 
 @pytest.mark.sqlite_only
-def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_ask_the_database(
+def test_missing_keys_are_noticed_at_once_without_more_database_checks(
     make_app: MakeApp, checked: Mock, clock: list[float]
 ) -> None:
     with closing(KeyServer(Key("ES256", "one").jwk)) as issuer:

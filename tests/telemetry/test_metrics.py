@@ -90,7 +90,7 @@ def test_no_label_names_a_user_or_a_task(development: Flask) -> None:
     assert not [word for word in ("alice", task["id"], "secret") if word in page]
 
 
-def test_refusals_of_tokens_are_counted_by_reason(development: Flask) -> None:
+def test_rejected_tokens_are_counted_by_reason(development: Flask) -> None:
     for text in (token(exp=1), token(secret=SECRET[::-1]), token(secret=SECRET[::-1])):
         development.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {text}"})
     found = figures(development)
@@ -112,7 +112,7 @@ def test_attempts_on_foreign_tasks_are_counted_even_if_concealed(make_app: MakeA
     assert figures(app)[attempts] == before + 2
 
 
-def test_connections_in_use_and_requests_that_wait_are_shown(make_app: MakeApp) -> None:
+def test_connections_in_use_and_waiting_requests_are_shown(make_app: MakeApp) -> None:
     """One connection is held here, so that two requests wait for it."""
     app = make_app(ENVIRONMENT="development", DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0", DB_POOL_TIMEOUT="20")
     in_use, waiting = ("todo_api_database_connections_in_use",), ("todo_api_database_connections_waiting",)
@@ -131,7 +131,7 @@ def test_connections_in_use_and_requests_that_wait_are_shown(make_app: MakeApp) 
     assert (figures(app)[in_use], figures(app)[waiting]) == (0, 0)
 
 
-def test_the_time_of_the_last_good_fetch_of_keys_is_shown(make_app: MakeApp) -> None:
+def test_the_time_of_the_last_successful_key_fetch_is_shown(make_app: MakeApp) -> None:
     key = Key("ES256", "one")
     with closing(KeyServer(key.jwk)) as issuer:
         app = make_app(ENVIRONMENT="development", JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
@@ -142,12 +142,12 @@ def test_the_time_of_the_last_good_fetch_of_keys_is_shown(make_app: MakeApp) -> 
         assert figures(app)[fetched] == pytest.approx(time.time(), abs=30)
 
 
-def test_the_build_is_told(development: Flask) -> None:
+def test_the_build_is_shown(development: Flask) -> None:
     python = ".".join(map(str, sys.version_info[:3]))
     assert figures(development)["todo_api_build_info", python, __version__] == 1
 
 
-def test_outside_development_there_is_no_such_route_without_a_token_of_its_own(make_app: MakeApp) -> None:
+def test_outside_development_metrics_are_404_unless_a_token_is_configured(make_app: MakeApp) -> None:
     app = make_app(ENVIRONMENT="development")
     app.config["ENVIRONMENT"] = "production"
     assert_error(scrape(app, Authorization=f"Bearer {token()}"), 404, "NOT_FOUND")
@@ -208,7 +208,7 @@ def wait_for_lists(server: Server, number: int) -> None:
     wait_until(lambda: scraped(server).get(LISTS) == number)
 
 
-def test_whichever_process_is_asked_tells_the_sum_of_all(server: Server) -> None:
+def test_every_process_reports_the_sum_of_all(server: Server) -> None:
     """Each request comes over a connection of its own, so that the processes share them."""
     for _ in range(60):
         server.request("GET", "/api/tasks")
@@ -216,7 +216,7 @@ def test_whichever_process_is_asked_tells_the_sum_of_all(server: Server) -> None
     assert [scraped(server)[LISTS] for _ in range(6)] == [60] * 6
 
 
-def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_it(server: Server) -> None:
+def test_the_counts_of_a_replaced_worker_stay_and_its_gauges_go(server: Server) -> None:
     for _ in range(20):
         server.request("GET", "/api/tasks")
     wait_for_lists(server, 20)  # what a killed worker has not reported yet is lost
@@ -227,9 +227,7 @@ def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_i
     assert scraped(server)["todo_api_database_connections_in_use",] == 0
 
 
-def test_whichever_process_is_asked_tells_of_the_connections_that_are_held(
-    server: Server, settings: dict[str, str]
-) -> None:
+def test_every_process_reports_the_connections_in_use_of_all(server: Server, settings: dict[str, str]) -> None:
     """Two requests hold one each while the table is locked."""
     held = ("todo_api_database_connections_in_use",)
     callers = [threading.Thread(target=server.request, args=["GET", "/api/tasks"]) for _ in range(2)]
@@ -244,7 +242,7 @@ def test_whichever_process_is_asked_tells_of_the_connections_that_are_held(
     wait_until(lambda: scraped(server)[held] == 0)
 
 
-def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(settings: dict[str, str]) -> None:
+def test_the_metrics_files_are_new_with_each_start_and_removed_at_the_end(settings: dict[str, str]) -> None:
     folder = Path(settings["TMPDIR"])
     for _ in range(2):
         with serving(settings) as server:
@@ -255,9 +253,7 @@ def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(se
         assert list(folder.glob("todo-api-metrics-*")) == []
 
 
-def test_a_worker_that_was_killed_before_it_filled_its_file_costs_the_others_nothing(
-    server: Server, settings: dict[str, str]
-) -> None:
+def test_an_empty_file_of_a_killed_worker_does_not_affect_the_others(server: Server, settings: dict[str, str]) -> None:
     server.request("GET", "/api/tasks")
     wait_for_lists(server, 1)
     [kept] = Path(settings["TMPDIR"]).glob("todo-api-metrics-*")
@@ -265,7 +261,7 @@ def test_a_worker_that_was_killed_before_it_filled_its_file_costs_the_others_not
     assert scraped(server)[LISTS] == 1
 
 
-def test_a_file_that_has_gone_meanwhile_is_none_to_add_up(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_meanwhile_is_not_added(tmp_path: Path) -> None:
     assert not metrics.is_filled(tmp_path / "gauge_livesum_1.db")
 
 

@@ -60,12 +60,12 @@ def used() -> dict[str, set[str]]:
     return found
 
 
-def test_every_expression_is_promql_over_metrics() -> None:
+def test_every_expression_is_valid_promql() -> None:
     for title, expression in expressions().items():
         assert list(selectors(promql_parser.parse(expression))), title
 
 
-def test_each_figure_that_is_used_is_shown_and_each_that_is_shown_is_used(app: Flask) -> None:
+def test_every_metric_is_used_and_every_used_metric_exists(app: Flask) -> None:
     app.config["ENVIRONMENT"] = "development"
     Caller(app.test_client(), "alice").create()
     app.test_client().get("/api/tasks")
@@ -75,7 +75,7 @@ def test_each_figure_that_is_used_is_shown_and_each_that_is_shown_is_used(app: F
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in used()} - OF_PROMETHEUS == families
 
 
-def test_only_labels_that_exist_are_looked_at() -> None:
+def test_only_existing_labels_are_used() -> None:
     scrape = {"instance", "job"}
     labels = {"todo_api_token_refusals_total": {"reason"}}
     request = {"route", "method", "status"}
@@ -84,7 +84,7 @@ def test_only_labels_that_exist_are_looked_at() -> None:
         assert looked_at <= own | scrape, name
 
 
-def test_an_alert_says_what_is_the_matter_and_what_to_do() -> None:
+def test_an_alert_says_what_is_wrong_and_what_to_do() -> None:
     for rule in RULES:
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"].keys() == {"summary", "action"}

@@ -66,7 +66,7 @@ SENT: dict[str, Callable[[str], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", SENT)
-def test_nothing_that_a_client_sent_is_in_the_log(service: tuple[Program, int], kind: str) -> None:
+def test_nothing_that_a_client_sends_is_in_the_log(service: tuple[Program, int], kind: str) -> None:
     program, port = service
     word, fence = f"planted{uuid4().hex}", uuid4().hex
     sent = SENT[kind](word)
