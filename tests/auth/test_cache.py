@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp
-from tests.support.clock import Clock
+from tests.support.clock import Clock, replace_clock
 from tests.support.threads import at_once
 from tests.support.tokens import SECRET, token
 from todo_api.auth import tokens
@@ -25,9 +25,7 @@ def app(make_app: MakeApp) -> Flask:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(tokens, "time", clock)
-    return clock
+    return replace_clock(monkeypatch, tokens)
 
 
 @pytest.fixture

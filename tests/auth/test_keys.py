@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp, assert_error
-from tests.support.clock import Clock
+from tests.support.clock import Clock, replace_clock
 from tests.support.issuers import Behaviour, Key, KeyServer, answer, hang, reset, trickle, write_certificate
 from tests.support.threads import at_once, wait_until
 from todo_api.auth import KeysUnavailable, keys
@@ -58,9 +58,7 @@ def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(keys, "time", clock)
-    return clock
+    return replace_clock(monkeypatch, keys)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import re
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -13,6 +12,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import MakeApp, assert_error
+from tests.support.clock import Clock, replace_clock
 from tests.support.databases import rows_of
 from tests.support.issuers import Key, KeyServer, answer
 from todo_api.auth import keys
@@ -34,11 +34,8 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> Mock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that the monotonic clock is ahead of the true one."""
-    ahead, true_time = [0.0], time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: true_time() + ahead[0])
-    return ahead
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return replace_clock(monkeypatch, health, keys)
 
 
 @pytest.fixture
@@ -103,20 +100,20 @@ def test_an_unreachable_database_is_not_ready(make_app: MakeApp, monkeypatch: py
 
 
 @pytest.mark.sqlite_only
-def test_the_database_is_checked_once_per_interval(make_app: MakeApp, checked: Mock, clock: list[float]) -> None:
+def test_the_database_is_checked_once_per_interval(make_app: MakeApp, checked: Mock, clock: Clock) -> None:
     app = make_app(READY_INTERVAL="600")
     assert [status(app) for _ in range(3)] == [200] * 3
-    clock[0] += 599
+    clock.ahead += 599
     assert status(app) == 200
     assert checked.call_count == 1
-    clock[0] += 2
+    clock.ahead += 2
     assert status(app) == 200
     assert checked.call_count == 2
 
 
 @pytest.mark.sqlite_only
 def test_a_failure_is_remembered_for_five_seconds_at_most(
-    make_app: MakeApp, database_url: str, revision: Any, checked: Mock, clock: list[float]
+    make_app: MakeApp, database_url: str, revision: Any, checked: Mock, clock: Clock
 ) -> None:
     app = make_app(READY_INTERVAL="600")
     [newest] = rows_of(database_url, "SELECT version_num FROM alembic_version")
@@ -124,43 +121,41 @@ def test_a_failure_is_remembered_for_five_seconds_at_most(
     assert [status(app), status(app)] == [503, 503]
     assert checked.call_count == 1
     revision(newest)
-    clock[0] += 5.1
+    clock.ahead += 5.1
     assert status(app) == 200
 
 
 @pytest.mark.sqlite_only
-def test_readiness_fetches_the_keys(make_app: MakeApp, clock: list[float], capfd: pytest.CaptureFixture[str]) -> None:
+def test_readiness_fetches_the_keys(make_app: MakeApp, clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
     with closing(KeyServer()) as issuer:
         issuer.behaviour = answer(500, b"")
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
         assert status(app) == 503
         assert_logged(capfd.readouterr().err, "the keys that verify tokens cannot be fetched")
         issuer.serve(Key("ES256", "one").jwk)
-        clock[0] += 6
+        clock.ahead += 6
         assert status(app) == 200
         issuer.behaviour = answer(500, b"")
-        clock[0] += 600
+        clock.ahead += 600
         assert status(app) == 200, "the last good set serves on for an hour"
 
 
 @pytest.mark.sqlite_only
 def test_missing_keys_are_noticed_at_once_without_more_database_checks(
-    make_app: MakeApp, checked: Mock, clock: list[float]
+    make_app: MakeApp, checked: Mock, clock: Clock
 ) -> None:
     with closing(KeyServer(Key("ES256", "one").jwk)) as issuer:
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a", READY_INTERVAL="86400")
         assert status(app) == 200
         issuer.behaviour = answer(500, b"")
-        clock[0] += keys.MAX_AGE + 1
+        clock.ahead += keys.MAX_AGE + 1
         for _ in range(3):
             assert status(app) == 503
-            clock[0] += 6
+            clock.ahead += 6
         assert checked.call_count == 1
 
 
-def test_while_a_check_runs_other_requests_get_the_last_result(
-    monkeypatch: pytest.MonkeyPatch, clock: list[float]
-) -> None:
+def test_while_a_check_runs_other_requests_get_the_last_result(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.1)
     running, finished = threading.Event(), threading.Event()
 
@@ -178,4 +173,4 @@ def test_while_a_check_runs_other_requests_get_the_last_result(
             assert check.passes() is last_result
             finished.set()
             assert first.result()
-        clock[0] += 61
+        clock.ahead += 61

@@ -186,7 +186,7 @@ def settings(migrated_database: Callable[[str], str], tmp_path_factory: pytest.T
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(settings: dict[str, str]) -> Iterator[Server]:
     with serving(settings) as server:
         yield server
@@ -203,62 +203,73 @@ def scraped(server: Server) -> Samples:
 LISTS = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
 
 
-def wait_for_lists(server: Server, number: int) -> None:
-    """Return when the processes, which report now and then, have told of so many."""
-    wait_until(lambda: scraped(server).get(LISTS) == number)
+def lists(server: Server) -> float:
+    return scraped(server).get(LISTS, 0)
+
+
+def wait_for_lists(server: Server, number: float) -> None:
+    """Wait until the processes, which write their metrics five times a second, have counted so many lists."""
+    wait_until(lambda: lists(server) == number)
 
 
 def test_every_process_reports_the_sum_of_all(server: Server) -> None:
-    """Each request comes over a connection of its own, so that the processes share them."""
+    """Each request has its own connection, so that the processes share them."""
+    before = lists(server)
     for _ in range(60):
         server.request("GET", "/api/tasks")
-    wait_for_lists(server, 60)
-    assert [scraped(server)[LISTS] for _ in range(6)] == [60] * 6
+    wait_for_lists(server, before + 60)
+    assert [lists(server) for _ in range(6)] == [before + 60] * 6
 
 
 def test_the_counts_of_a_replaced_worker_stay_and_its_gauges_go(server: Server) -> None:
+    before = lists(server)
     for _ in range(20):
         server.request("GET", "/api/tasks")
-    wait_for_lists(server, 20)  # what a killed worker has not reported yet is lost
-    os.kill(server.workers[0], signal.SIGKILL)
-    wait_until(lambda: len(server.workers) == 3)
+    wait_for_lists(server, before + 20)  # what a killed worker has not reported yet is lost
+    started = len(server.workers)
+    os.kill(server.workers[-1], signal.SIGKILL)
+    wait_until(lambda: len(server.workers) == started + 1)
     server.request("GET", "/api/tasks")
-    wait_for_lists(server, 21)
+    wait_for_lists(server, before + 21)
     assert scraped(server)["todo_api_database_connections_in_use",] == 0
 
 
 def test_every_process_reports_the_connections_in_use_of_all(server: Server, settings: dict[str, str]) -> None:
     """Two requests hold one each while the table is locked."""
-    held = ("todo_api_database_connections_in_use",)
+    before = lists(server)
+    in_use = ("todo_api_database_connections_in_use",)
     callers = [threading.Thread(target=server.request, args=["GET", "/api/tasks"]) for _ in range(2)]
     with engine_of(settings["DATABASE_URL"]) as engine, engine.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE tasks")
         for caller in callers:
             caller.start()
-        wait_until(lambda: scraped(server)[held] == 2)
-        assert [scraped(server)[held] for _ in range(6)] == [2] * 6
+        wait_until(lambda: scraped(server)[in_use] == 2)
+        assert [scraped(server)[in_use] for _ in range(6)] == [2] * 6
     for caller in callers:
         caller.join()
-    wait_until(lambda: scraped(server)[held] == 0)
+    wait_until(lambda: scraped(server)[in_use] == 0)
+    wait_for_lists(server, before + 2)
 
 
-def test_the_metrics_files_are_new_with_each_start_and_removed_at_the_end(settings: dict[str, str]) -> None:
-    folder = Path(settings["TMPDIR"])
+def test_the_metrics_files_are_new_with_each_start_and_removed_at_the_end(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
     for _ in range(2):
-        with serving(settings) as server:
+        with serving(settings | {"TMPDIR": str(tmp_path)}) as server:
             server.request("GET", "/api/tasks")
-            [kept] = folder.glob("todo-api-metrics-*")
-            assert list(kept.glob("*.db"))
+            [folder] = tmp_path.glob("todo-api-metrics-*")
+            assert list(folder.glob("*.db"))
             wait_for_lists(server, 1)
-        assert list(folder.glob("todo-api-metrics-*")) == []
+        assert list(tmp_path.glob("todo-api-metrics-*")) == []
 
 
 def test_an_empty_file_of_a_killed_worker_does_not_affect_the_others(server: Server, settings: dict[str, str]) -> None:
+    before = lists(server)
     server.request("GET", "/api/tasks")
-    wait_for_lists(server, 1)
-    [kept] = Path(settings["TMPDIR"]).glob("todo-api-metrics-*")
-    (kept / "histogram_4194305.db").touch()  # no process has this number
-    assert scraped(server)[LISTS] == 1
+    wait_for_lists(server, before + 1)
+    [folder] = Path(settings["TMPDIR"]).glob("todo-api-metrics-*")
+    (folder / "histogram_4194305.db").touch()  # no process has this number
+    assert lists(server) == before + 1
 
 
 def test_a_file_that_was_removed_meanwhile_is_not_added(tmp_path: Path) -> None:
@@ -266,9 +277,11 @@ def test_a_file_that_was_removed_meanwhile_is_not_added(tmp_path: Path) -> None:
 
 
 def test_a_reload_keeps_the_counts(server: Server) -> None:
+    before = lists(server)
     server.request("GET", "/api/tasks")
+    started = len(server.workers)
     server.program.process.send_signal(signal.SIGHUP)
     server.program.wait_for("Hang up: Master")
-    wait_until(lambda: len(server.workers) == 4)
+    wait_until(lambda: len(server.workers) == started + 2)
     server.request("GET", "/api/tasks")
-    wait_for_lists(server, 2)
+    wait_for_lists(server, before + 2)
