@@ -11,6 +11,7 @@ from flask import Flask
 from tests.conftest import Caller, MakeApp, dispose, environ_for
 from tests.support.databases import rows_of
 from todo_api import create_app
+from todo_api.database import execution
 from todo_api.extensions import db
 from todo_api.models import Task, User
 from todo_api.tasks.ownership import OwnedTasks
@@ -129,7 +130,8 @@ def test_an_unknown_user_cannot_be_deleted(app: Flask, alice: Caller, database_u
     assert stored(database_url) == (["alice"], ["alice"])
 
 
-def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "RETRY_WINDOW", 0.1)
     app = create_app(environ_for("postgresql://todo:pa55word@127.0.0.1:1/todo"), tmp_path)
     result = run(app, "user-delete", "alice", "--yes")
     assert_refused(result, "database")
