@@ -26,7 +26,7 @@ def run(app: Flask, *arguments: str, answer: str = "") -> Result:
 
 
 def assert_refused(result: Result, *words: str) -> None:
-    """A status that says so, a line for a person, and nothing that looks like a result."""
+    """Check for a failure status, an error message and no output."""
     assert result.exit_code != 0
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1].startswith("Error: ")
@@ -35,7 +35,7 @@ def assert_refused(result: Result, *words: str) -> None:
 
 
 def stored(url: str) -> tuple[list[str], list[str]]:
-    """The ids of the users, and the owners of the tasks."""
+    """Return the ids of the users and the owners of the tasks."""
     owners = "SELECT user_id FROM tasks ORDER BY user_id"
     return rows_of(url, "SELECT id FROM users ORDER BY id"), rows_of(url, owners)
 

@@ -1,4 +1,4 @@
-"""Settings: what each variable means, what it must be, and the files it may come from."""
+"""Settings: defaults, valid and invalid values, and values from files."""
 
 import json
 import os
@@ -26,7 +26,7 @@ EVERYWHERE = pytest.mark.parametrize("settings", [PRODUCTION, DEVELOPMENT], ids=
 
 
 def refusal(environ: dict[str, str], instance: Path) -> str:
-    """Return the one line that refuses these settings; it shows no value that may be secret."""
+    """Return the one line that rejects these settings; check that it contains no secret."""
     with pytest.raises(config.ConfigError) as refused:
         config.read(environ, instance)
     line = str(refused.value)
@@ -43,7 +43,7 @@ def without(name: str, settings: dict[str, str] = PRODUCTION) -> dict[str, str]:
     return {other: value for other, value in settings.items() if other != name}
 
 
-# variable, key of the configuration, default, {value: what it becomes}
+# variable, key of the configuration, default, {text: value}
 MEANINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("ENVIRONMENT", "ENVIRONMENT", "production", {kind: kind for kind in ("development", *DEPLOYED)}),
     ("LOG_LEVEL", "LOG_LEVEL", "INFO", {level: level for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}),
@@ -384,7 +384,7 @@ def test_simultaneous_threads_and_processes_make_one_development_secret(tmp_path
         ({"JWT_ISSUER": "https://app.example.com"}, "JWT_AUDIENCE"),
         ({"JWT_AUDIENCE": "https://api.example.com"}, "JWT_ISSUER"),
         ({"JWT_ISSUER": "https://app.example.com", "JWT_AUDIENCE": "https://api.example.com"}, None),
-        ({"TODO_API_CHECKED_BY": "1"}, None),  # gunicorn's master has said it
+        ({"TODO_API_CHECKED_BY": "1"}, None),  # gunicorn's master has already warned
         (DEVELOPMENT, None),
     ],
 )

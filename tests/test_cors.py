@@ -1,4 +1,4 @@
-"""Which pages of other origins may read the service's answers."""
+"""Which pages of other origins may read responses."""
 
 import pytest
 from flask import Flask

@@ -23,7 +23,7 @@ Command = Callable[..., tuple[Variables, Variables]]
 
 @pytest.fixture
 def flask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run Flask's command from a shell with these variables, and return the settings that count, and what is left."""
+    """Run a flask command in a shell with these variables; return its settings and the remaining environment."""
 
     def command(line: str, shell: Variables, linux: bool = True) -> tuple[Variables, Variables]:
         counted: Variables = {}
@@ -149,7 +149,7 @@ def test_without_the_flask_command_no_file_is_read(tmp_path: Path, monkeypatch: 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which a developer has worked: it has an `.env`."""
+    """A clone with a developer's `.env`."""
     copy = copy_project(tmp_path_factory.mktemp("project"))
     (copy / ".env").write_text((copy / ".env.example").read_text(encoding="utf-8"), encoding="utf-8")
     return copy

@@ -1,4 +1,4 @@
-"""The error body, and the order in which a request is judged."""
+"""The error body, and the order of the checks of a request."""
 
 import io
 import re
@@ -47,7 +47,7 @@ def test_an_unknown_method_names_the_allowed_ones_with_or_without_a_token(
 
 
 TEXT, JSON = "text/plain", "application/json"
-JUDGED = {  # each wrong in all that is judged later, too, as far as one request can be
+JUDGED = {  # each request also fails the later checks, as far as one request can
     "token": ("nobody", TOO_LARGE, TEXT, (401, "TOKEN_MISSING")),
     "size": ("bob", TOO_LARGE, TEXT, (413, "PAYLOAD_TOO_LARGE")),
     "media type": ("bob", b"{", TEXT, (415, "UNSUPPORTED_MEDIA_TYPE")),

@@ -53,7 +53,7 @@ def pair(serve: Callable[..., Any]) -> Iterator[Pair]:
 
 
 def settings_of(issuer: BetterAuth, kind: str, ending: str = "") -> dict[str, str]:
-    """The three ways to configure the service; the address of Better Auth may be written longer."""
+    """Return one of the three configurations; `ending` is appended to the URL of Better Auth."""
     key_set = {"BETTER_AUTH_URL": issuer.origin + ending}
     secret = {"BETTER_AUTH_SECRET": SECRET}
     claims = {"JWT_ISSUER": issuer.origin, "JWT_AUDIENCE": issuer.origin}
@@ -141,7 +141,7 @@ def test_users_stay_signed_in_during_an_outage_of_better_auth(serve: Callable[..
         ("jwt", "both"),
         ("jwks", "key set"),
         ("jwks", "both"),
-        pytest.param("jwks", "secret", marks=pytest.mark.slow),  # there is no key that this cookie could fit
+        pytest.param("jwks", "secret", marks=pytest.mark.slow),  # no key could verify this cookie
     ],
 )
 def test_other_tokens_and_cookies_of_better_auth_are_rejected(pair: Pair, cookies: str, kind: str) -> None:

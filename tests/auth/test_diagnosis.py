@@ -1,4 +1,4 @@
-"""What `flask token-check` and `flask keys` say to an operator."""
+"""The output of `flask token-check` and `flask keys`."""
 
 import re
 import time

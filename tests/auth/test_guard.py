@@ -1,4 +1,4 @@
-"""Who is let in: the Authorization header, the challenge, and what the log says about refusals."""
+"""The Authorization header, the challenge, and the log of rejected tokens."""
 
 import io
 import json

@@ -80,7 +80,7 @@ def outcome(key_set: KeySet, kid: str) -> str:
 
 
 def outcomes(number: int, key_set: KeySet, kid: str) -> tuple[set[str], list[float]]:
-    """Return what so many threads get that start together, and the seconds that each took."""
+    """Return the outcomes of threads that start together, and the seconds that each took."""
 
     def run() -> tuple[str, float]:
         began = time.monotonic()
@@ -194,7 +194,7 @@ def test_nobody_waits_longer_for_keys_than_the_timeout(key_set: KeySet, endpoint
 def test_no_request_waits_longer_than_the_timeout_for_a_name_look_up(
     key_set: KeySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the system looks for the address of a name."""
+    """The system's name look-up has no timeout."""
     found, answered = threading.Event(), threading.Event()
 
     def look_up(_: str) -> bytes:
@@ -281,7 +281,7 @@ def test_no_connection_attempt_takes_longer_than_the_timeout() -> None:
     with socket.socket() as busy, ExitStack() as stack:
         busy.bind(("127.0.0.1", 0))
         busy.listen(0)
-        for _ in range(2):  # as many as wait to be accepted; the system answers no other
+        for _ in range(2):  # fill the queue of the listener; the system accepts no other connection
             caller = stack.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex(busy.getsockname())
@@ -289,7 +289,7 @@ def test_no_connection_attempt_takes_longer_than_the_timeout() -> None:
 
 
 def assert_given_up(url: str) -> None:
-    """A thread that fetches for ever would leave the service without new keys."""
+    """A fetch that never ends would leave the service without new keys."""
     given_up = threading.Event()
 
     def fetch() -> None:
@@ -338,7 +338,7 @@ def test_a_key_may_be_marked_for_signatures(key_set: KeySet, endpoint: KeyServer
 
 
 def lines_of(endpoint: KeyServer, caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    """The level and message of each line about this endpoint: a thread of an earlier test may tell of another."""
+    """Return the level and message of each line about this endpoint; threads of earlier tests may log other lines."""
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     return [(level, message) for level, message in lines if endpoint.url in message]
 

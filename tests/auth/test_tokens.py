@@ -64,7 +64,7 @@ def by(key: Key, algorithm: str | None = None) -> Sign:
 
 
 def build(header: Any, payload: Any, sign: Sign | None) -> str:
-    """Return a token of any header and payload; bytes are taken as they are."""
+    """Return a token with any header and payload; bytes are used unchanged."""
     body = f"{segment(header)}.{segment(payload)}"
     return f"{body}.{segment(sign(body.encode())) if sign else ''}"
 
@@ -78,7 +78,7 @@ def payload(**claims: Any) -> dict[str, Any]:
 
 
 def eddsa(header: dict[str, Any] | None = None, **claims: Any) -> str:
-    """Return a token that is good but for what is given."""
+    """Return a good token with this header and these claims changed."""
     return build(head() | (header or {}), payload(**claims), by(EDDSA))
 
 
@@ -288,7 +288,7 @@ def test_an_expired_token_has_its_own_error_code(apps: dict[str, Flask], ago: in
 
 @pytest.mark.parametrize("claim", ["nbf", "iat"])
 def test_a_token_is_rejected_before_it_becomes_valid(apps: dict[str, Flask], claim: str) -> None:
-    for ahead in (14, 3600):  # just past the leeway, and far
+    for ahead in (14, 3600):  # just past the leeway, and far past it
         times: dict[str, Any] = {claim: now() + ahead}
         assert_error(ask(apps["both"], eddsa(**times)), 401, "TOKEN_INVALID")
 

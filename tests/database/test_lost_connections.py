@@ -303,7 +303,7 @@ def seconds_to_fail(send: Callable[..., TestResponse], *about: Any) -> float:
 def test_in_each_outage_the_first_requests_wait_and_later_ones_fail_at_once(
     cutter: CuttingProxy, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No failed request keeps its place in the pool."""
+    """A failed request returns its place in the pool."""
     monkeypatch.setattr(execution, "RETRY_WINDOW", WINDOW)
     app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="1", DB_POOL_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")

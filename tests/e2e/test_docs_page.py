@@ -1,4 +1,4 @@
-"""The docs page as a developer meets it: paste a token, try a request, read the answer."""
+"""The docs page as a developer uses it: paste a token, try a request, read the response."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
 class Service:
-    """The running service and the commands of its developer."""
+    """The running service and its development commands."""
 
     def __init__(self, server: Server, project: Path, env: dict[str, str]) -> None:
         self.origin = f"http://127.0.0.1:{server.port}"
@@ -46,7 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 class Watch:
-    """What a page does that it should not, and where it asks."""
+    """The forbidden actions of a page, and the URLs it requests."""
 
     def __init__(self, page: Page) -> None:
         self.complaints: list[str] = []
@@ -84,7 +84,7 @@ def give(page: Page, token: str) -> None:
 
 
 def saying(claims: dict[str, Any]) -> str:
-    """Return what reads like a token with these claims."""
+    """Return an unsigned text that looks like a token with these claims."""
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"e30.{payload}.x"
 
@@ -171,7 +171,7 @@ def test_the_page_shows_the_claims_of_the_token(docs: Page, claims: dict[str, An
 
 
 def test_no_example_value_is_filled_in(docs: Page) -> None:
-    """A stale If-Match or a used Idempotency-Key would be refused."""
+    """A stale If-Match or a used Idempotency-Key would be rejected."""
     open_all(docs)
     fields = docs.locator(".parameters input[type=text]").all()
     assert len(fields) > 10

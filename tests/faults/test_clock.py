@@ -1,4 +1,4 @@
-"""The system clock is set back while the service is under load."""
+"""Faults of the system clock: it is set back while the service is under load."""
 
 import shutil
 import time
@@ -19,7 +19,7 @@ from tests.support.postgres import ControlledServer
 
 PACKAGE = find_spec("libfaketime")
 LIBRARY = Path("vendor", "libfaketime", "src", "libfaketime.so.1")
-CACHED_SECONDS = 1  # until each program has looked at the clock again
+CACHED_SECONDS = 1  # until each program has read the clock again
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'todo_api'"
 
 pytestmark = [
@@ -29,7 +29,7 @@ pytestmark = [
 
 
 class Clock(NamedTuple):
-    """The time of day of all programs that are started with `environment`."""
+    """The time of day of all programs started with `environment`."""
 
     preloaded: Path
     offset: Path
@@ -40,7 +40,7 @@ class Clock(NamedTuple):
             "LD_PRELOAD": str(self.preloaded),
             "FAKETIME_TIMESTAMP_FILE": str(self.offset),
             "FAKETIME_CACHE_DURATION": str(CACHED_SECONDS),
-            "DONT_FAKE_MONOTONIC": "1",  # it goes on when the time of day is set
+            "DONT_FAKE_MONOTONIC": "1",  # the monotonic clock is not set back
             "NO_FAKE_STAT": "1",
         }
 
@@ -55,7 +55,7 @@ class Clock(NamedTuple):
 def clock() -> Iterator[Clock]:
     with TemporaryDirectory(prefix="todo-clock-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # PostgreSQL is somebody else when root tests
+        folder.chmod(0o755)  # for PostgreSQL, which runs as another user if the tests run as root
         clock = Clock(folder / LIBRARY.name, folder / "offset")
         assert PACKAGE
         shutil.copy(Path(str(PACKAGE.origin)).parent / LIBRARY, clock.preloaded)

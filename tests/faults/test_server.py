@@ -17,7 +17,7 @@ from tests.support.threads import wait_until
 from tests.support.tokens import token
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
-RESET = struct.pack("ii", 1, 0)  # close by a reset at once
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 TITLE = '{"title": "Left alone"}'
 MANY, FEWER = 9_900, 2_000  # idle connections; two workers take 10,000 in all
 
@@ -62,7 +62,7 @@ def test_all_requests_that_arrive_before_a_stop_get_their_response(service: Star
 
 
 def assert_only_unread_requests_were_cut(load: Load) -> None:
-    """No retry after a cut connection finds its work already done."""
+    """Assert that no request was executed although its connection was cut."""
     assert load.applied_but_cut == 0
     assert load.unavailable() == 0
 
@@ -102,7 +102,7 @@ def test_idle_and_slow_clients_delay_nobody(service: Start) -> None:
 
 def assert_answered(client: socket.socket) -> None:
     assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
-    client.close()  # a server that closes waits two seconds for its client to do so too
+    client.close()  # a server that closes waits two seconds for the client to close
 
 
 def connected(stack: Stack) -> socket.socket:

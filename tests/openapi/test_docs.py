@@ -124,7 +124,7 @@ def test_head_has_the_headers_of_get(nobody: Caller, path: str) -> None:
 
 
 def test_a_part_of_an_asset_is_not_served(nobody: Caller) -> None:
-    """A range outside the file would be an error that the contract does not have."""
+    """A range outside the file would cause an undocumented error."""
     assert nobody.get("/docs/page.js", headers={"Range": "bytes=99999999-"}).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""What an operator starts the service with, tried as far as it goes without systemd and Docker running."""
+"""The systemd units, the image and the Compose file, tested without a running systemd or Docker."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from todo_api.config import MAY_COME_FROM_A_FILE
 
 needs_systemd = pytest.mark.skipif(
     not (shutil.which("systemd-analyze") and shutil.which("systemd-socket-activate"))
-    or not (os.getuid() == 0 or Path("/run/systemd").exists()),  # newer ones make that folder, or fail
+    or not (os.getuid() == 0 or Path("/run/systemd").exists()),  # newer versions create that folder, or fail
     reason="install systemd, and let it run or be root, to run these tests",
 )
 
@@ -30,7 +30,7 @@ needs_systemd = pytest.mark.skipif(
 
 @pytest.fixture
 def units(tmp_path: Path) -> tuple[Path, Path]:
-    """The socket and the service with the project where it is on this machine."""
+    """The units, with the path of the project on this machine."""
     project = copy_project(tmp_path / "todo-api")
     (project / ".venv").symlink_to(sys.prefix)
     for kind in ("socket", "service"):
@@ -47,7 +47,7 @@ def test_systemd_accepts_the_units(units: tuple[Path, Path], tmp_path: Path) -> 
 
 @needs_systemd
 def test_the_exposure_of_the_service_is_low(units: tuple[Path, Path], tmp_path: Path) -> None:
-    """The scale ends at 10; below 2 is what systemd calls OK."""
+    """The scale goes from 0 to 10; systemd calls less than 2 OK."""
     offline = ("systemd-analyze", "security", "--offline=yes", "--threshold=15", str(units[1]))
     judged = run(*offline, cwd=tmp_path, env=environment())
     assert judged.returncode == 0, judged.stdout
@@ -78,7 +78,7 @@ def test_the_service_uses_the_socket_of_systemd_and_reports_when_it_is_ready(
             assert b"READY=1" in notified.recv(4096)
             program.process.terminate()
             assert program.process.wait(30) == 0
-    assert address.exists()  # it is systemd's, so that the next start finds it
+    assert address.exists()  # it belongs to systemd and remains for the next start
 
 
 # --- Docker ---
@@ -91,7 +91,7 @@ def instructions(file: Path) -> list[tuple[str, str]]:
 
 
 class Stage:
-    """A folder in the place of an image's root, whose /usr/local is a fresh environment with pip, as in python:3."""
+    """A folder that stands for the root of an image. Its /usr/local is a new environment with pip, as in python:3."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.folder = root, root
@@ -121,7 +121,7 @@ class Stage:
 
 
 def build(file: Path, context: Path, scratch: Path) -> Stage:
-    """Carry out the steps of a Dockerfile, each stage in a folder of its own; return the last."""
+    """Run the steps of a Dockerfile, each stage in its own folder; return the last folder."""
     stages: dict[str, Stage] = {}
     stage = None
     for name, rest in instructions(file):
@@ -169,7 +169,7 @@ def test_the_steps_of_the_image_make_a_healthy_service(tmp_path: Path, fresh_dat
     assert upgraded.returncode == 0, upgraded.stderr
     with running(*program_of(image, serve), cwd=image.folder, env=env) as program:
         program.wait_for("Booting worker")
-        probes = (run(*program_of(image, check), cwd=image.folder, env=env) for _ in range(3))  # Docker retries, too
+        probes = (run(*program_of(image, check), cwd=image.folder, env=env) for _ in range(3))  # Docker retries too
         assert any(probe.returncode == 0 for probe in probes)
     assert run(*program_of(image, check), cwd=image.folder, env=env).returncode == 1
 
@@ -201,7 +201,7 @@ def test_the_linter_accepts_the_dockerfile(tmp_path: Path) -> None:
 
 
 def compose() -> dict[str, Any]:
-    """The file as Compose reads it: variables and merges resolved, held against the specification."""
+    """The file as Compose reads it: with variables and merges resolved, and validated."""
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     text = re.sub(r"\$\{(\w+):-([^}]*)\}", r"\2", text)
     text = re.sub(r"\$\{(\w+):\?[^}]*\}", r"https://app.example.com", text)

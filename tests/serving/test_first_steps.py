@@ -21,7 +21,7 @@ needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="install curl t
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A fresh clone whose environment is the one in use, so that nothing is downloaded."""
+    """A fresh clone that uses the current environment, so that nothing is downloaded."""
     project = copy_project(tmp_path / "clone")
     (project / ".venv").symlink_to(sys.prefix)
     return project
@@ -46,7 +46,7 @@ def shell(script: str, project: Path) -> str:
 
 
 def said(done: "subprocess.CompletedProcess[str]") -> list[str]:
-    """What a failed make says, its own last line aside."""
+    """Return the error output of a failed make, without make's own last line."""
     assert done.returncode != 0
     return [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
 
@@ -107,7 +107,7 @@ def test_a_missing_python_is_reported_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_missing_network_is_reported_in_one_line(tmp_path: Path) -> None:
-    """An environment with pip is made first, which takes 3 s."""
+    """This first makes an environment with pip, which takes 3 s."""
     project = copy_project(tmp_path / "clone")
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_CACHE_DIR": "1"}
     [line] = said(run("make", "run", cwd=project, env=environment(**nowhere)))

@@ -1,4 +1,4 @@
-"""Too much of everything: bodies that grow when read, heads and chunks without end, words made to be slow to read."""
+"""Floods: bodies that grow when parsed, endless headers and chunks, values that are slow to parse."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ from tests.support.sockets import TIMEOUT, exchange, request, statuses
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux (/proc)")
 
 MEGABYTE = 1 << 20
-MOST = 32 * MEGABYTE  # sent by a flood that nobody stops
+MOST = 32 * MEGABYTE  # sent at most if the server does not stop it
 # Of four threads, in use to the end once Python 3.14 or newer has read lists in lists there.
 STACKS = 32 * MEGABYTE if sys.version_info >= (3, 14) else 0
 CHUNKED = b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -52,7 +52,7 @@ def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("floods")
     with gunicorn_and_nginx(folder, migrated_database("floods")) as (program, ports):
         service = Service(folder, program, ports)
-        for _ in range(3):  # its memory is what it will be
+        for _ in range(3):  # until its memory is stable
             assert statuses(exchange(ports["gunicorn"], request("alice", "GET", "/api/tasks", more=LAST))) == [200]
         worker = service.worker
         yield service
@@ -67,7 +67,7 @@ def port(request: pytest.FixtureRequest, service: Service) -> int:
     return service.ports[request.param]
 
 
-# --- What grows when it is read ---
+# --- Bodies that grow when parsed ---
 
 
 def compressed(size: int) -> bytes:
@@ -103,11 +103,11 @@ def test_a_body_that_grows_when_parsed_is_rejected_and_uses_little_memory(servic
     assert service.memory() - before < 20 * MEGABYTE + STACKS
 
 
-# --- What does not end ---
+# --- Endless input ---
 
 
 def flood(port: int, head: bytes, part: bytes) -> tuple[bytes, int]:
-    """Send a beginning and then parts without end, until the server closes; return its answer and what was sent."""
+    """Send a beginning, then parts until the server closes; return its response and the number of bytes sent."""
     received: list[bytes] = []
     closed = threading.Event()
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
@@ -145,7 +145,7 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
 }
 
 
-# nginx reads these as long as they come and keeps nothing of them; the service hears of none.
+# nginx reads and discards these as long as they come; they do not reach the service.
 READ_ON = {
     "lines before a request",
     "the number of a chunk",
@@ -173,7 +173,7 @@ def test_too_many_headers_are_rejected(port: int) -> None:
     assert status in (400, 431)
 
 
-# --- What is slow to read ---
+# --- Values that are slow to parse ---
 
 READ_CLOSELY = (
     "Authorization",
@@ -188,7 +188,7 @@ TIRING = ("a" * 7000, " " * 3500 + "a", "," * 7000, '"' * 7000, '"a",' * 1700, '
 
 
 def quick_status(port: int, sent: bytes) -> int:
-    """Return the status of a request that takes less than half a second, in one of three tries: others may be busy."""
+    """Return the status of a request that takes less than half a second in one of three tries."""
     seconds = []
     for _ in range(3):
         began = time.monotonic()

@@ -26,7 +26,7 @@ def settings(
     fresh_database: Callable[[str], str], project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """Production settings with a database made by `flask db upgrade`, as an operator does."""
-    temporary = tmp_path_factory.mktemp("temporary")  # a gunicorn that is killed leaves a folder there
+    temporary = tmp_path_factory.mktemp("temporary")  # a killed gunicorn leaves a folder there
     env = production_environment(fresh_database("gunicorn"), TMPDIR=str(temporary))
     upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
     assert upgraded.returncode == 0, upgraded.stderr
@@ -48,7 +48,7 @@ def test_tasks_are_kept_behind_gunicorn(server: Server) -> None:
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO"])
 def test_no_header_changes_the_path_of_a_request(server: Server, name: str) -> None:
-    """With SCRIPT_NAME trusted the path would lose its beginning and lead nowhere."""
+    """If gunicorn trusted SCRIPT_NAME, it would remove that prefix from the path."""
     answer = server.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{name}: /api\r\nConnection: close\r\n\r\n")
     assert answer.startswith("HTTP/1.1 401 ")
     assert "TOKEN_MISSING" in answer

@@ -1,4 +1,4 @@
-"""What todo_api/serving relies on in gunicorn beyond its documentation."""
+"""The undocumented parts of gunicorn that todo_api/serving relies on."""
 
 import logging
 
@@ -9,7 +9,7 @@ from todo_api.serving.logger import RequestQuoteFilter
 
 
 def test_the_version_of_gunicorn_is_the_supported_one() -> None:
-    """Before another one is named here, compare its gunicorn/workers/gthread.py and its log messages."""
+    """Before you change the version, compare its gunicorn/workers/gthread.py and its log messages."""
     assert gunicorn.__version__ == "27.0.1"
 
 

@@ -1,4 +1,4 @@
-"""nginx as an operator runs it: the real program and the real file, before gunicorn and PostgreSQL."""
+"""nginx as an operator runs it: the real program with the real configuration, in front of the service or a fake."""
 
 import gzip
 import json
@@ -62,7 +62,7 @@ def signed(user: str = "alice") -> dict[str, str]:
 
 
 def assert_error(answer: Response | None, status: int, code: str) -> Response:
-    """The one error body (contract of errors), with a request id and no header twice."""
+    """Check the error body, the request id, and that no header is repeated."""
     assert answer
     assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
     assert set(answer.json) == {"detail", "error_code", "status_code"}
@@ -79,7 +79,7 @@ def assert_no_header_twice(answer: Response) -> None:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-# --- To the service and back ---
+# --- Forwarding ---
 
 
 def test_a_task_can_be_created_changed_and_deleted_through_nginx(service: Nginx) -> None:
@@ -180,7 +180,7 @@ def test_the_docs_page_is_compressed_and_not_sent_twice(service: Nginx) -> None:
     answer = service.request("GET", path, Accept_Encoding="gzip")
     assert (answer.status, answer.headers["Content-Encoding"]) == (200, "gzip")
     assert gzip.decompress(answer.body) == service.request("GET", path).body
-    assert "Accept-Encoding" in answer.headers.get_all("Vary", [])  # a line beside the service's own
+    assert "Accept-Encoding" in answer.headers.get_all("Vary", [])  # in addition to the service's own line
     again = service.request("GET", path, Accept_Encoding="gzip", If_None_Match=answer.headers["ETag"])
     assert (again.status, again.body) == (304, b"")
 
@@ -193,7 +193,7 @@ def test_the_policy_of_the_docs_page_passes_nginx(service: Nginx) -> None:
     assert answer.headers.get_all("Cache-Control") == ["private, no-cache"]
 
 
-# --- What is let in ---
+# --- Paths and headers ---
 
 
 PUBLIC = ["/api/tasks", "/api/tasks/1?x=/metrics", "/health/live", "/docs", "/docs/page.css", "/openapi.json"]
@@ -229,7 +229,7 @@ def test_no_header_lets_a_client_pose_as_a_proxy(tmp_path: Path) -> None:
 
 
 def test_a_repeated_header_reaches_the_service_unchanged(tmp_path: Path) -> None:
-    """The service refuses it: nginx must not choose one of the two."""
+    """The service rejects it: nginx must not choose one of the two."""
     twice = "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         assert proxy.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{twice}\r\n")
@@ -240,7 +240,7 @@ def test_a_repeated_header_reaches_the_service_unchanged(tmp_path: Path) -> None
 
 
 def statuses(proxy: Nginx, count: int, headers: Callable[[int], dict[str, str]], **more: Any) -> list[int]:
-    """The statuses of `count` requests sent as fast as eight connections go."""
+    """Send `count` requests over eight connections as fast as possible; return the statuses."""
 
     def eighth(start: int) -> list[int]:
         with closing(proxy.connect(**more)) as connection:
@@ -260,7 +260,11 @@ def test_a_token_over_its_rate_gets_429_and_other_tokens_are_served(tmp_path: Pa
     changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
     with nginx_and_fake_gunicorn(tmp_path, *changes) as (proxy, _):
         alice = signed()
-        for blanks, status in (("", 200), ("\t", 200), (" \t ", 429)):  # they make no other token
+        for blanks, status in (
+            ("", 200),
+            ("\t", 200),
+            (" \t ", 429),
+        ):  # trailing white space is ignored
             sent = {**alice, "Authorization": alice["Authorization"] + blanks}
             assert proxy.request("GET", "/api/tasks", **sent).status == status
         refused = assert_error(proxy.request("GET", "/api/tasks", **alice), 429, "RATE_LIMITED")
@@ -319,19 +323,19 @@ def test_behind_a_listed_proxy_the_address_is_the_one_it_saw(tmp_path: Path) -> 
     with nginx_and_fake_gunicorn(tmp_path, *ONE_A_MINUTE, *listed) as (proxy, _):
         assert from_address(proxy, "192.0.2.1") == 200
         assert from_address(proxy, "192.0.2.2") == 200
-        assert from_address(proxy, "192.0.2.3, 192.0.2.1") == 429  # the client made up all but the last
+        assert from_address(proxy, "192.0.2.3, 192.0.2.1") == 429  # only the last address comes from the proxy
         assert from_address(proxy, "2001:db8:0:1::1") == 200
         assert from_address(proxy, "2001:db8:0:1:a::2") == 429  # another address of the same network
         assert from_address(proxy, "2001:db8:0:2::1") == 200
 
 
-# --- nginx's own answers ---
+# --- nginx's own responses ---
 
 Provoke = Callable[[ExitStack, Path, str], Response | None]
 
 
 def raw(line: str, rest: str, *changes: Change) -> Provoke:
-    """Provoke an answer by a request with this first line, and this rest of head and body."""
+    """Return a function that provokes a response with this request line, headers and body."""
 
     def provoke(stack: ExitStack, folder: Path, origin: str) -> Response | None:
         proxy, _ = stack.enter_context(nginx_and_fake_gunicorn(folder, *changes))
@@ -423,7 +427,7 @@ def test_clients_without_a_host_header_and_head_requests_get_a_response(service:
 
 @pytest.mark.parametrize("part", ["GET /api/ta", "POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"])
 def test_the_connection_of_an_unfinished_request_is_closed(tmp_path: Path, part: str) -> None:
-    """nginx sends no answer of 408: it closes, and the log has the status."""
+    """nginx sends no 408: it closes the connection, and the log has the status."""
     soon = [(f"client_{name}_timeout 10s", f"client_{name}_timeout 1s") for name in ("header", "body")]
     with nginx_and_fake_gunicorn(tmp_path, *soon) as (proxy, server):
         assert proxy.raw(part) is None
@@ -506,7 +510,7 @@ def test_a_failing_service_is_logged_without_the_query(tmp_path: Path) -> None:
 
 
 def test_with_every_optional_setting_nginx_serves_tls_and_redirects_to_it(tmp_path: Path) -> None:
-    """All that docs/deploy.md says of a certificate, on other ports."""
+    """As docs/deploy.md describes it, on other ports."""
     write_certificate(tmp_path)
     secure = free_port()
     changes = [

@@ -1,4 +1,4 @@
-"""Requests hidden in others: straight to gunicorn and through nginx, on a connection that others use as well."""
+"""Request smuggling: requests hidden in others, sent to gunicorn directly and through nginx."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def tasks(port: int, user: str) -> list[str]:
 
 
 def framed(head: bytes, body: bytes = b"") -> Shape:
-    """A request of alice with these lines in its head and this beginning of a body; then comes what is hidden."""
+    """Return a function that appends hidden bytes to a request with these headers and start of a body."""
     line = f"Host: x\r\nAuthorization: Bearer {token('alice', iss='i', aud='a')}\r\n".encode()
     return lambda hidden: b"POST /api/tasks HTTP/1.1\r\n" + line + head + b"\r\n" + body + hidden
 
@@ -87,7 +87,7 @@ REFUSED: dict[str, Shape] = {
 }
 
 
-UNIMPLEMENTED = {"a coding nobody knows", "chunked in quotes"}  # 501 of gunicorn (RFC 9112, section 6.1)
+UNIMPLEMENTED = {"a coding nobody knows", "chunked in quotes"}  # gunicorn sends 501 (RFC 9112, section 6.1)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -108,7 +108,7 @@ def test_an_incomplete_chunk_swallows_what_follows(port: int) -> None:
 
 
 def test_a_request_without_a_version_is_rejected_or_ends_its_connection(port: int, ports: dict[str, int]) -> None:
-    """nginx still speaks HTTP/0.9, which has no headers: so no token, and no status in its answer."""
+    """nginx still supports HTTP/0.9, which has no headers: no token in the request, no status in the response."""
     victim = uuid4().hex
     received = exchange(port, b"GET /health/live\r\n\r\n" + creation(victim) + LAST)
     if port == ports.get("nginx"):
@@ -119,7 +119,7 @@ def test_a_request_without_a_version_is_rejected_or_ends_its_connection(port: in
 
 
 def body(head: bytes, wrap: Shape = lambda hidden: hidden, line: bytes = b"POST /api/tasks HTTP/1.1") -> Shape:
-    """A request of nobody or alice that says rightly where its body ends; what is hidden is the body."""
+    """Return a function that builds a request with correct framing, whose body is the hidden request."""
 
     def shape(hidden: bytes) -> bytes:
         content = wrap(hidden)
@@ -155,7 +155,7 @@ WHOLE: dict[str, Shape] = {
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_request_inside_a_body_is_not_executed(port: int, kind: str) -> None:
-    """It is answered once; what comes behind it is answered as what it is, or the connection is closed."""
+    """It gets one response. The request after it gets its own, or the connection is closed."""
     victim = uuid4().hex
     received = exchange(port, WHOLE[kind](creation(victim)) + LAST)
     first, *rest = statuses(received)
@@ -166,7 +166,7 @@ def test_a_request_inside_a_body_is_not_executed(port: int, kind: str) -> None:
 
 
 def test_a_hidden_request_would_be_found(port: int) -> None:
-    """Where it is not hidden it is a request."""
+    """The same bytes outside a body are executed."""
     victim = uuid4().hex
     assert statuses(exchange(port, body(b"")(b"") + creation(victim) + LAST)) == [401, 201, 200]
     assert tasks(port, victim) == ["Smuggled"]
@@ -174,7 +174,7 @@ def test_a_hidden_request_would_be_found(port: int) -> None:
 
 @pytest.mark.parametrize("kind", ["two lengths", "chunks longer than they say"])
 def test_the_next_client_gets_its_own_response(port: int, kind: str) -> None:
-    """nginx keeps its connections to gunicorn: nothing of a refused request may lie on one."""
+    """nginx reuses its connections to gunicorn: a rejected request may leave no bytes on them."""
     for number in range(5):
         user = f"next-{kind}-{number}"
         exchange(port, REFUSED[kind](b"GET /api/tasks HTTP/1.1\r\nHost: x\r\nX-Left-Open: "))

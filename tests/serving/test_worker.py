@@ -1,4 +1,4 @@
-"""The worker of gunicorn whose threads poll: connections of every manner, few threads, an orderly end."""
+"""gunicorn's worker with polling threads: all kinds of connections, few threads, an orderly stop."""
 
 import os
 import select
@@ -29,21 +29,21 @@ Start = Callable[..., Server]
 
 @contextmanager
 def started(url: str, *options: str) -> Iterator[Server]:
-    """gunicorn with one worker of two threads, and other options."""
+    """Run gunicorn with one worker of two threads and further options."""
     with serving(production_environment(url, WEB_CONCURRENCY="1", WEB_THREADS="2"), *options) as server:
         yield server
 
 
 @pytest.fixture
 def start(databases: dict[str, str]) -> Iterator[Start]:
-    """Start one of the test's own, to count what it holds, to stop it, or with other options."""
+    """Start a server for one test, which counts its descriptors, stops it or sets options."""
     with ExitStack() as stack:
         yield lambda *options: stack.enter_context(started(databases["postgresql"], *options))
 
 
 @pytest.fixture(scope="module")
 def server(databases: dict[str, str]) -> Iterator[Server]:
-    """One for all other tests: each finds it as it must be after the one before, with both threads free."""
+    """A server for all other tests. Each test leaves both threads free."""
     with started(databases["postgresql"]) as server:
         yield server
 
@@ -55,7 +55,7 @@ def connected(server: Server) -> Iterator[socket.socket]:
 
 
 def answers(client: socket.socket, number: int = 1, holding: bytes = ALIVE) -> bytes:
-    """Return what comes until `number` answers hold these bytes, or the server closes."""
+    """Read until these bytes have come `number` times or the server closes; return what was read."""
     received = b""
     while received.count(holding) < number and (part := client.recv(65536)):
         received += part
@@ -83,7 +83,7 @@ def test_pipelined_requests_get_their_responses_in_order(server: Server) -> None
 
 @pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\nabcdefgh"])
 def test_a_body_that_breaks_off_after_its_response_gets_no_second_one(server: Server, rest: bytes) -> None:
-    """A client would take that for the answer to its next request."""
+    """A client would take a second one for the response to its next request."""
     with connected(server) as client:
         client.sendall(LIVE.replace(b"Host: x", b"Host: x\r\nTransfer-Encoding: chunked") + b"1\r\n \r\n" + rest + LIVE)
         received = b"".join(iter(lambda: client.recv(65536), b""))
@@ -93,7 +93,7 @@ def test_a_body_that_breaks_off_after_its_response_gets_no_second_one(server: Se
 
 
 def test_workers_share_clients_that_connect_at_once(databases: dict[str, str]) -> None:
-    """A worker that took them all would answer them all, and the other would idle."""
+    """If one worker accepted all of them, the other would be idle."""
     env = production_environment(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
     with serving(env) as server, ExitStack() as stack:
         wait_until(lambda: len(server.workers) == 2)
@@ -113,12 +113,12 @@ def test_workers_share_clients_that_connect_at_once(databases: dict[str, str]) -
                 assert ALIVE in answers(client)
             shares = [sockets_of(worker) - number for worker, number in zip(workers, before, strict=True)]
             smaller_shares.append(min(shares))
-    # Now and then the kernel lets one of them run alone for long enough.
+    # Sometimes the kernel lets one worker run alone for long enough.
     assert sum(share < 6 for share in smaller_shares) <= 4, smaller_shares
 
 
 def test_clients_that_connect_while_all_threads_are_busy_are_served_soon(server: Server) -> None:
-    """Soon is counted in requests of the others, 100 of whom ask without a pause."""
+    """Within 5000 requests of 100 others, who send without a pause."""
     answered = 0
     unanswered: set[socket.socket] = set()
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
@@ -196,7 +196,7 @@ def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
         began = time.monotonic()
         assert closed(client)
         assert 0.5 < time.monotonic() - began < 4
-        silent.sendall(LIVE)  # for the first request there is more time
+        silent.sendall(LIVE)  # the first request may take longer
         assert ALIVE in answers(silent)
 
 
@@ -207,7 +207,7 @@ def test_clients_that_do_not_close_occupy_no_thread(server: Server) -> None:
             client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         for client in lingering:
             assert ALIVE in answers(client)
-            assert closed(client)  # from their side: ours stays open
+            assert closed(client)  # the server has closed; the client has not
         with connected(server) as other:
             other.settimeout(1.5)
             other.sendall(LIVE)
@@ -215,7 +215,7 @@ def test_clients_that_do_not_close_occupy_no_thread(server: Server) -> None:
 
 
 def test_a_client_that_keeps_sending_is_disconnected_after_a_while(server: Server) -> None:
-    """At once, it could lose the answer."""
+    """Closed at once, the client could lose the response."""
     with connected(server) as client:
         began = time.monotonic()
         client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
@@ -234,7 +234,7 @@ def test_a_client_that_keeps_sending_is_disconnected_after_a_while(server: Serve
 
 @contextmanager
 def serving_another(app: str, worker: str, folder: Path) -> Iterator[Server]:
-    """Serve another application, whose module is in that folder, with one worker of two threads."""
+    """Serve an application from a module in that folder, with one worker of two threads."""
     options = ["-c", "/dev/null", "--no-control-socket", "-k", worker, "--threads", "2", "--bind", "127.0.0.1:0"]
     paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
     with running(sys.executable, "-m", "gunicorn", app, *options, cwd=folder, env=paths) as program:
@@ -344,7 +344,7 @@ def test_a_request_on_an_idle_connection_gets_a_response_while_the_worker_stops(
         os.kill(server.program.process.pid, signal.SIGTERM)
         server.program.wait_for("Handling signal: term")
         answered = b""
-        while b"Connection: close" not in answered:  # the master says so before the worker is told
+        while b"Connection: close" not in answered:  # the master logs it before it signals the worker
             client.sendall(LIVE)
             answered = answers(client)
             assert ALIVE in answered

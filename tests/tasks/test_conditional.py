@@ -1,4 +1,4 @@
-"""Conditional requests: an unchanged task is not sent again, and an edit of an old version is refused."""
+"""Conditional requests: an unchanged task is not sent again, and an edit of an old version is rejected."""
 
 from collections.abc import Callable
 from typing import Any

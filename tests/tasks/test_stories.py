@@ -1,4 +1,4 @@
-"""Stateful tests: whatever two users do, in any order, the API answers as a model made of dictionaries does."""
+"""Stateful tests: whatever two users do, the API responds as a model made of dictionaries does."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -95,7 +95,7 @@ class Model:
 
 
 class Api(RuleBasedStateMachine):
-    """Two users of one database. The model learns from the answers only what the server decides: ids and times."""
+    """Two users of one database. The model takes only ids and times from the responses."""
 
     def __init__(self, caller: Callable[[str], Caller], engine: Engine) -> None:
         super().__init__()

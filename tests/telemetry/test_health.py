@@ -1,4 +1,4 @@
-"""What a supervisor is told: the process lives, and it can answer requests."""
+"""Health checks: whether the process runs, and whether it can serve requests."""
 
 import re
 import threading
@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def revision(database_url: str) -> Iterator[Any]:
-    """Set what the database says its revision is, if any; afterwards it is as it was."""
+    """Set the revisions stored in the database; restore them afterwards."""
     [before] = rows_of(database_url, "SELECT version_num FROM alembic_version")
 
     def be_at(*values: str) -> None:

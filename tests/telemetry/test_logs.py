@@ -51,7 +51,7 @@ class Log(io.StringIO):
 
 
 def listen(app: Flask, log: Log | None = None) -> Log:
-    """Let the application log into a string, as production does."""
+    """Make the application log to a string, in the format of production."""
     log, lines = log or Log(), app.extensions["log"].lines
     lines.setStream(log)
     lines.setFormatter(AccessLog("production", app.config["LOG_HASH_KEY"]))
@@ -168,7 +168,7 @@ def record_of(**values: Any) -> RequestRecord:
 
 
 def writes_of(*records: RequestRecord, environment: str = "production") -> list[str]:
-    """Return what is written at once for these requests."""
+    """Return the separate writes for these requests."""
     log, lines = Log(), BatchHandler()
     lines.setStream(log)
     lines.setFormatter(AccessLog(environment, "key"))
@@ -214,7 +214,7 @@ def test_the_writing_thread_survives_any_exception(
     monkeypatch.setattr("todo_api.telemetry.metrics.set_gauges", fail_once)
     app.extensions["log"].start()
     wait_until(lambda: log.lines)
-    app.extensions["log"].enqueue(RequestRecord("r-1"))  # with nothing of a request
+    app.extensions["log"].enqueue(RequestRecord("r-1"))  # without any data of a request
     wait_until(lambda: len(log.lines) == 2)
     alice.get("/api/tasks")
     app.extensions["log"].stop()
@@ -257,7 +257,7 @@ app.extensions["log"].start()
 
 
 def test_each_line_is_written_once_and_the_writing_thread_does_not_keep_a_program_alive() -> None:
-    """In a process of its own: here the root of all loggers is that of the tests."""
+    """In its own process, as the root logger of this one belongs to the tests."""
     settings = environ_for("postgresql://nobody@127.0.0.1:1/none", JWT_ISSUER="i", JWT_AUDIENCE="a")
     ended = run(sys.executable, "-c", PROGRAM, cwd=ROOT, env=environment(**settings), seconds=20)
     assert ended.returncode == 0

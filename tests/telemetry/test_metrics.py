@@ -1,4 +1,4 @@
-"""What /metrics shows, to whom, and over how many processes."""
+"""/metrics: its values, its token, and the sums over all processes."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def _nothing_is_counted_yet() -> None:
 
 
 def samples(page: str) -> Samples:
-    """The figures by name and values of labels, in the order of the labels' names."""
+    """Return the samples by name and label values, in the order of the label names."""
     return {
         (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
         for family in text_string_to_metric_families(page)

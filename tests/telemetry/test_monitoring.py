@@ -1,4 +1,4 @@
-"""The dashboard and the alerts in deploy/: over exactly the figures that the service shows."""
+"""The dashboard and the alerts in deploy/ use exactly the metrics of the service."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def app(make_app: MakeApp) -> Flask:
 
 
 def expressions() -> dict[str, str]:
-    """The expressions by the title that a person sees."""
+    """Return the expressions by the title of their panel or alert."""
     found = {rule["alert"]: rule["expr"] for rule in RULES}
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
@@ -40,7 +40,7 @@ def expressions() -> dict[str, str]:
 
 
 def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:
-    """Every selector of figures in an expression."""
+    """Yield every metric selector in an expression."""
     if isinstance(node, promql_parser.VectorSelector):
         yield node
     for name in ("expr", "lhs", "rhs", "vector_selector"):
@@ -51,7 +51,7 @@ def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:
 
 
 def used() -> dict[str, set[str]]:
-    """The names of figures that the expressions use, with the labels that they look at."""
+    """Return the metrics that the expressions use, with their labels."""
     found: dict[str, set[str]] = {}
     for expression in expressions().values():
         for selector in selectors(promql_parser.parse(expression)):

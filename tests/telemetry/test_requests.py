@@ -1,4 +1,4 @@
-"""What every response has besides its body: a request id and the common headers."""
+"""The request id and the headers of every response."""
 
 import re
 from functools import partial

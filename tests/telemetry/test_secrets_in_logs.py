@@ -1,4 +1,4 @@
-"""What a client sent is in no line of the service: not in the application's, not in gunicorn's own."""
+"""No log line of the application or of gunicorn contains what a client sent."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ def head(line: str, *lines: str) -> bytes:
 
 
 def signed(secret: str, method: str, path: str, body: str = "", more: str = "") -> bytes:
-    """A request of alice with the secret wherever {} stands."""
+    """Return a request of Alice with the secret in place of each {}."""
     path, body, more = (text.replace("{}", secret) for text in (path, body, more))
     return request("alice", method, path, body.encode(), more.encode())
 
@@ -71,7 +71,7 @@ def test_nothing_that_a_client_sends_is_in_the_log(service: tuple[Program, int],
     word, fence = f"planted{uuid4().hex}", uuid4().hex
     sent = SENT[kind](word)
     exchange(port, sent, half_close=True)
-    # What has been written for this is there when what was written later is.
+    # Lines are written in order: once a later one is there, all earlier ones are.
     exchange(port, head("GET /api/tasks HTTP/1.1", f"X-Request-ID: {fence}"), half_close=True)
     program.wait_for(fence)
     tokens = re.findall(r"Bearer (\S+)", sent.decode("latin-1"))
