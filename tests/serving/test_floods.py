@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ne
 
 MEGABYTE = 1 << 20
 MOST = 32 * MEGABYTE  # sent at most if the server does not stop it
-# Of four threads, in use to the end once Python 3.14 or newer has read lists in lists there.
+# Of four threads; Python 3.14 or newer keeps using that memory after it has parsed nested lists.
 STACKS = 32 * MEGABYTE if sys.version_info >= (3, 14) else 0
 CHUNKED = b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"Connection: close\r\n"
