@@ -1,4 +1,4 @@
-"""Shared fixtures: alice owns tasks, bob is a stranger; a test that takes `app` runs on both databases."""
+"""Shared fixtures. Alice owns the tasks, Bob is a stranger. A test that takes `app` runs on both databases."""
 
 import io
 import os
@@ -19,9 +19,9 @@ from werkzeug.test import TestResponse
 
 from tests.support import postgres
 from tests.support.databases import engine_of
-from tests.support.described import checked_client
+from tests.support.response_checker import checked_client
 from tests.support.statements import database_of
-from tests.support.tokens import SECRET, indiscreet, token
+from tests.support.tokens import SECRET, lines_with_secrets, token
 from todo_api import create_app
 from todo_api.auth import keys
 from todo_api.auth.tokens import TokenCache
@@ -29,14 +29,14 @@ from todo_api.extensions import db
 
 SERVER = pytest.StashKey[ExitStack]()
 MakeApp = Callable[..., Flask]
-NOWHERE = "01a1fc99-ee71-72ec-b587-48e127eeb180"  # no task has this id
-MISSING = f"/api/tasks/{NOWHERE}"
+MISSING_ID = "01a1fc99-ee71-72ec-b587-48e127eeb180"  # no task has this id
+MISSING = f"/api/tasks/{MISSING_ID}"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL once, before xdist starts its workers, which find its URL in the environment."""
-    os.environ["TZ"] = "IST-5:30"  # no test holds in UTC alone
+    os.environ["TZ"] = "IST-5:30"  # no test may pass in UTC only
     time.tzset()
     if "TODO_TEST_SERVER" in os.environ or config.option.collectonly:
         return
@@ -57,12 +57,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """With CI=true nothing is skipped: a missing component fails. No test may leave a token or secret in the log."""
+    """Fail a test that leaves a token or secret in the log, and with CI=true each test that is skipped."""
     outcome: Any = yield
     report = outcome.get_result()
-    if report.passed and (told := [line for _, text in report.sections for line in indiscreet(text)]):
+    if report.passed and (leaked := [line for _, text in report.sections for line in lines_with_secrets(text)]):
         report.outcome = "failed"
-        report.longrepr = "\n".join(["in the log:", *told])
+        report.longrepr = "\n".join(["in the log:", *leaked])
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
@@ -70,21 +70,21 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _push_request_context() -> None:
-    """Replace pytest-flask's, which keeps one context for a whole test: a view that forgets to commit would pass."""
+    """Replace pytest-flask's fixture. Its one context for a whole test would hide a view that does not commit."""
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _failed_fetches_of_keys_are_not_repeated() -> Iterator[None]:
-    """Keep the threads of applications that tests are done with from asking for keys."""
+    """Keep the threads of applications of finished tests from fetching keys."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keys, "RETRY_INTERVAL", 3600)
         yield
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _answers_are_described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _responses_match_the_document(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Check every response to a test client against the OpenAPI document."""
-    app = create_app({"ENVIRONMENT": "development"}, tmp_path_factory.mktemp("described"))
+    app = create_app({"ENVIRONMENT": "development"}, tmp_path_factory.mktemp("document"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Flask, "test_client_class", checked_client(app))
         yield
@@ -92,7 +92,7 @@ def _answers_are_described(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def fresh_database() -> Iterator[Callable[..., str]]:
-    """Make a PostgreSQL database, empty or like another, and return its URL."""
+    """Make a PostgreSQL database, empty or a copy of `template`, and return its URL."""
     server = make_url(os.environ["TODO_TEST_SERVER"]).set(drivername="postgresql+psycopg2")
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     made: list[str] = []
@@ -164,11 +164,11 @@ def empty(databases: dict[str, str]) -> Iterator[Callable[[str], None]]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test with a database on both; on SQLite alone if it is marked `any_database`."""
+    """Run each test with a database on both kinds, or on SQLite only if it is marked `sqlite_only`."""
     chosen = any("database_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "database_url" in metafunc.fixturenames and not chosen:
-        once = metafunc.definition.get_closest_marker("any_database")
-        metafunc.parametrize("database_url", ["sqlite"] if once else ["sqlite", "postgresql"], indirect=True)
+        is_sqlite_only = metafunc.definition.get_closest_marker("sqlite_only")
+        metafunc.parametrize("database_url", ["sqlite"] if is_sqlite_only else ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -211,12 +211,12 @@ def app(shared_apps: dict[str, Flask], database_url: str) -> Iterator[Flask]:
     app.extensions["auth"].logged_at.clear()
     app.logger.handlers = [app.extensions["log"]]  # the logger is the same for all applications
     app.logger.setLevel(app.config["LOG_LEVEL"])
-    before = made_of(app)
+    before = state_of(app)
     yield app
-    assert made_of(app) == before, "this test changes the shared application: use make_app"
+    assert state_of(app) == before, "this test changes the shared application: use make_app"
 
 
-def made_of(app: Flask) -> list[Any]:
+def state_of(app: Flask) -> list[Any]:
     """What a test could change in an application."""
     hooks = (app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs)
     return [
@@ -286,7 +286,7 @@ def nobody(app: Flask) -> Caller:
 
 
 def headers_of(response: TestResponse) -> list[tuple[str, str]]:
-    """The headers without those that differ between requests: the request ID and Server-Timing."""
+    """Return the headers, except those that differ between requests: the request ID and Server-Timing."""
     return [item for item in response.headers if item[0] not in ("X-Request-ID", "Server-Timing")]
 
 

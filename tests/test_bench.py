@@ -7,7 +7,7 @@ from bench import run, service
 
 @pytest.fixture(autouse=True)
 def _issuer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read the issuer's settings again, and restore the environment that a benchmark changes."""
+    """Reload the issuer's settings, and restore the environment that a benchmark changes."""
     for name in service.ISSUER:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

@@ -11,6 +11,7 @@ from flask import Flask
 from tests.conftest import Caller, MakeApp, dispose, environ_for
 from tests.support.databases import rows_of
 from todo_api import create_app
+from todo_api.database import execution
 from todo_api.extensions import db
 from todo_api.models import Task, User
 from todo_api.tasks.ownership import OwnedTasks
@@ -25,7 +26,7 @@ def run(app: Flask, *arguments: str, answer: str = "") -> Result:
 
 
 def assert_refused(result: Result, *words: str) -> None:
-    """A status that says so, a line for a person, and nothing that looks like a result."""
+    """Check for a failure status, an error message and no output."""
     assert result.exit_code != 0
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1].startswith("Error: ")
@@ -34,12 +35,12 @@ def assert_refused(result: Result, *words: str) -> None:
 
 
 def stored(url: str) -> tuple[list[str], list[str]]:
-    """The ids of the users, and the owners of the tasks."""
+    """Return the ids of the users and the owners of the tasks."""
     owners = "SELECT user_id FROM tasks ORDER BY user_id"
     return rows_of(url, "SELECT id FROM users ORDER BY id"), rows_of(url, owners)
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     ("user", "settings"),
     [
@@ -60,17 +61,17 @@ def test_the_service_accepts_the_token_it_prints(make_app: MakeApp, user: str, s
     assert created.json["user_id"] == user
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(("options", "minutes"), [((), 1440), (("--minutes=1",), 1)])
-def test_a_token_lasts_as_long_as_it_was_asked_for(make_app: MakeApp, options: tuple[str, ...], minutes: int) -> None:
+def test_a_token_is_valid_for_the_requested_time(make_app: MakeApp, options: tuple[str, ...], minutes: int) -> None:
     token = run(make_app(**DEVELOPMENT), "token", "alice", *options).stdout.strip()
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == minutes * 60
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("minutes", ["0", "soon", "525601"])
-def test_a_token_cannot_last_that_long(make_app: MakeApp, minutes: str) -> None:
+def test_an_invalid_time_to_expiry_is_rejected(make_app: MakeApp, minutes: str) -> None:
     assert_refused(run(make_app(**DEVELOPMENT), "token", "alice", f"--minutes={minutes}"), "--minutes")
 
 
@@ -80,22 +81,22 @@ def test_no_token_is_made_outside_development(make_app: MakeApp, environment: st
     assert_refused(run(make_app(ENVIRONMENT=environment), "token", "alice"), "development", "ENVIRONMENT")
 
 
-@pytest.mark.any_database
-def test_no_token_is_made_with_the_secret_of_another(make_app: MakeApp) -> None:
+@pytest.mark.sqlite_only
+def test_no_token_is_made_with_a_configured_secret(make_app: MakeApp) -> None:
     assert_refused(run(make_app(ENVIRONMENT="development"), "token", "alice"), "BETTER_AUTH_SECRET")
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("command", [("token",), ("user-delete", "--yes")])
 @pytest.mark.parametrize("user", ["", "a" * 256, "a\0b", "a\udcffb"])
-def test_a_user_id_that_no_token_can_hold_is_refused(make_app: MakeApp, command: tuple[str, ...], user: str) -> None:
+def test_a_user_id_that_no_token_can_hold_is_rejected(make_app: MakeApp, command: tuple[str, ...], user: str) -> None:
     assert_refused(run(make_app(**DEVELOPMENT), *command, user), "for 'USER': must have 1 to 255 characters")
 
 
 @pytest.mark.parametrize(
     ("user", "options", "answer"), [("alice", (), "y\n"), ("%", ("--yes",), ""), ("o'brien", ("--yes",), "")]
 )
-def test_a_deleted_user_takes_along_their_tasks_and_nobody_elses(
+def test_deleting_a_user_deletes_their_tasks_only(
     app: Flask, bob: Caller, database_url: str, user: str, options: tuple[str, ...], answer: str
 ) -> None:
     caller = Caller(app.test_client(), user)
@@ -112,7 +113,9 @@ def test_a_deleted_user_takes_along_their_tasks_and_nobody_elses(
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""])
-def test_a_user_is_kept_unless_the_answer_is_yes(app: Flask, alice: Caller, database_url: str, answer: str) -> None:
+def test_a_user_is_kept_unless_the_deletion_is_confirmed(
+    app: Flask, alice: Caller, database_url: str, answer: str
+) -> None:
     task = alice.create()
     result = run(app, "user-delete", "alice", answer=answer)
     assert result.exit_code == 1
@@ -127,7 +130,8 @@ def test_an_unknown_user_cannot_be_deleted(app: Flask, alice: Caller, database_u
     assert stored(database_url) == (["alice"], ["alice"])
 
 
-def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "RETRY_WINDOW", 0.1)
     app = create_app(environ_for("postgresql://todo:pa55word@127.0.0.1:1/todo"), tmp_path)
     result = run(app, "user-delete", "alice", "--yes")
     assert_refused(result, "database")
@@ -136,7 +140,7 @@ def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
     dispose(app)
 
 
-def test_the_shell_offers_the_models_and_the_owner_scoped_helper(app: Flask, alice: Caller) -> None:
+def test_the_shell_provides_the_models_and_the_owner_scoped_helper(app: Flask, alice: Caller) -> None:
     task = alice.create()
     with app.app_context():
         names = app.make_shell_context()
@@ -146,7 +150,7 @@ def test_the_shell_offers_the_models_and_the_owner_scoped_helper(app: Flask, ali
         assert names["db"].session.get(names["Task"], ("alice", task["id"])).title == task["title"]
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_the_commands_are_listed(app: Flask) -> None:
     listed = run(app, "--help").stdout
     assert " token " in listed

@@ -1,4 +1,4 @@
-"""Settings: what each variable means, what it must be, and the files it may come from."""
+"""Settings: defaults, valid and invalid values, and values from files."""
 
 import json
 import os
@@ -26,7 +26,7 @@ EVERYWHERE = pytest.mark.parametrize("settings", [PRODUCTION, DEVELOPMENT], ids=
 
 
 def refusal(environ: dict[str, str], instance: Path) -> str:
-    """Return the one line that refuses these settings; it shows no value that may be secret."""
+    """Return the one line that rejects these settings; check that it contains no secret."""
     with pytest.raises(config.ConfigError) as refused:
         config.read(environ, instance)
     line = str(refused.value)
@@ -43,7 +43,7 @@ def without(name: str, settings: dict[str, str] = PRODUCTION) -> dict[str, str]:
     return {other: value for other, value in settings.items() if other != name}
 
 
-# variable, key of the configuration, default, {value: what it becomes}
+# variable, key of the configuration, default, {text: value}
 MEANINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("ENVIRONMENT", "ENVIRONMENT", "production", {kind: kind for kind in ("development", *DEPLOYED)}),
     ("LOG_LEVEL", "LOG_LEVEL", "INFO", {level: level for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}),
@@ -122,13 +122,13 @@ BAD: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 @EVERYWHERE
-def test_nonsense_is_refused_by_name(tmp_path: Path, settings: dict[str, str], name: str) -> None:
+def test_a_malformed_setting_is_rejected_by_name(tmp_path: Path, settings: dict[str, str], name: str) -> None:
     for value in BAD[name]:
         assert re.match(rf"{name}(?![A-Z_]) (must|is)", refusal(settings | {name: value}, tmp_path)), value
 
 
 @pytest.mark.parametrize(("name", "values"), [(name, values) for name, _, _, values in MEANINGS if name in NUMBERS])
-def test_a_number_outside_its_range_is_refused(tmp_path: Path, name: str, values: dict[str, int]) -> None:
+def test_a_number_outside_its_range_is_rejected(tmp_path: Path, name: str, values: dict[str, int]) -> None:
     for value in (min(values.values()) - 1, max(values.values()) + 1):
         assert refusal(PRODUCTION | {name: str(value)}, tmp_path).startswith(f"{name} must be a whole number from ")
 
@@ -144,7 +144,7 @@ def test_a_number_outside_its_range_is_refused(tmp_path: Path, name: str, values
         *(("BETTER_AUTH_SECRET", sample, "sample") for sample in sorted(config.SAMPLE_SECRETS)),
     ],
 )
-def test_what_is_for_development_only_is_refused_elsewhere(tmp_path: Path, name: str, value: str, reason: str) -> None:
+def test_development_only_values_are_rejected_elsewhere(tmp_path: Path, name: str, value: str, reason: str) -> None:
     line = refusal(PRODUCTION | {name: value}, tmp_path)
     assert line.startswith(f"{name} ")
     assert reason in line
@@ -153,7 +153,7 @@ def test_what_is_for_development_only_is_refused_elsewhere(tmp_path: Path, name:
 
 @pytest.mark.parametrize("kind", ["", *DEPLOYED])
 @pytest.mark.parametrize("name", ["DATABASE_URL", "BETTER_AUTH_SECRET"])
-def test_what_is_required_outside_development_is_asked_for(tmp_path: Path, kind: str, name: str) -> None:
+def test_settings_required_outside_development_are_asked_for(tmp_path: Path, kind: str, name: str) -> None:
     settings = without(name) | {"ENVIRONMENT": kind}
     assert refusal(settings, tmp_path).startswith(f"{name} is required")
     assert refusal(settings | {name: ""}, tmp_path).startswith(f"{name} is required")
@@ -189,7 +189,7 @@ def test_a_postgresql_url_keeps_its_parts_and_names_the_driver(
         assert make_url(found[key]) == make_url(f"postgresql+psycopg2://{rest}")
 
 
-def test_a_serverless_database_has_time_to_wake_up_and_a_url_that_says_otherwise_wins(tmp_path: Path) -> None:
+def test_a_serverless_database_has_time_to_wake_up_unless_the_url_says_otherwise(tmp_path: Path) -> None:
     ours = {"connect_timeout": 10, "application_name": "todo_api", "client_encoding": "utf8"}
     for query, options in {"": ours, "?connect_timeout=30": {**ours, "connect_timeout": None}}.items():
         found = config.read(PRODUCTION | {"DATABASE_URL": URL + query}, tmp_path)
@@ -198,7 +198,7 @@ def test_a_serverless_database_has_time_to_wake_up_and_a_url_that_says_otherwise
         assert found["DB_POOL_RECYCLE"] < 300
 
 
-def test_migrations_may_have_a_database_url_of_their_own(tmp_path: Path) -> None:
+def test_migrations_may_have_their_own_database_url(tmp_path: Path) -> None:
     direct = "postgres://owner:secret@direct.example.com/todo"
     found = config.read(PRODUCTION | {"MIGRATION_DATABASE_URL": direct}, tmp_path)
     assert make_url(found["MIGRATION_DATABASE_URL"]) == make_url(direct.replace("postgres:", "postgresql+psycopg2:"))
@@ -244,7 +244,7 @@ KEY_SETS: list[tuple[dict[str, str], tuple[str, str, str]]] = [
 
 @pytest.mark.parametrize(("settings", "expected"), KEY_SETS)
 @pytest.mark.parametrize("secret", ["", SECRET])
-def test_a_key_set_brings_its_issuer_and_audience(
+def test_a_key_set_sets_its_issuer_and_audience(
     tmp_path: Path, settings: dict[str, str], expected: tuple[str, str, str], secret: str
 ) -> None:
     found = config.read(PRODUCTION | {"BETTER_AUTH_SECRET": secret} | settings, tmp_path)
@@ -268,13 +268,13 @@ def test_a_developer_with_a_key_set_gets_no_secret(tmp_path: Path) -> None:
         *("http://app.example.com", "http://127.0.0.1.example.com"),
     ],
 )
-def test_a_url_that_cannot_be_trusted_is_refused(tmp_path: Path, name: str, url: str) -> None:
+def test_an_untrusted_url_is_rejected(tmp_path: Path, name: str, url: str) -> None:
     claims = {"JWT_ISSUER": "issuer", "JWT_AUDIENCE": "api"}
     assert refusal(PRODUCTION | claims | {name: url}, tmp_path).startswith(f"{name} must be ")
 
 
 @pytest.mark.parametrize("url", ["https://app.example.com/auth", "https://app.example.com/?x=1"])
-def test_better_auth_is_named_by_its_origin(tmp_path: Path, url: str) -> None:
+def test_better_auth_is_configured_by_its_origin(tmp_path: Path, url: str) -> None:
     assert refusal(PRODUCTION | {"BETTER_AUTH_URL": url}, tmp_path).startswith("BETTER_AUTH_URL must be an origin")
 
 
@@ -294,7 +294,7 @@ def test_a_developer_needs_no_settings(tmp_path: Path) -> None:
     assert (found["JWT_SECRET_KEY"], found["USES_DEVELOPMENT_SECRET"]) == ("short", False)
 
 
-def test_the_example_can_be_used_as_it_stands(tmp_path: Path) -> None:
+def test_the_example_file_works_unchanged(tmp_path: Path) -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8")
     settings = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", lines, re.MULTILINE))
     assert next(iter(settings.items())) == ("ENVIRONMENT", "development")
@@ -326,7 +326,7 @@ def test_a_setting_may_come_from_a_file(tmp_path: Path, name: str) -> None:
 
 @each_from_a_file
 @EVERYWHERE
-def test_a_file_that_holds_no_setting_is_refused(tmp_path: Path, name: str, settings: dict[str, str]) -> None:
+def test_a_file_without_a_setting_is_rejected(tmp_path: Path, name: str, settings: dict[str, str]) -> None:
     file = tmp_path / "file"
     settings = without(name, settings) | {f"{name}_FILE": str(file)}
     _, value = FROM_FILES[name]
@@ -339,7 +339,7 @@ def test_a_file_that_holds_no_setting_is_refused(tmp_path: Path, name: str, sett
         assert refusal(settings | {f"{name}_FILE": str(path)}, tmp_path).startswith(f"{name}_FILE ")
 
 
-def test_the_development_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_development_secret_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     instance = tmp_path / "instance"
     before = os.umask(0)
     made = config.read(DEVELOPMENT, instance)["JWT_SECRET_KEY"]
@@ -366,7 +366,7 @@ sys.exit(max(os.wait()[1] for _ in range(20)) > 0)
 """
 
 
-def test_threads_and_processes_that_start_together_agree_on_one_development_secret(tmp_path: Path) -> None:
+def test_simultaneous_threads_and_processes_make_one_development_secret(tmp_path: Path) -> None:
     start = Barrier(20)
 
     def secret(_: int) -> str:
@@ -389,11 +389,11 @@ def test_threads_and_processes_that_start_together_agree_on_one_development_secr
         ({"JWT_ISSUER": "https://app.example.com"}, "JWT_AUDIENCE"),
         ({"JWT_AUDIENCE": "https://api.example.com"}, "JWT_ISSUER"),
         ({"JWT_ISSUER": "https://app.example.com", "JWT_AUDIENCE": "https://api.example.com"}, None),
-        ({"TODO_API_CHECKED_BY": "1"}, None),  # gunicorn's master has said it
+        ({"TODO_API_CHECKED_BY": "1"}, None),  # gunicorn's master has already warned
         (DEVELOPMENT, None),
     ],
 )
-def test_a_deployed_service_says_once_which_claims_it_does_not_check(
+def test_a_deployed_service_warns_once_of_claims_it_does_not_check(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, str], missing: str | None
 ) -> None:
     create_app(PRODUCTION | {"ENVIRONMENT": "staging"} | settings, tmp_path)

@@ -1,4 +1,4 @@
-"""Which pages of other origins may read the service's answers."""
+"""Which pages of other origins may read responses."""
 
 import pytest
 from flask import Flask
@@ -9,7 +9,7 @@ PAGE = "https://app.example.com"
 ALLOW = "Access-Control-Allow-Origin"
 EXPOSE = "Access-Control-Expose-Headers"
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def app(make_app: MakeApp) -> Flask:
 
 
 @pytest.mark.parametrize("origin", [PAGE, "https://other.example.com:8443"])
-def test_a_page_of_a_listed_origin_reads_every_answer(alice: Caller, nobody: Caller, origin: str) -> None:
+def test_a_page_of_a_listed_origin_can_read_every_response(alice: Caller, nobody: Caller, origin: str) -> None:
     task = alice.create()
     page = {"Origin": origin}
     answers = [
@@ -50,14 +50,14 @@ def test_a_page_of_a_listed_origin_reads_every_answer(alice: Caller, nobody: Cal
         *("https://APP.example.com", f"{PAGE}/", f"{PAGE}, https://other.example.com:8443"),
     ],
 )
-def test_a_page_of_another_origin_reads_nothing(alice: Caller, origin: str) -> None:
+def test_a_page_of_another_origin_can_read_nothing(alice: Caller, origin: str) -> None:
     for method in ("GET", "OPTIONS"):
         headers = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
         answer = alice(method, "/api/tasks", headers=headers)
         assert not [name for name, _ in answer.headers if name.startswith("Access-Control-")]
 
 
-def test_without_an_origin_nothing_is_said_of_origins(alice: Caller) -> None:
+def test_without_an_origin_there_are_no_cors_headers(alice: Caller) -> None:
     assert not [name for name, _ in alice.get("/api/tasks").headers if name.startswith("Access-Control-")]
 
 
@@ -68,7 +68,7 @@ def test_without_an_origin_nothing_is_said_of_origins(alice: Caller) -> None:
         (MISSING, {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}),
     ],
 )
-def test_a_preflight_needs_no_token_and_tells_what_may_be_sent(nobody: Caller, path: str, methods: set[str]) -> None:
+def test_a_preflight_needs_no_token_and_lists_what_may_be_sent(nobody: Caller, path: str, methods: set[str]) -> None:
     asked = {"Origin": PAGE, "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "x-other"}
     answer = nobody("OPTIONS", path, headers=asked)
     assert answer.status_code == 200
@@ -81,27 +81,27 @@ def test_a_preflight_needs_no_token_and_tells_what_may_be_sent(nobody: Caller, p
     assert answer.data == b""
 
 
-def test_a_preflight_of_a_path_that_is_none_lets_nothing_be_sent(nobody: Caller) -> None:
+def test_a_preflight_of_an_unknown_path_allows_nothing(nobody: Caller) -> None:
     answer = nobody("OPTIONS", "/nowhere", headers={"Origin": PAGE, "Access-Control-Request-Method": "PATCH"})
     assert answer.status_code == 404
     assert "Access-Control-Allow-Methods" not in answer.headers
 
 
 @pytest.mark.parametrize(("method", "asked"), [("GET", {"Access-Control-Request-Method": "GET"}), ("OPTIONS", {})])
-def test_what_is_no_preflight_is_not_answered_as_one(nobody: Caller, method: str, asked: dict[str, str]) -> None:
+def test_other_requests_are_not_treated_as_preflights(nobody: Caller, method: str, asked: dict[str, str]) -> None:
     answer = nobody(method, "/health/live", headers={"Origin": PAGE, **asked})
     assert answer.headers[EXPOSE]
     assert "Access-Control-Max-Age" not in answer.headers
 
 
 @pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
-def test_by_default_a_developers_own_front_end_may_call_in_development_only(make_app: MakeApp) -> None:
+def test_by_default_local_front_ends_may_call_in_development_only(make_app: MakeApp) -> None:
     app = make_app()  # in production on PostgreSQL
     for origin in ("http://localhost:3000", "http://127.0.0.1:3000", PAGE):
         expected = app.config["ENVIRONMENT"] == "development" and origin != PAGE
         assert (ALLOW in app.test_client().get("/health/live", headers={"Origin": origin}).headers) is expected
 
 
-def test_in_development_every_origin_may_be_let_in(make_app: MakeApp) -> None:
+def test_in_development_every_origin_may_be_allowed(make_app: MakeApp) -> None:
     app = make_app(CORS_ORIGINS="*", ENVIRONMENT="development")
     assert app.test_client().get("/health/live", headers={"Origin": PAGE}).headers[ALLOW] == PAGE

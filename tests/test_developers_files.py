@@ -23,7 +23,7 @@ Command = Callable[..., tuple[Variables, Variables]]
 
 @pytest.fixture
 def flask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run Flask's command from a shell with these variables, and return the settings that count, and what is left."""
+    """Run a flask command in a shell with these variables; return its settings and the remaining environment."""
 
     def command(line: str, shell: Variables, linux: bool = True) -> tuple[Variables, Variables]:
         counted: Variables = {}
@@ -69,20 +69,20 @@ def flask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         ({"FLASK_SKIP_DOTENV": "1"}, SAYS_DEVELOPMENT, {}),
     ],
 )
-def test_a_developers_file_counts_unless_the_shell_is_an_operators(
+def test_a_developers_file_is_read_unless_the_shell_is_an_operators(
     tmp_path: Path, flask: Command, shell: Variables, file: str, counted: Variables
 ) -> None:
     (tmp_path / ".env").write_text(file)
     assert flask("routes", shell)[0] == counted
 
 
-def test_where_the_system_does_not_tell_a_file_cannot_make_development_either(tmp_path: Path, flask: Command) -> None:
+def test_without_proc_a_file_cannot_turn_an_operators_shell_into_development(tmp_path: Path, flask: Command) -> None:
     (tmp_path / ".env").write_text(f"{SAYS_DEVELOPMENT}DATABASE_URL={OTHER}")
     assert flask("routes", {"DATABASE_URL": URL}, linux=False)[0] == {"DATABASE_URL": URL}
     assert flask("routes", {}, linux=False)[0] == {**DEVELOPMENT, "DATABASE_URL": OTHER}
 
 
-def test_the_files_of_a_folder_above_and_of_git_are_files_too(
+def test_files_of_parent_folders_and_flaskenv_are_read_too(
     tmp_path: Path, flask: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     below = tmp_path / "below"
@@ -96,7 +96,7 @@ def test_the_files_of_a_folder_above_and_of_git_are_files_too(
 
 
 @pytest.mark.parametrize("default", ["", SAYS_DEVELOPMENT])
-def test_a_named_file_is_no_operators_shell_but_stronger_than_the_default_file(
+def test_a_named_file_overrides_the_default_file_but_is_no_operators_shell(
     tmp_path: Path, flask: Command, default: str
 ) -> None:
     (tmp_path / ".env").write_text(default)
@@ -109,7 +109,7 @@ def test_a_named_file_is_no_operators_shell_but_stronger_than_the_default_file(
     assert flask("-e named routes", {})[0] == {"DATABASE_URL": OTHER}
 
 
-def test_a_child_process_does_not_take_the_file_for_its_shell(tmp_path: Path, flask: Command) -> None:
+def test_a_child_process_does_not_inherit_the_variables_of_the_file(tmp_path: Path, flask: Command) -> None:
     (tmp_path / ".env").write_text(f"{SAYS_DEVELOPMENT}FLASK_DEBUG=1\nPGPASSFILE=kept")
     _, left = flask("routes", {"DATABASE_URL": URL})
     assert left == {"DATABASE_URL": URL, "FLASK_RUN_FROM_CLI": "true"}
@@ -129,7 +129,7 @@ print(json.dumps({{name: value for name, value in config.environment().items() i
 """
 
 
-def test_a_real_process_and_its_reloader_know_their_shell(tmp_path: Path) -> None:
+def test_a_real_process_and_its_reloader_recognize_their_shell(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"{SAYS_DEVELOPMENT}DATABASE_URL={URL}")
     (tmp_path / "probe.py").write_text(PROBE)
     command = (sys.executable, "-u", "-m", "flask", "--app", "probe", "run", "--debug", "--port", "0")
@@ -140,7 +140,7 @@ def test_a_real_process_and_its_reloader_know_their_shell(tmp_path: Path) -> Non
     assert found == [{"DATABASE_URL": URL}] * 2
 
 
-def test_without_flasks_command_no_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_flask_command_no_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text(SAYS_DEVELOPMENT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", {"DATABASE_URL": URL, "ENVIRONMENT": "staging"})  # as by gunicorn --env
@@ -149,14 +149,14 @@ def test_without_flasks_command_no_file_counts(tmp_path: Path, monkeypatch: pyte
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which a developer has worked: it has an `.env`."""
+    """A clone with a developer's `.env`."""
     copy = copy_project(tmp_path_factory.mktemp("project"))
     (copy / ".env").write_text((copy / ".env.example").read_text(encoding="utf-8"), encoding="utf-8")
     return copy
 
 
 @pytest.mark.parametrize("command", ["token alice", "db upgrade"])
-def test_an_operators_command_asks_for_the_operators_settings(project: Path, command: str) -> None:
+def test_an_operators_command_requires_the_operators_settings(project: Path, command: str) -> None:
     env = environment(FLASK_RUN_FROM_CLI="true", DATABASE_URL=URL)
     ended = run(sys.executable, "-m", "flask", *command.split(), cwd=project, env=env)
     assert ended.returncode not in (0, None)

@@ -1,4 +1,4 @@
-"""The error body, and the order in which a request is judged."""
+"""The error body, and the order of the checks of a request."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error, dispose, environ_for
 from tests.support.databases import engine_of, rows_of
-from tests.support.statements import apart, database_of
+from tests.support.statements import database_of, database_outside_requests
 from todo_api import create_app
 from todo_api.database import ConstraintViolated, DatabaseError, Statement, execution
 from todo_api.tasks import ownership
@@ -20,7 +20,7 @@ from todo_api.tasks import ownership
 TOO_LARGE = b" " * (64 * 1024 + 1)
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("path", ["/", "/api/tasks/", "//api/tasks", f"{MISSING}/"])
 def test_an_unknown_path_is_not_found_with_or_without_a_token(alice: Caller, nobody: Caller, path: str) -> None:
     for caller in (alice, nobody):
@@ -28,7 +28,7 @@ def test_an_unknown_path_is_not_found_with_or_without_a_token(alice: Caller, nob
             assert_error(caller(method, path), 404, "NOT_FOUND")
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
@@ -47,7 +47,7 @@ def test_an_unknown_method_names_the_allowed_ones_with_or_without_a_token(
 
 
 TEXT, JSON = "text/plain", "application/json"
-JUDGED = {  # each wrong in all that is judged later, too, as far as one request can be
+JUDGED = {  # each request also fails the later checks, as far as one request can
     "token": ("nobody", TOO_LARGE, TEXT, (401, "TOKEN_MISSING")),
     "size": ("bob", TOO_LARGE, TEXT, (413, "PAYLOAD_TOO_LARGE")),
     "media type": ("bob", b"{", TEXT, (415, "UNSUPPORTED_MEDIA_TYPE")),
@@ -57,9 +57,9 @@ JUDGED = {  # each wrong in all that is judged later, too, as far as one request
 }
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(("user", "body", "media_type", "answer"), JUDGED.values(), ids=JUDGED)
-def test_a_request_is_judged_in_order(
+def test_the_checks_of_a_request_run_in_order(
     app: Flask, alice: Caller, user: str, body: bytes, media_type: str, answer: tuple[int, str]
 ) -> None:
     caller = Caller(app.test_client(), None if user == "nobody" else user)
@@ -69,7 +69,7 @@ def test_a_request_is_judged_in_order(
         assert_error(caller("PUT", path, **request), *expected)
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_health_needs_no_token_and_touches_no_database(nobody: Caller, app: Flask) -> None:
     dispose(app)
     response = nobody.get("/health/live")
@@ -77,7 +77,7 @@ def test_health_needs_no_token_and_touches_no_database(nobody: Caller, app: Flas
     assert database_of(app).connections.pool.checkedin() == 0
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_an_unexpected_error_is_logged_and_its_cause_not_disclosed(
     alice: Caller, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,8 +94,8 @@ def test_an_unexpected_error_is_logged_and_its_cause_not_disclosed(
     assert "crash-1" in log.getvalue()
 
 
-@pytest.mark.any_database
-def test_other_errors_of_the_framework_are_named_after_their_status(make_app: MakeApp) -> None:
+@pytest.mark.sqlite_only
+def test_other_framework_errors_are_named_after_their_status(make_app: MakeApp) -> None:
     app = make_app()
 
     @app.get("/odd/<int:status>")
@@ -144,7 +144,7 @@ def test_an_unreachable_database_is_503_and_the_log_says_why(
     assert alice.get("/health/live").status_code == 200
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_an_exhausted_pool_is_503(make_app: MakeApp) -> None:
     app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0", DB_POOL_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")
@@ -156,7 +156,7 @@ def test_an_exhausted_pool_is_503(make_app: MakeApp) -> None:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_database_errors_are_one_line_without_values(app: Flask) -> None:
-    database = apart(app)
+    database = database_outside_requests(app)
     with pytest.raises(DatabaseError) as unknown:
         database.fetch(Statement(text("SELECT 1 FROM nowhere")), {})
     assert type(unknown.value) is DatabaseError  # no outage

@@ -8,13 +8,13 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp
-from tests.support.clock import Clock
+from tests.support.clock import Clock, replace_clock
 from tests.support.threads import at_once
 from tests.support.tokens import SECRET, token
 from todo_api.auth import tokens
 from todo_api.auth.tokens import TokenCache, TokenVerifier
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 
 @pytest.fixture
@@ -25,9 +25,7 @@ def app(make_app: MakeApp) -> Flask:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(tokens, "time", clock)
-    return clock
+    return replace_clock(monkeypatch, tokens)
 
 
 @pytest.fixture
@@ -73,18 +71,18 @@ def test_no_token_is_cached_past_its_expiry(app: Flask, clock: Clock, verified: 
     assert verified == [text] * 3
 
 
-def test_a_refused_token_is_not_cached(app: Flask, verified: list[str]) -> None:
+def test_a_rejected_token_is_not_cached(app: Flask, verified: list[str]) -> None:
     bad = token(secret=SECRET[::-1])
     assert [ask(app, bad) for _ in range(3)] == [401] * 3
     assert verified == [bad] * 3
 
 
-def test_a_cached_token_vouches_for_no_other(app: Flask) -> None:
+def test_a_cached_token_does_not_validate_a_different_one(app: Flask) -> None:
     text = token()
     assert [ask(app, text), ask(app, text + "A"), ask(app, text[:-1])] == [200, 401, 401]
 
 
-def test_the_cache_keeps_no_token(app: Flask) -> None:
+def test_the_cache_contains_no_token(app: Flask) -> None:
     text = token()
     ask(app, text)
     kept = repr(vars(app.extensions["auth"].cache))

@@ -1,4 +1,4 @@
-"""What `flask token-check` and `flask keys` say to an operator."""
+"""The output of `flask token-check` and `flask keys`."""
 
 import re
 import time
@@ -13,7 +13,7 @@ from tests.conftest import MakeApp
 from tests.support.issuers import Key, KeyServer, answer
 from tests.support.tokens import SECRET, token
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 ISSUER, AUDIENCE = "https://app.example.com", "https://api.example.com"
 CLAIMS: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE}
@@ -66,7 +66,7 @@ TOKENS: dict[str, tuple[str, set[str]]] = {
 
 
 @pytest.mark.parametrize(("text", "wrong"), TOKENS.values(), ids=TOKENS)
-def test_failed_checks_are_named_and_the_verdict_is_the_services(app: Flask, text: str, wrong: set[str]) -> None:
+def test_failed_checks_are_named_and_the_verdict_matches_the_service(app: Flask, text: str, wrong: set[str]) -> None:
     checked = app.test_cli_runner().invoke(args=["token-check", text])
     served = app.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {text}"})
     assert failed(checked.stdout) == wrong
@@ -76,7 +76,7 @@ def test_failed_checks_are_named_and_the_verdict_is_the_services(app: Flask, tex
 
 
 @pytest.mark.parametrize("seconds", [{"exp": -5}, {"nbf": 5}, {"iat": 5}], ids=str)
-def test_clocks_may_differ_by_a_little(app: Flask, seconds: dict[str, Any]) -> None:
+def test_a_small_clock_difference_is_tolerated(app: Flask, seconds: dict[str, Any]) -> None:
     claims = CLAIMS | {name: now() + value for name, value in seconds.items()}
     text = KEY.token(**claims)
     checked = app.test_cli_runner().invoke(args=["token-check", text])
@@ -107,7 +107,7 @@ def test_the_expected_and_the_found_value_are_printed(app: Flask) -> None:
 
 
 @pytest.mark.parametrize(("configured", "alg"), [("JWKS_URL", "EdDSA or ES256 or RS256 or PS256"), (None, "HS256")])
-def test_what_is_not_configured_is_not_expected(
+def test_the_expected_alg_and_kid_follow_from_the_configured_keys(
     endpoint: KeyServer, make_app: MakeApp, configured: str | None, alg: str
 ) -> None:
     settings = {"BETTER_AUTH_SECRET": "", configured: endpoint.url} if configured else {}
@@ -116,7 +116,7 @@ def test_what_is_not_configured_is_not_expected(
     assert lines["kid:"].endswith("expected anything; found nothing")
 
 
-def test_without_a_configured_issuer_and_audience_any_will_do(make_app: MakeApp) -> None:
+def test_without_a_configured_issuer_and_audience_any_are_accepted(make_app: MakeApp) -> None:
     lines = lines_for(make_app(), token(sub="a" * 300, headers={"typ": "AT+JWT"}))
     assert lines["iss:"].endswith("expected anything; found nothing")
     assert lines["aud:"].endswith("expected anything; found nothing")
@@ -124,7 +124,7 @@ def test_without_a_configured_issuer_and_audience_any_will_do(make_app: MakeApp)
     assert lines["sub:"].endswith(f"; found '{'a' * 199}"), "a long value is cut"
 
 
-def test_a_token_of_the_secret_is_judged_without_the_key_set(app: Flask, endpoint: KeyServer) -> None:
+def test_a_token_signed_with_the_secret_is_checked_without_the_key_set(app: Flask, endpoint: KeyServer) -> None:
     assert lines_for(app, token(**CLAIMS))["kid:"].endswith("expected anything; found nothing")
     assert endpoint.asked == []
 
@@ -136,7 +136,7 @@ def test_each_key_of_the_set_is_named(app: Flask, endpoint: KeyServer) -> None:
     assert lines["signature:"].endswith("expected good; found the key set has no such key")
 
 
-def test_text_that_is_no_token_fails_one_check(app: Flask) -> None:
+def test_text_that_is_not_a_token_fails_one_check(app: Flask) -> None:
     [line, _] = app.test_cli_runner().invoke(args=["token-check", "garbage"]).stdout.splitlines()
     assert line.endswith("expected a JWT; found Not enough segments")
 

@@ -1,4 +1,4 @@
-"""Who is let in: the Authorization header, the challenge, and what the log says about refusals."""
+"""The Authorization header, the challenge, and the log of rejected tokens."""
 
 import io
 import json
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.conftest import NOWHERE, Caller, assert_error
+from tests.conftest import MISSING_ID, Caller, assert_error
 from tests.support.clock import Clock
 from tests.support.tokens import SECRET, token
 from todo_api.auth import guard
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 PUBLIC = {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/<name>"}
 
@@ -35,7 +35,7 @@ def test_a_bearer_token_lets_its_user_in(app: Flask, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("header", [None, "", " ", "Bearer", "bearer ", "Basic YTpi", "Bearerx", "Bearer:x"])
-def test_without_a_bearer_token_the_client_is_asked_for_one(app: Flask, header: str | None) -> None:
+def test_without_a_bearer_token_the_response_asks_for_one(app: Flask, header: str | None) -> None:
     assert_refused(ask(app, header), "TOKEN_MISSING")
 
 
@@ -53,23 +53,23 @@ def test_without_a_bearer_token_the_client_is_asked_for_one(app: Flask, header: 
         "Bearer \xa0{}",
     ],
 )
-def test_anything_but_one_token_is_refused(app: Flask, header: str) -> None:
+def test_a_header_with_anything_but_one_token_is_rejected(app: Flask, header: str) -> None:
     assert_refused(ask(app, header.replace("{}", token())))
 
 
 @pytest.mark.parametrize("other", ["Bearer {}", "Basic YTpi"])
-def test_two_headers_are_refused(app: Flask, other: str) -> None:
+def test_two_authorization_headers_are_rejected(app: Flask, other: str) -> None:
     headers = [("Authorization", f"Bearer {token()}"), ("Authorization", other.replace("{}", token()))]
     for pair in (headers, headers[::-1]):
         assert_refused(app.test_client().get("/api/tasks", headers=pair))
 
 
-def test_an_invalid_and_an_expired_token_are_refused(app: Flask) -> None:
+def test_an_invalid_and_an_expired_token_are_rejected(app: Flask) -> None:
     assert_refused(ask(app, "Bearer x"))
     assert_refused(ask(app, f"Bearer {token(exp=int(time.time()) - 60, iat=None)}"), "TOKEN_EXPIRED")
 
 
-def test_only_the_header_carries_a_token(app: Flask) -> None:
+def test_a_token_is_read_from_the_header_only(app: Flask) -> None:
     client = app.test_client()
     client.set_cookie("access_token_cookie", token())
     for response in (
@@ -85,7 +85,7 @@ def test_every_route_but_the_public_ones_demands_a_valid_token(app: Flask) -> No
     assert {rule.rule for rule in app.url_map.iter_rules()} > PUBLIC
     assert len(guarded) >= 5
     for rule in guarded:
-        path = rule.rule.replace("<task_id>", NOWHERE)
+        path = rule.rule.replace("<task_id>", MISSING_ID)
         for method in (rule.methods or set()) - {"OPTIONS"}:
             missing, bad = (
                 client.open(path, method=method, headers=headers, json={"title": "x"})
@@ -110,7 +110,7 @@ REFUSALS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("reason", "text", "level"), [(reason, *found) for reason, found in REFUSALS.items()])
-def test_a_refusal_is_logged_with_its_reason_and_without_the_token(
+def test_a_rejected_token_is_logged_as_a_reason_without_the_token(
     app: Flask, log: io.StringIO, reason: str, text: str, level: str
 ) -> None:
     headers = {"Authorization": f"Bearer {text}", "X-Request-ID": "refused-1"}
@@ -123,7 +123,7 @@ def test_a_refusal_is_logged_with_its_reason_and_without_the_token(
     assert not [text[at : at + 20] for at in range(len(text) - 19) if text[at : at + 20] in line]
 
 
-def test_what_is_logged_of_a_token_is_cut_and_escaped(app: Flask, log: io.StringIO) -> None:
+def test_logged_parts_of_a_token_are_truncated_and_escaped(app: Flask, log: io.StringIO) -> None:
     kid, iss = "kid\nforged line \u202e" + "k" * 100, "\x1b[31m" + "i" * 100
     ask(app, f"Bearer {token(headers={'kid': kid}, iss=iss, secret=SECRET[::-1])}")
     line, _ = log.getvalue().splitlines()
@@ -133,7 +133,7 @@ def test_what_is_logged_of_a_token_is_cut_and_escaped(app: Flask, log: io.String
     assert rf"iss='\x1b[31m{'i' * 59}' alg='HS256'" in line
 
 
-def test_a_reason_is_logged_once_a_second_but_each_expiry_is(
+def test_each_reason_is_logged_once_a_second_but_every_expired_token_is(
     app: Flask, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()

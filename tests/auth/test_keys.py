@@ -16,8 +16,8 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp, assert_error
-from tests.support.clock import Clock
-from tests.support.issuers import Behaviour, Key, KeyServer, answer, certify, hang, reset, trickle
+from tests.support.clock import Clock, replace_clock
+from tests.support.issuers import Behaviour, Key, KeyServer, answer, hang, reset, trickle, write_certificate
 from tests.support.threads import at_once, wait_until
 from todo_api.auth import keys
 from todo_api.auth.keys import KeySet, KeysUnavailable, UnknownKey
@@ -58,9 +58,7 @@ def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(keys, "time", clock)
-    return clock
+    return replace_clock(monkeypatch, keys)
 
 
 @pytest.fixture
@@ -82,7 +80,7 @@ def outcome(key_set: KeySet, kid: str) -> str:
 
 
 def outcomes(number: int, key_set: KeySet, kid: str) -> tuple[set[str], list[float]]:
-    """Return what so many threads get that start together, and the seconds that each took."""
+    """Return the outcomes of threads that start together, and the seconds that each took."""
 
     def run() -> tuple[str, float]:
         began = time.monotonic()
@@ -103,7 +101,7 @@ def test_requests_that_start_together_share_one_fetch(key_set: KeySet, endpoint:
     assert len(endpoint.asked) == 1
 
 
-def test_an_unknown_key_of_a_good_set_is_unknown_and_costs_one_fetch(
+def test_a_key_missing_from_a_fresh_set_is_unknown_after_one_fetch(
     key_set: KeySet, endpoint: KeyServer, clock: Clock
 ) -> None:
     assert outcome(key_set, "one") == "EdDSA"
@@ -115,7 +113,7 @@ def test_an_unknown_key_of_a_good_set_is_unknown_and_costs_one_fetch(
     assert len(endpoint.asked) == 2
 
 
-def test_odd_keys_do_no_harm_to_the_good_one_beside_them(key_set: KeySet, endpoint: KeyServer) -> None:
+def test_malformed_keys_do_not_affect_a_good_key_in_the_same_set(key_set: KeySet, endpoint: KeyServer) -> None:
     endpoint.serve(
         *({"kty": "RSA", "alg": alg, "n": "AQAB", "e": "AQAB", "kid": "z"} for alg in ODD_ALGORITHMS),
         {"kty": "oct", "kid": "z"},
@@ -125,7 +123,7 @@ def test_odd_keys_do_no_harm_to_the_good_one_beside_them(key_set: KeySet, endpoi
     assert list(key_set.keys) == ["one"]
 
 
-def test_unknown_keys_hold_two_threads_at_most_once_a_set_is_at_hand(
+def test_once_a_set_is_fetched_unknown_keys_block_at_most_two_threads(
     key_set: KeySet, endpoint: KeyServer, clock: Clock
 ) -> None:
     assert outcome(key_set, "one") == "EdDSA"
@@ -136,7 +134,7 @@ def test_unknown_keys_hold_two_threads_at_most_once_a_set_is_at_hand(
     assert len([seconds for seconds in waits if seconds > TIMEOUT / 2]) == 2
 
 
-def test_a_rotated_key_is_found_and_the_withdrawn_one_forgotten(
+def test_a_rotated_key_is_found_and_a_removed_key_is_forgotten(
     key_set: KeySet, endpoint: KeyServer, clock: Clock
 ) -> None:
     assert outcome(key_set, "one") == "EdDSA"
@@ -146,7 +144,7 @@ def test_a_rotated_key_is_found_and_the_withdrawn_one_forgotten(
     assert outcome(key_set, "one") == "UnknownKey"
 
 
-def test_the_set_is_refreshed_by_itself_every_5_minutes(
+def test_the_set_is_refreshed_in_the_background_every_5_minutes(
     key_set: KeySet, endpoint: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert keys.REFRESH_INTERVAL == 300
@@ -157,7 +155,7 @@ def test_the_set_is_refreshed_by_itself_every_5_minutes(
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
-def test_from_a_cold_start_a_failing_endpoint_makes_keys_unavailable(
+def test_without_a_key_set_a_failing_endpoint_makes_keys_unavailable(
     key_set: KeySet, endpoint: KeyServer, failure: Behaviour
 ) -> None:
     endpoint.behaviour = failure
@@ -169,7 +167,7 @@ def test_from_a_cold_start_a_failing_endpoint_makes_keys_unavailable(
 
 
 @pytest.mark.parametrize("failure", ["reset", "slow", "500", "empty set"])
-def test_once_warm_a_failing_endpoint_costs_known_users_nothing(
+def test_with_a_key_set_a_failing_endpoint_does_not_affect_known_users(
     key_set: KeySet, endpoint: KeyServer, clock: Clock, failure: str
 ) -> None:
     assert outcome(key_set, "one") == "EdDSA"
@@ -193,10 +191,10 @@ def test_nobody_waits_longer_for_keys_than_the_timeout(key_set: KeySet, endpoint
     assert len(endpoint.asked) == 1
 
 
-def test_a_fetch_that_hangs_where_no_limit_reaches_it_holds_nobody_longer(
+def test_no_request_waits_longer_than_the_timeout_for_a_name_look_up(
     key_set: KeySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the system looks for the address of a name."""
+    """The system's name look-up has no timeout."""
     found, answered = threading.Event(), threading.Event()
 
     def look_up(_: str) -> bytes:
@@ -218,7 +216,7 @@ def test_an_endpoint_that_recovers_is_used_again(key_set: KeySet, endpoint: KeyS
     assert outcome(key_set, "one") == "EdDSA"
 
 
-def test_a_failed_refresh_is_tried_again_by_itself(
+def test_a_failed_refresh_is_retried_in_the_background(
     key_set: KeySet, endpoint: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "RETRY_INTERVAL", 0.1)
@@ -228,9 +226,7 @@ def test_a_failed_refresh_is_tried_again_by_itself(
     wait_until(lambda: list(key_set.keys) == ["one"])
 
 
-def test_a_good_set_serves_an_outage_for_an_hour_and_no_longer(
-    key_set: KeySet, endpoint: KeyServer, clock: Clock
-) -> None:
+def test_the_last_set_is_used_for_an_hour_of_an_outage(key_set: KeySet, endpoint: KeyServer, clock: Clock) -> None:
     assert outcome(key_set, "one") == "EdDSA"
     endpoint.behaviour = FAILURES["500"]
     clock.ahead = 3590
@@ -246,10 +242,8 @@ def ask(app: Flask, key: Key, **claims: Any) -> Any:
     return client.get("/api/tasks")
 
 
-@pytest.mark.any_database
-def test_a_client_is_told_to_come_back_when_keys_cannot_be_had(
-    make_app: MakeApp, endpoint: KeyServer, clock: Clock
-) -> None:
+@pytest.mark.sqlite_only
+def test_without_keys_a_client_is_told_when_to_retry(make_app: MakeApp, endpoint: KeyServer, clock: Clock) -> None:
     app = make_app(JWKS_URL=endpoint.url, JWT_ISSUER="https://issuer.example", JWT_AUDIENCE="api")
     endpoint.behaviour = FAILURES["HTML"]
     response = ask(app, ONE)
@@ -261,10 +255,10 @@ def test_a_client_is_told_to_come_back_when_keys_cannot_be_had(
     assert_error(ask(app, OTHER), 401, "TOKEN_INVALID")
 
 
-def test_over_tls_keys_come_from_a_host_whose_certificate_is_good(
+def test_over_tls_keys_are_fetched_only_with_a_valid_certificate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certify(tmp_path)
+    write_certificate(tmp_path)
     with closing(KeyServer(ONE.jwk, certificate=tmp_path)) as server:
         key_set = KeySet(server.url)
         assert not key_set.refresh()
@@ -272,7 +266,7 @@ def test_over_tls_keys_come_from_a_host_whose_certificate_is_good(
         assert key_set.refresh()
 
 
-def test_an_address_without_a_path_is_asked_for_its_root(endpoint: KeyServer) -> None:
+def test_a_url_without_a_path_is_fetched_from_the_root(endpoint: KeyServer) -> None:
     keys.download(endpoint.origin)
     assert endpoint.asked == ["/"]
 
@@ -283,11 +277,11 @@ def test_no_fetch_takes_longer_than_the_timeout(endpoint: KeyServer, behaviour: 
     assert_given_up(endpoint.url)
 
 
-def test_no_connection_is_waited_for_longer_than_the_timeout() -> None:
+def test_no_connection_attempt_takes_longer_than_the_timeout() -> None:
     with socket.socket() as busy, ExitStack() as stack:
         busy.bind(("127.0.0.1", 0))
         busy.listen(0)
-        for _ in range(2):  # as many as wait to be accepted; the system answers no other
+        for _ in range(2):  # fill the queue of the listener; the system accepts no other connection
             caller = stack.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex(busy.getsockname())
@@ -295,7 +289,7 @@ def test_no_connection_is_waited_for_longer_than_the_timeout() -> None:
 
 
 def assert_given_up(url: str) -> None:
-    """A thread that fetches for ever would leave the service without new keys."""
+    """A fetch that never ends would leave the service without new keys."""
     given_up = threading.Event()
 
     def fetch() -> None:
@@ -314,7 +308,7 @@ def test_a_key_set_has_at_most_256_kib(key_set: KeySet, endpoint: KeyServer, mor
     assert key_set.refresh() is status
 
 
-def test_of_a_set_that_is_too_large_not_all_is_taken(key_set: KeySet, endpoint: KeyServer) -> None:
+def test_a_set_that_is_too_large_is_not_read_to_its_end(key_set: KeySet, endpoint: KeyServer) -> None:
     taken: list[bool] = []
 
     def send(handler: BaseHTTPRequestHandler) -> None:
@@ -332,19 +326,19 @@ def test_of_a_set_that_is_too_large_not_all_is_taken(key_set: KeySet, endpoint: 
     assert taken == [False]
 
 
-def test_a_connection_that_is_closed_already_is_hung_up_on_without_a_word() -> None:
+def test_shutting_down_a_closed_connection_does_nothing() -> None:
     closed = socket.socket()
     closed.close()
     keys.shut_down(closed)
 
 
-def test_a_key_for_signatures_may_say_so(key_set: KeySet, endpoint: KeyServer) -> None:
+def test_a_key_may_be_marked_for_signatures(key_set: KeySet, endpoint: KeyServer) -> None:
     endpoint.serve(ONE.jwk | {"use": "sig"})
     assert outcome(key_set, "one") == "EdDSA"
 
 
 def lines_of(endpoint: KeyServer, caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    """The level and message of each line about this endpoint: a thread of an earlier test may tell of another."""
+    """Return the level and message of each line about this endpoint; threads of earlier tests may log other lines."""
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     return [(level, message) for level, message in lines if endpoint.url in message]
 

@@ -12,12 +12,12 @@ from flask import Flask
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from tests.conftest import NOWHERE, Caller, MakeApp, assert_error, dispose, environ_for
-from tests.support import wires
+from tests.conftest import MISSING_ID, Caller, MakeApp, assert_error, dispose, environ_for
+from tests.support import proxies
 from tests.support.databases import engine_of, rows_of
+from tests.support.proxies import CuttingProxy, UnixSocketProxy
 from tests.support.statements import database_of
 from tests.support.threads import at_once
-from tests.support.wires import Cutter, Socket
 from todo_api import create_app
 from todo_api.database import connections, execution
 
@@ -48,7 +48,7 @@ def stale_change(user: Caller, task: dict[str, Any]) -> TestResponse:
 
 READS: dict[str, tuple[int, Request]] = {
     "get": (200, lambda user, task: user.get(task_at(task))),
-    "get a missing task": (404, lambda user, _: user.get(task_at({"id": NOWHERE}))),
+    "get a missing task": (404, lambda user, _: user.get(task_at({"id": MISSING_ID}))),
     "list with the total": (200, lambda user, _: user.get("/api/tasks?limit=1&include_total=true")),
     "list that is known": (304, known_list),
     "change nothing of an old version": (412, stale_change),
@@ -73,14 +73,14 @@ def _every_connection_counts_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cutter(database_url: str) -> Iterator[Cutter]:
-    cutter = Cutter(database_url)
+def cutter(database_url: str) -> Iterator[CuttingProxy]:
+    cutter = CuttingProxy(database_url)
     yield cutter
     cutter.close()
 
 
 @pytest.fixture
-def make_app(cutter: Cutter, tmp_path: Path) -> Iterator[MakeApp]:
+def make_app(cutter: CuttingProxy, tmp_path: Path) -> Iterator[MakeApp]:
     """Make an application that connects through the cutter."""
     made = []
 
@@ -111,7 +111,7 @@ def rows(database_url: str) -> Iterator[Callable[[], list[Any]]]:
         yield read
 
 
-def plans(cutter: Cutter, ask: Callable[[], TestResponse]) -> list[list[str]]:
+def plans(cutter: CuttingProxy, ask: Callable[[], TestResponse]) -> list[list[str]]:
     """Send a request; return a plan for each way to cut one of its statements."""
     cutter.statements = 0
     ask()
@@ -135,7 +135,7 @@ def test_a_request_survives_the_loss_of_all_connections(
 @pytest.mark.parametrize("beginning", [b"application_name", b"pg_backend_pid", b"PREPARE "])
 @pytest.mark.parametrize("name", ["put", "mark all"])
 def test_any_request_survives_a_loss_before_its_statement_was_sent(
-    cutter: Cutter,
+    cutter: CuttingProxy,
     make_app: MakeApp,
     databases: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -145,7 +145,7 @@ def test_any_request_survives_a_loss_before_its_statement_was_sent(
     """While connecting, asking for the server process, or preparing the statement."""
     task = Caller(make_app(DATABASE_URL=databases["postgresql"]).test_client(), "alice").create()
     status, request = WRITES[name]
-    monkeypatch.setattr(wires, "STATEMENT", beginning)
+    monkeypatch.setattr(proxies, "STATEMENT", beginning)
     for cut in CUTS:
         cutter.plan.append(cut)
         assert request(Caller(make_app().test_client(), "alice"), task).status_code == status
@@ -153,7 +153,7 @@ def test_any_request_survives_a_loss_before_its_statement_was_sent(
 
 
 @pytest.mark.parametrize("name", READS)
-def test_reads_are_retried(cutter: Cutter, alice: Caller, rows: Callable[[], list[Any]], name: str) -> None:
+def test_reads_are_retried(cutter: CuttingProxy, alice: Caller, rows: Callable[[], list[Any]], name: str) -> None:
     status, read = READS[name]
     task = alice.create("Kept")
     stored = rows()
@@ -170,7 +170,7 @@ def test_reads_are_retried(cutter: Cutter, alice: Caller, rows: Callable[[], lis
 
 @pytest.mark.parametrize("send", CREATIONS.values(), ids=CREATIONS)
 def test_a_retried_creation_makes_exactly_one_task(
-    cutter: Cutter, alice: Caller, database_url: str, rows: Callable[[], list[Any]], send: Request
+    cutter: CuttingProxy, alice: Caller, database_url: str, rows: Callable[[], list[Any]], send: Request
 ) -> None:
     for plan in plans(cutter, lambda: send(alice, {})):
         rows_of(database_url, "DELETE FROM users")
@@ -185,7 +185,7 @@ def test_a_retried_creation_makes_exactly_one_task(
 
 @pytest.mark.parametrize("send", CREATIONS.values(), ids=CREATIONS)
 def test_a_retried_creation_counts_once_against_the_limit(
-    cutter: Cutter, make_app: MakeApp, rows: Callable[[], list[Any]], send: Request
+    cutter: CuttingProxy, make_app: MakeApp, rows: Callable[[], list[Any]], send: Request
 ) -> None:
     alice = Caller(make_app(MAX_TASKS_PER_USER="2").test_client(), "alice")
     alice.create("Kept")
@@ -200,7 +200,7 @@ def test_a_retried_creation_counts_once_against_the_limit(
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", WRITES)
 def test_other_writes_are_not_retried_and_get_503(
-    cutter: Cutter, alice: Caller, rows: Callable[[], list[Any]], name: str, cut: str
+    cutter: CuttingProxy, alice: Caller, rows: Callable[[], list[Any]], name: str, cut: str
 ) -> None:
     status, write = WRITES[name]
     task = alice.create("Kept")
@@ -218,7 +218,7 @@ def test_other_writes_are_not_retried_and_get_503(
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_the_service_stays_ready(cutter: Cutter, app: Flask, cut: str) -> None:
+def test_the_service_stays_ready(cutter: CuttingProxy, app: Flask, cut: str) -> None:
     client = app.test_client()
     Caller(client, "alice").get("/api/tasks")
     cutter.plan.append(cut)
@@ -227,7 +227,9 @@ def test_the_service_stays_ready(cutter: Cutter, app: Flask, cut: str) -> None:
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_the_reason_why_a_write_found_nothing_is_retried(cutter: Cutter, bob: Caller, alice: Caller, cut: str) -> None:
+def test_the_reason_why_a_write_found_nothing_is_retried(
+    cutter: CuttingProxy, bob: Caller, alice: Caller, cut: str
+) -> None:
     task = alice.create("Kept")
     for user, answers in ((bob, (403, "TASK_FORBIDDEN")), (alice, (412, "PRECONDITION_FAILED"))):
         cutter.plan.extend(["pass", cut])
@@ -237,7 +239,7 @@ def test_the_reason_why_a_write_found_nothing_is_retried(cutter: Cutter, bob: Ca
 
 @pytest.mark.parametrize(("name", "cut"), [("get", "before"), ("create", "before"), ("create with a key", "after")])
 def test_a_request_is_retried_a_limited_number_of_times(
-    cutter: Cutter, alice: Caller, rows: Callable[[], list[Any]], name: str, cut: str
+    cutter: CuttingProxy, alice: Caller, rows: Callable[[], list[Any]], name: str, cut: str
 ) -> None:
     status, send = ALL[name]
     task = alice.create("Kept")
@@ -251,7 +253,7 @@ def test_a_request_is_retried_a_limited_number_of_times(
 
 
 def test_a_connection_closed_while_idle_is_noticed_before_it_is_used(
-    cutter: Cutter, alice: Caller, monkeypatch: pytest.MonkeyPatch
+    cutter: CuttingProxy, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change would not be retried."""
     monkeypatch.setattr(connections, "IDLE", IDLE)
@@ -265,21 +267,21 @@ def test_a_connection_closed_while_idle_is_noticed_before_it_is_used(
 
 
 @pytest.mark.parametrize(
-    "last_words", [(b"N", b"WARNING", b"57P02"), (b"E", b"FATAL", b"57P01")], ids=["crash", "terminated"]
+    "server_message", [(b"N", b"WARNING", b"57P02"), (b"E", b"FATAL", b"57P01")], ids=["crash", "terminated"]
 )
 def test_a_server_that_stops_just_before_a_statement_counts_as_a_lost_connection(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, last_words: tuple[bytes, bytes, bytes]
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server_message: tuple[bytes, bytes, bytes]
 ) -> None:
     """The driver then raises an error without a code, or still reports the connection as open."""
     monkeypatch.setattr(connections, "was_closed", lambda _: False)  # it was not, a moment ago
     with TemporaryDirectory() as folder:  # a short path, as sockets need
-        wire = Socket(database_url, Path(folder))
-        app = create_app(environ_for(wire.url), tmp_path)
+        proxy = UnixSocketProxy(database_url, Path(folder))
+        app = create_app(environ_for(proxy.url), tmp_path)
         alice = Caller(app.test_client(), "alice")
         for name in ("get", "create", "put"):
             task = alice.create("Kept")
             alice.put(task_at(task), json={"title": "Changed"})  # what is prepared first would be repeated
-            wire.die(*last_words)
+            proxy.end_connections(*server_message)
             status, send = ALL[name]
             if name in WRITES:
                 assert_error(send(alice, task), 503, "DATABASE_UNAVAILABLE")
@@ -287,7 +289,7 @@ def test_a_server_that_stops_just_before_a_statement_counts_as_a_lost_connection
                 assert send(alice, task).status_code == status
             assert alice.get("/api/tasks").status_code == 200
         dispose(app)
-        wire.close()
+        proxy.close()
 
 
 def seconds_to_fail(send: Callable[..., TestResponse], *about: Any) -> float:
@@ -299,9 +301,9 @@ def seconds_to_fail(send: Callable[..., TestResponse], *about: Any) -> float:
 
 
 def test_in_each_outage_the_first_requests_wait_and_later_ones_fail_at_once(
-    cutter: Cutter, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+    cutter: CuttingProxy, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No failed request keeps its place in the pool."""
+    """A failed request returns its place in the pool."""
     monkeypatch.setattr(execution, "RETRY_WINDOW", WINDOW)
     app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="1", DB_POOL_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")
@@ -319,7 +321,7 @@ def test_in_each_outage_the_first_requests_wait_and_later_ones_fail_at_once(
         assert not cutter.plan
 
 
-def test_requests_survive_a_short_outage(cutter: Cutter, alice: Caller) -> None:
+def test_requests_survive_a_short_outage(cutter: CuttingProxy, alice: Caller) -> None:
     task = alice.create("Kept")
     expected, sends = zip(*(ALL[name] for name in ("get", "create", "put")), strict=True)
     cutter.close()

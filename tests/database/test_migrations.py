@@ -198,7 +198,7 @@ REFUSED_USERS: list[dict[str, Any]] = [
 ]
 
 
-def test_constraints_accept_valid_rows_and_refuse_all_others(filled: str) -> None:
+def test_constraints_accept_valid_rows_and_reject_all_others(filled: str) -> None:
     task = TASK | {"id": TASK_2}
     with engine_of(filled) as engine:
         assert [row for row in ACCEPTED if not is_accepted(engine, "tasks", task | row)] == []

@@ -100,7 +100,7 @@ def test_the_service_and_the_models_read_each_others_tasks(app: Flask, alice: Ca
     assert {listed[1][name] for name in ("created_at", "updated_at")} == {"2026-02-08T09:30:00.120000Z"}
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_context_that_ends_without_a_commit_leaves_nothing(app: Flask) -> None:
     with app.app_context():
         db.session.add(User(id="alice"))

@@ -9,12 +9,12 @@ from sqlalchemy import event, make_url, text
 
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.support.databases import rows_of
-from tests.support.statements import apart, database_of
+from tests.support.statements import database_of, database_outside_requests
 from tests.support.threads import at_once
 from todo_api.database import DatabaseError, Statement, connections, execution
 
 ONE = Statement(text("SELECT 1"), repeatable=True)
-NOWHERE = Statement(text("SELECT 1 FROM nowhere"), repeatable=True)
+MISSING_TABLE = Statement(text("SELECT 1 FROM nowhere"), repeatable=True)
 BACKEND = Statement(text("SELECT pg_backend_pid()"), repeatable=True)
 only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -26,15 +26,15 @@ def app(make_app: MakeApp) -> Flask:
 
 
 def test_a_connection_is_returned_to_the_pool_after_success_and_failure(app: Flask) -> None:
-    database = apart(app)
+    database = database_outside_requests(app)
     assert database.fetch(ONE, {}) == [(1,)]
     with pytest.raises(DatabaseError, match="nowhere"):
-        database.fetch(NOWHERE, {})
+        database.fetch(MISSING_TABLE, {})
     assert (database.connections.in_use(), database.connections.pool.checkedin()) == (0, 1)
     assert database.connections.waiting() == 0
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_failed_connection_attempt_takes_no_place_in_the_pool(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_failed_connection_attempt_takes_no_place_in_the_pool(
 @only_postgresql
 def test_the_pool_never_exceeds_its_size_and_serves_all_threads(make_app: MakeApp) -> None:
     app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="1", DB_POOL_TIMEOUT="30")
-    database = apart(app)
+    database = database_outside_requests(app)
     changes: list[int] = []
     event.listen(database.connections.pool, "connect", lambda *_: changes.append(1))
     event.listen(database.connections.pool, "close", lambda *_: changes.append(-1))
@@ -63,7 +63,7 @@ def test_the_pool_never_exceeds_its_size_and_serves_all_threads(make_app: MakeAp
 def test_connections_are_kept_when_the_clock_is_set_back_after_a_loss(
     app: Flask, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = apart(app)
+    database = database_outside_requests(app)
 
     def backend() -> int:
         """Return the server process of the application's only connection."""
@@ -95,7 +95,7 @@ def test_the_client_encoding_is_always_utf8(make_app: MakeApp, database_url: str
 
 @only_postgresql
 def test_old_connections_are_recycled(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = apart(make_app(DB_POOL_RECYCLE="60"))
+    database = database_outside_requests(make_app(DB_POOL_RECYCLE="60"))
     first = database.fetch(BACKEND, {})
     assert database.fetch(BACKEND, {}) == first
     true_time = time.time

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from tests.conftest import Caller, MakeApp
 from tests.support.databases import engine_of, rows_of
-from tests.support.statements import apart
+from tests.support.statements import database_outside_requests
 from todo_api.database import Database, DatabaseError, Statement, prepared
 from todo_api.database.prepared import PreparedStatement
 
@@ -23,7 +23,7 @@ def app(make_app: MakeApp) -> Flask:
 
 @pytest.fixture
 def database(app: Flask) -> Database:
-    return apart(app)
+    return database_outside_requests(app)
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from sqlalchemy import text
 
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
 from tests.support.databases import engine_of, rows_of
+from tests.support.proxies import FreezingProxy
 from tests.support.statements import database_of
 from tests.support.threads import wait_until
-from tests.support.wires import Freezer
 from todo_api import create_app
 from todo_api.database import execution, watchdog
 from todo_api.database.watchdog import Watchdog
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=Tr
 
 
 @pytest.fixture
-def freezer(database_url: str) -> Iterator[Freezer]:
-    freezer = Freezer(database_url)
+def freezer(database_url: str) -> Iterator[FreezingProxy]:
+    freezer = FreezingProxy(database_url)
     yield freezer
     freezer.close()
 
@@ -43,46 +43,46 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "TICK", 0.05)
 
 
-def application(freezer: Freezer, instance: Path) -> Flask:
+def application(freezer: FreezingProxy, instance: Path) -> Flask:
     """Make an application that connects through the freezer."""
     url = f"{freezer.url}&connect_timeout=5"
     return create_app(environ_for(url, DB_STATEMENT_TIMEOUT="1", READY_INTERVAL="1"), instance)
 
 
 @pytest.fixture
-def app(freezer: Freezer, impatient: None, tmp_path: Path) -> Iterator[Flask]:
+def app(freezer: FreezingProxy, impatient: None, tmp_path: Path) -> Iterator[Flask]:
     app = application(freezer, tmp_path)
     yield app
     dispose(app)
 
 
-def test_a_statement_fails_one_second_after_the_servers_own_limit(freezer: Freezer, tmp_path: Path) -> None:
+def test_a_statement_fails_one_second_after_the_servers_own_limit(freezer: FreezingProxy, tmp_path: Path) -> None:
     app = application(freezer, tmp_path)
     alice = Caller(app.test_client(), "alice")
     alice.create()
-    freezer.flowing.clear()
+    freezer.is_open.clear()
     began = time.monotonic()
     assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
     assert 1.9 < time.monotonic() - began < 4
     dispose(app)
 
 
-def test_requests_succeed_again_once_the_database_answers(freezer: Freezer, app: Flask, alice: Caller) -> None:
+def test_requests_succeed_again_once_the_database_answers(freezer: FreezingProxy, app: Flask, alice: Caller) -> None:
     path = f"/api/tasks/{alice.create('Kept')['id']}"
     requests: dict[str, Any] = {"GET": {}, "PUT": {"json": {"title": "New"}}, "DELETE": {}}
     for method, more in requests.items():
         assert alice.get("/api/tasks").status_code == 200  # on a connection that works
-        freezer.flowing.clear()
+        freezer.is_open.clear()
         assert_error(alice(method, path, **more), 503, "DATABASE_UNAVAILABLE")
-        freezer.flowing.set()
+        freezer.is_open.set()
     assert alice.get("/api/tasks").status_code == 200
 
 
 def test_while_it_hangs_one_request_probes_it_and_all_others_fail_at_once(
-    freezer: Freezer, app: Flask, alice: Caller
+    freezer: FreezingProxy, app: Flask, alice: Caller
 ) -> None:
     path = f"/api/tasks/{alice.create('Kept')['id']}"
-    freezer.flowing.clear()
+    freezer.is_open.clear()
     assert_error(alice.delete(path), 503, "DATABASE_UNAVAILABLE")
     with ThreadPoolExecutor(1) as thread:
         probing = thread.submit(Caller(app.test_client(), "alice").get, "/api/tasks")
@@ -91,17 +91,17 @@ def test_while_it_hangs_one_request_probes_it_and_all_others_fail_at_once(
             assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
         assert_error(alice.get("/health/ready"), 503, "NOT_READY")
         assert not probing.done()
-        freezer.flowing.set()
+        freezer.is_open.set()
         assert probing.result().status_code == 200
     assert alice.get("/api/tasks").status_code == 200
 
 
-def test_the_first_question_on_a_connection_has_a_limit(freezer: Freezer, app: Flask, alice: Caller) -> None:
+def test_the_first_query_on_a_connection_has_a_time_limit(freezer: FreezingProxy, app: Flask, alice: Caller) -> None:
     """A pooler accepts connections while its database hangs."""
-    freezer.last_words = b"pg_backend_pid"
+    freezer.freeze_before = b"pg_backend_pid"
     assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
-    freezer.flowing.set()
-    assert not freezer.last_words
+    freezer.is_open.set()
+    assert not freezer.freeze_before
     assert alice.get("/api/tasks").status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""A real browser, driven from here, and pages of other origins."""
+"""A real browser, and pages of other origins."""
 
 import shutil
 import threading
@@ -32,7 +32,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """An empty page of a browser that has seen nothing yet."""
+    """An empty page in a new browser profile."""
     context = browser.new_context()
     context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()
@@ -67,6 +67,6 @@ def _origin() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def new_origin() -> Iterator[Callable[[], str]]:
-    """Serve a blank page on a port of its own and return its origin."""
+    """Serve a blank page on its own port and return its origin."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(_origin())

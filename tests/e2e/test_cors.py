@@ -1,4 +1,4 @@
-"""The API called by pages of other origins, in a browser that keeps the rules: by itself and behind nginx."""
+"""The API called from pages of other origins in a real browser, with and without nginx."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from tests.support.issuers import Key
 from tests.support.nginx import PROGRAM as NGINX
 from tests.support.nginx import gunicorn, nginx
-from tests.support.programs import ROOT, in_production, run, serving
+from tests.support.programs import ROOT, production_environment, run, serving
 from tests.support.tokens import token
 
 READABLE = {
@@ -44,7 +44,7 @@ class Service(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the page could read; the status is None when that was nothing."""
+    """What the page could read; the status is None if it could read nothing."""
 
     status: int | None
     headers: dict[str, str]
@@ -63,9 +63,9 @@ def service(
         pytest.skip("install nginx to run these tests")
     folder = tmp_path_factory.mktemp("cors")
     allowed = new_origin()
-    env = in_production(
+    env = production_environment(
         fresh_database("cors"),
-        JWKS_URL="http://127.0.0.1:1/jwks.json",  # nobody is there: its tokens get 503
+        JWKS_URL="http://127.0.0.1:1/jwks.json",  # unreachable: its tokens get 503
         JWT_ISSUER=CLAIMS["iss"],
         JWT_AUDIENCE=CLAIMS["aud"],
         CORS_ORIGINS=f"https://app.example.com,{allowed}",
@@ -98,7 +98,7 @@ class Caller:
         return answer
 
     def json(self, *request: Any, **options: Any) -> Any:
-        """The answer's body as the page parses it."""
+        """Return the body of the response as the page parses it."""
         answer = self(*request, **options)
         assert answer.status == 200, answer.text
         return self.page.evaluate("JSON.parse", answer.text)
@@ -111,7 +111,7 @@ class Caller:
 
 @pytest.fixture
 def page_of(page: Page, service: Service, request: pytest.FixtureRequest) -> Callable[..., Caller]:
-    """Open a page of an origin for a user that no other test has."""
+    """Open a page of an origin for a new user."""
     return lambda origin, user="alice": Caller(page, origin, service.url, f"{user} of {request.node.name}")
 
 
@@ -175,14 +175,14 @@ def test_errors_and_304_can_be_read(alice: Caller, page_of: Callable[..., Caller
     assert (foreign.status, "TASK_FORBIDDEN" in foreign.text) == (403, True)
 
 
-def test_that_there_is_no_such_route_can_be_read(alice: Caller) -> None:
-    alice.headers = {}  # or the browser asks first, and is told the same
+def test_the_404_of_an_unknown_route_can_be_read(alice: Caller) -> None:
+    alice.headers = {}  # otherwise the browser sends a preflight, which gets the same response
     answer = alice("GET", "/api/nothing")
     assert (answer.status, "NOT_FOUND" in answer.text) == (404, True)
     assert "x-request-id" in answer.headers
 
 
-def test_who_may_not_call_is_told_why_without_a_token_too(alice: Caller) -> None:
+def test_the_401_without_a_token_can_be_read(alice: Caller) -> None:
     alice.headers = {}
     answer = alice("GET", "/api/tasks")
     assert (answer.status, "TOKEN_MISSING" in answer.text) == (401, True)
@@ -205,10 +205,16 @@ def test_one_preflight_serves_the_requests_that_follow(alice: Caller) -> None:
     path = alice.create("One").headers["location"]
     for title in ("Two", "Three"):
         assert alice("PATCH", path, f'{{"title": "{title}"}}').status == 200
-    assert sorted(sent) == ["OPTIONS", "OPTIONS", "PATCH", "PATCH", "POST"]  # told in any order; one for each address
+    assert sorted(sent) == [
+        "OPTIONS",
+        "OPTIONS",
+        "PATCH",
+        "PATCH",
+        "POST",
+    ]  # in any order; one preflight per URL
 
 
-def test_a_page_of_a_foreign_origin_reads_and_changes_nothing(
+def test_a_page_of_another_origin_can_read_and_change_nothing(
     alice: Caller, page_of: Callable[..., Caller], service: Service
 ) -> None:
     path = alice.create("Mine").headers["location"]
@@ -240,8 +246,8 @@ def test_cookies_are_never_allowed(alice: Caller) -> None:
 
 
 @pytest.mark.parametrize("service", ["nginx"], indirect=True)
-def test_the_answers_of_nginx_itself_can_be_read(alice: Caller) -> None:
-    alice.headers = {}  # or the preflight, whose address is as long, gets this answer
+def test_the_responses_of_nginx_itself_can_be_read(alice: Caller) -> None:
+    alice.headers = {}  # otherwise the preflight, whose URL is as long, gets this response
     answer = alice("GET", f"/api/tasks?q={'x' * 4100}")
     assert (answer.status, "URI_TOO_LONG" in answer.text) == (414, True)
     assert "x-request-id" in answer.headers

@@ -1,4 +1,4 @@
-"""The docs page as a developer meets it: paste a token, try a request, read the answer."""
+"""The docs page as a developer uses it: paste a token, try a request, read the response."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
 class Service:
-    """The running service and the commands of its developer."""
+    """The running service and its development commands."""
 
     def __init__(self, server: Server, project: Path, env: dict[str, str]) -> None:
         self.origin = f"http://127.0.0.1:{server.port}"
@@ -46,7 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 class Watch:
-    """What a page does that it should not, and where it asks."""
+    """The forbidden actions of a page, and the URLs it requests."""
 
     def __init__(self, page: Page) -> None:
         self.complaints: list[str] = []
@@ -84,7 +84,7 @@ def give(page: Page, token: str) -> None:
 
 
 def saying(claims: dict[str, Any]) -> str:
-    """Return what reads like a token with these claims."""
+    """Return an unsigned text that looks like a token with these claims."""
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"e30.{payload}.x"
 
@@ -110,9 +110,7 @@ def execute(page: Page, method: str, path: str) -> tuple[int, str]:
     return int(status.split()[0]), answer.locator("pre").first.inner_text()
 
 
-def test_a_task_is_created_by_trying_it_with_the_token_of_the_command(
-    docs: Page, watch: Watch, service: Service
-) -> None:
+def test_a_task_can_be_created_with_the_token_of_the_command(docs: Page, watch: Watch, service: Service) -> None:
     token = service.token("you")
     give(docs, token)
     expect(docs.locator("#caller")).to_contain_text("Calling as you until ")
@@ -123,7 +121,7 @@ def test_a_task_is_created_by_trying_it_with_the_token_of_the_command(
     assert watch.origins == {service.origin}
 
 
-def test_the_token_is_kept_nowhere_and_forgotten_on_reload(docs: Page, service: Service) -> None:
+def test_the_token_is_not_stored_and_is_forgotten_on_reload(docs: Page, service: Service) -> None:
     give(docs, service.token("forgotten"))
     assert execute(docs, "get", "/api/tasks")[0] == 200
     assert docs.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
@@ -146,7 +144,7 @@ def test_the_token_can_be_forgotten_and_changed(docs: Page, service: Service) ->
 
 
 @pytest.mark.parametrize("nonsense", ["abc", "a.b.c", "<img src=x onerror=alert(1)>"])
-def test_what_is_no_token_is_refused_by_the_service_and_said_so(docs: Page, watch: Watch, nonsense: str) -> None:
+def test_text_that_is_not_a_token_is_rejected_by_the_service(docs: Page, watch: Watch, nonsense: str) -> None:
     give(docs, nonsense)
     expect(docs.locator("#caller")).to_contain_text("does not look like a token")
     status, body = execute(docs, "get", "/api/tasks")
@@ -167,13 +165,13 @@ def test_what_is_no_token_is_refused_by_the_service_and_said_so(docs: Page, watc
         ({"sub": "ann", "exp": 1e300}, "Calling as ann."),
     ],
 )
-def test_the_page_says_what_the_token_says_of_itself(docs: Page, claims: dict[str, Any], said: str) -> None:
+def test_the_page_shows_the_claims_of_the_token(docs: Page, claims: dict[str, Any], said: str) -> None:
     give(docs, saying(claims))
     expect(docs.locator("#caller")).to_contain_text(said)
 
 
-def test_no_example_is_sent_by_itself(docs: Page) -> None:
-    """A stale If-Match or a used Idempotency-Key would be refused."""
+def test_no_example_value_is_filled_in(docs: Page) -> None:
+    """A stale If-Match or a used Idempotency-Key would be rejected."""
     open_all(docs)
     fields = docs.locator(".parameters input[type=text]").all()
     assert len(fields) > 10

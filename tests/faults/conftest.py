@@ -36,13 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[postgres.Private]:
-    with postgres.private(mkdtemp(prefix="todo-faults-")) as database:
+def database() -> Iterator[postgres.ControlledServer]:
+    with postgres.controlled_server(mkdtemp(prefix="todo-faults-")) as database:
         yield database
 
 
 @pytest.fixture
-def service(database: postgres.Private) -> Start:
+def service(database: postgres.ControlledServer) -> Start:
     """Start the service on an empty database, with settings and in a tablespace."""
 
     @contextmanager

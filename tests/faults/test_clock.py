@@ -1,4 +1,4 @@
-"""The system clock is set back while the service is under load."""
+"""Faults of the system clock: it is set back while the service is under load."""
 
 import shutil
 import time
@@ -15,11 +15,11 @@ from tests.faults.conftest import Start
 from tests.faults.test_database import TERMINATE, assert_reads_and_creations_never_failed
 from tests.support import postgres
 from tests.support.load import Stack, under_load
-from tests.support.postgres import Private
+from tests.support.postgres import ControlledServer
 
 PACKAGE = find_spec("libfaketime")
 LIBRARY = Path("vendor", "libfaketime", "src", "libfaketime.so.1")
-CACHED_SECONDS = 1  # until each program has looked at the clock again
+CACHED_SECONDS = 1  # until each program has read the clock again
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'todo_api'"
 
 pytestmark = [
@@ -29,7 +29,7 @@ pytestmark = [
 
 
 class Clock(NamedTuple):
-    """The time of day of all programs that are started with `environment`."""
+    """The time of day of all programs started with `environment`."""
 
     preloaded: Path
     offset: Path
@@ -40,7 +40,7 @@ class Clock(NamedTuple):
             "LD_PRELOAD": str(self.preloaded),
             "FAKETIME_TIMESTAMP_FILE": str(self.offset),
             "FAKETIME_CACHE_DURATION": str(CACHED_SECONDS),
-            "DONT_FAKE_MONOTONIC": "1",  # it goes on when the time of day is set
+            "DONT_FAKE_MONOTONIC": "1",  # the monotonic clock is not set back
             "NO_FAKE_STAT": "1",
         }
 
@@ -55,7 +55,7 @@ class Clock(NamedTuple):
 def clock() -> Iterator[Clock]:
     with TemporaryDirectory(prefix="todo-clock-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # PostgreSQL is somebody else when root tests
+        folder.chmod(0o755)  # for PostgreSQL, which runs as another user if the tests run as root
         clock = Clock(folder / LIBRARY.name, folder / "offset")
         assert PACKAGE
         shutil.copy(Path(str(PACKAGE.origin)).parent / LIBRARY, clock.preloaded)
@@ -64,10 +64,10 @@ def clock() -> Iterator[Clock]:
 
 
 @pytest.fixture
-def database(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Private]:
+def database(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[ControlledServer]:
     for name, value in clock.environment.items():
         monkeypatch.setenv(name, value)
-    with postgres.private(mkdtemp(prefix="todo-faults-")) as database:
+    with postgres.controlled_server(mkdtemp(prefix="todo-faults-")) as database:
         monkeypatch.undo()
         yield database
 
@@ -87,9 +87,9 @@ def test_setting_the_clock_back_fails_no_read_and_no_creation_and_wastes_no_conn
                 clock.set(f"-{hours}h")
                 assert abs(seconds_ahead(stack) + hours * 3600) < 60
                 assert stack.query(TERMINATE)  # so that connections are younger, by the clock, than what ended others
-                load.go_on()
+                load.wait_for_recovery()
                 before = set(stack.query(BACKENDS))
-                load.go_on()
+                load.wait_for_recovery()
                 assert before <= set(stack.query(BACKENDS))
         load.outage = 0.0  # the database was never away
         assert_reads_and_creations_never_failed(load)

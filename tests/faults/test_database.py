@@ -14,8 +14,8 @@ import psycopg2
 import pytest
 
 from tests.faults.conftest import Start
-from tests.support.load import FREE_OF_ERRORS, Load, Stack, query, under_load
-from tests.support.postgres import Private, unprivileged
+from tests.support.load import RETRIED_METHODS, Load, Stack, query, under_load
+from tests.support.postgres import ControlledServer, unprivileged
 from tests.support.threads import wait_until
 from todo_api.database.execution import RETRY_WINDOW
 
@@ -28,7 +28,7 @@ def assert_reads_and_creations_never_failed(load: Load) -> None:
     """As promised for an outage shorter than RETRY_WINDOW."""
     assert load.cuts() == 0
     if load.outage < RETRY_WINDOW - 0.5:
-        assert load.refused(FREE_OF_ERRORS) == 0, load.failures(FREE_OF_ERRORS)
+        assert load.unavailable(RETRIED_METHODS) == 0, load.failures(RETRIED_METHODS)
 
 
 @pytest.mark.parametrize(("how", "name"), [(signal.SIGINT, "restarted"), (signal.SIGQUIT, "stopped as in a crash")])
@@ -47,7 +47,7 @@ def test_in_a_long_outage_requests_fail_at_once_and_recover(service: Start) -> N
             stack.database.stop(signal.SIGINT)
             time.sleep(4)
             stack.database.start()
-        assert load.refused(FREE_OF_ERRORS) > 0
+        assert load.unavailable(RETRIED_METHODS) > 0
         assert load.cuts() == 0
 
 
@@ -95,7 +95,7 @@ def test_a_hung_database_is_503_until_it_continues(service: Start) -> None:
     ):
         with load.fault(), stack.database.paused():
             time.sleep(4)
-        assert load.refused() > 0
+        assert load.unavailable() > 0
         assert load.cuts() == 0
 
 
@@ -104,7 +104,7 @@ def test_an_exhausted_pool_fails_requests_in_time(service: Start) -> None:
     with service(**pool) as stack, under_load(stack, "Every pooled connection busy for three seconds") as load:
         with load.fault(), stack.session("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"):
             time.sleep(3)
-        assert load.refused() > 0
+        assert load.unavailable() > 0
         assert load.cuts() == 0
 
 
@@ -119,7 +119,7 @@ def test_a_statement_timeout_affects_no_other_user(service: Start) -> None:
             time.sleep(4)
             assert all(user.rounds > rounds for user, rounds in others.items())
         assert {attempt.user for attempt in load.failures()} == {locked.name}
-        assert load.refused(FREE_OF_ERRORS) == 0
+        assert load.unavailable(RETRIED_METHODS) == 0
         assert load.cuts() == 0
 
 
@@ -141,7 +141,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def small(database: Private) -> Iterator[Path]:
+def small(database: ControlledServer) -> Iterator[Path]:
     """A disk with a tablespace `small` on it."""
     with small_disk(database.scratch / "small") as disk:
         place = disk / "todo-faults-tables"
@@ -160,12 +160,12 @@ def test_a_full_disk_fails_writes_only_and_only_until_there_is_space(service: St
         try:
             with load.fault():
                 fill(filler)
-                wait_until(lambda: load.refused({"POST"}))
+                wait_until(lambda: load.unavailable({"POST"}))
                 time.sleep(1)
                 filler.unlink()
         finally:
             filler.unlink(missing_ok=True)
-        assert load.refused({"GET"}) == 0
+        assert load.unavailable({"GET"}) == 0
         assert load.cuts() == 0
 
 

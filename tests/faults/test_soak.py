@@ -14,14 +14,14 @@ from tests.support.load import Stack, resident
 from tests.support.tokens import token
 
 STEPS, STEP = 10, 10_000
-WARM = 2  # steps until the caches are full and every thread has its memory
+WARM = 2  # steps until the caches are full and every thread has allocated its memory
 CLIENTS = 8
 MEGABYTE = 1 << 20
 MOST_GROWTH = 4 * MEGABYTE  # what 100 bytes kept of each request would come to; measured: some 1
 BODY = json.dumps({"title": "Soak", "description": "x" * 100})
 LARGE = " " * 65_537
 UNSIGNED = token("stranger").rpartition(".")[0]
-# Of a hundred requests so many of each kind: half of them good, the others wrong, no two in the same way.
+# Requests of each kind in a hundred: half are valid, the others are each invalid in a different way.
 KINDS = {
     "read": 20,
     "unchanged": 15,
@@ -92,7 +92,7 @@ def answered(connection: socket.socket) -> int:
 
 
 def prepared(stack: Stack) -> list[Client]:
-    """Clients with a task each, and a reader with a thousand."""
+    """Return clients with one task each; the user `reader` has a thousand."""
     clients = []
     for number in range(CLIENTS):
         mine = {"Authorization": f"Bearer {token(f'soak-{number}')}"}

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Caller, MakeApp, assert_error
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 ASSETS = ["copy.svg", "icon.svg", "page.css", "page.js", "swagger-ui-bundle.js", "swagger-ui.css"]
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -38,20 +38,20 @@ def test_the_page_is_html_for_everybody(nobody: Caller) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "http://127.0.0.1:1"}])
-def test_where_better_auth_issues_the_tokens_the_page_says_so(make_app: MakeApp, settings: dict[str, str]) -> None:
+def test_the_page_says_that_better_auth_issues_the_tokens(make_app: MakeApp, settings: dict[str, str]) -> None:
     answer = make_app(**settings).test_client().get("/docs")
     assert "Paste a token from your Better Auth server." in answer.text
     assert "flask token" not in answer.text
 
 
-def test_where_the_command_issues_the_tokens_the_page_says_so(make_app: MakeApp, nobody: Caller) -> None:
+def test_the_page_says_that_the_command_issues_the_tokens(make_app: MakeApp, nobody: Caller) -> None:
     answer = make_app(ENVIRONMENT="development", BETTER_AUTH_SECRET="").test_client().get("/docs")
     assert "Paste the output of <code>flask token USER</code>." in answer.text
     assert "Better Auth" not in answer.text
     assert answer.headers["ETag"] != nobody.get("/docs").headers["ETag"]
 
 
-def test_the_page_may_load_and_ask_its_own_origin_only(nobody: Caller) -> None:
+def test_the_page_may_only_load_from_and_call_its_own_origin(nobody: Caller) -> None:
     allowed = directives(nobody.get("/docs").headers["Content-Security-Policy"])
     assert allowed.keys() == {
         "default-src",
@@ -68,7 +68,7 @@ def test_the_page_may_load_and_ask_its_own_origin_only(nobody: Caller) -> None:
         assert source == ("'self'" if own else "'none'"), name
 
 
-def test_the_page_names_nothing_but_its_assets_and_the_document(nobody: Caller) -> None:
+def test_the_page_refers_only_to_its_assets_and_the_document(nobody: Caller) -> None:
     named = [
         link
         for _, attributes in Page(nobody.get("/docs").text).tags
@@ -79,14 +79,14 @@ def test_the_page_names_nothing_but_its_assets_and_the_document(nobody: Caller) 
     assert "copy.svg" in nobody.get("/docs/page.css").text
 
 
-def test_nothing_in_the_page_needs_an_exception_of_its_policy(nobody: Caller) -> None:
+def test_nothing_in_the_page_needs_an_exception_to_its_policy(nobody: Caller) -> None:
     for tag, attributes in Page(nobody.get("/docs").text).tags:
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
         assert tag != "style"
         assert tag != "script" or attributes["src"]
 
 
-def test_the_viewer_keeps_no_token_and_asks_no_validator(nobody: Caller) -> None:
+def test_the_viewer_stores_no_token_and_calls_no_validator(nobody: Caller) -> None:
     script = nobody.get("/docs/page.js").text
     assert "persistAuthorization: false" in script
     assert "validatorUrl: null" in script
@@ -94,7 +94,7 @@ def test_the_viewer_keeps_no_token_and_asks_no_validator(nobody: Caller) -> None
 
 
 @pytest.mark.parametrize("name", ASSETS)
-def test_an_asset_has_its_type_and_is_asked_for_again(nobody: Caller, name: str) -> None:
+def test_an_asset_has_its_type_and_is_revalidated(nobody: Caller, name: str) -> None:
     answer = nobody.get(f"/docs/{name}")
     assert answer.status_code == 200
     assert answer.data
@@ -104,7 +104,7 @@ def test_an_asset_has_its_type_and_is_asked_for_again(nobody: Caller, name: str)
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/page.js"])
-def test_a_browser_that_has_it_gets_304(nobody: Caller, path: str) -> None:
+def test_a_browser_that_has_the_current_version_gets_304(nobody: Caller, path: str) -> None:
     answer = nobody.get(path)
     tag = answer.headers["ETag"]
     for known in (tag, f"W/{tag}"):  # weak from nginx, which compresses it
@@ -124,7 +124,7 @@ def test_head_has_the_headers_of_get(nobody: Caller, path: str) -> None:
 
 
 def test_a_part_of_an_asset_is_not_served(nobody: Caller) -> None:
-    """A range outside the file would be an error that the contract does not have."""
+    """A range outside the file would cause an undocumented error."""
     assert nobody.get("/docs/page.js", headers={"Range": "bytes=99999999-"}).status_code == 200
 
 
@@ -144,14 +144,14 @@ def test_no_other_file_is_served(nobody: Caller, name: str) -> None:
     assert_error(nobody.get(f"/docs/{name}"), 404, "NOT_FOUND")
 
 
-def test_another_method_is_refused_in_the_one_body(nobody: Caller) -> None:
+def test_another_method_gets_the_error_body(nobody: Caller) -> None:
     answer = nobody.post("/docs", json={})
     assert_error(answer, 405, "METHOD_NOT_ALLOWED")
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/page.css"])
-def test_other_conditions_are_ignored(nobody: Caller, path: str) -> None:
+def test_other_conditional_headers_are_ignored(nobody: Caller, path: str) -> None:
     conditions = dict.fromkeys(["If-Match", "If-Range", "If-Unmodified-Since"], '"x"')
     answer = nobody.get(path, headers=conditions)
     assert answer.status_code == 200

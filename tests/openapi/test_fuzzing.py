@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import MISSING, assert_error
-from tests.support.nginx import two_doors
+from tests.support.nginx import gunicorn_and_nginx
 from tests.support.postgres import children
 from tests.support.programs import Program
 from tests.support.sockets import exchange, request, statuses
@@ -123,7 +123,7 @@ def environ_of(
     return {name: as_bytes(value).decode("latin-1") for name, value in environ.items()}
 
 
-def test_the_application_answers_any_request(app: Flask, log: io.StringIO) -> None:
+def test_the_application_responds_to_any_request(app: Flask, log: io.StringIO) -> None:
     seen: set[int] = set()
 
     @EXAMPLES
@@ -171,7 +171,7 @@ def test_the_application_answers_any_request(app: Flask, log: io.StringIO) -> No
 def service(
     migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Program, int]]:
-    with two_doors(tmp_path_factory.mktemp("fuzzing"), migrated_database("fuzzing"), LOG_LEVEL="DEBUG") as (
+    with gunicorn_and_nginx(tmp_path_factory.mktemp("fuzzing"), migrated_database("fuzzing"), LOG_LEVEL="DEBUG") as (
         program,
         ports,
     ):
@@ -205,7 +205,7 @@ def test_gunicorn_survives_any_bytes(service: tuple[Program, int]) -> None:
     @EXAMPLES
     @given(sent=raw_requests() | st.binary(max_size=300))
     def send(sent: bytes) -> None:
-        received = exchange(port, sent, hang_up=True)
+        received = exchange(port, sent, half_close=True)
         for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", received):
             seen.add(int(status))
             assert int(status) < 500 or int(status) == 501, received

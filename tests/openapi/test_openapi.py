@@ -17,10 +17,10 @@ from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from tests.conftest import MISSING, Caller, MakeApp
-from tests.support.described import NOT_TO_DESCRIBE, Undescribed
 from tests.support.generated import EXAMPLES, JSON
 from tests.support.issuers import install
 from tests.support.programs import ROOT, environment, run
+from tests.support.response_checker import NOT_TO_DESCRIBE, Undocumented
 from tests.support.rules import of_body, of_query, of_response, without_texts
 from todo_api import __version__
 from todo_api.cors import ALLOWED_HEADERS, EXPOSED_HEADERS
@@ -30,7 +30,7 @@ from todo_api.tasks.schemas import CHANGES, LIST, MARK, NEW_TASK, WHICH
 from todo_api.tasks.views import IDEMPOTENCY_KEY
 from todo_api.telemetry.requests import REQUEST_ID
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 NOT_DESCRIBED = "GET /docs/<name>"  # the files of the page
 OF_OTHER_PROXIES = "REQUEST_TIMEOUT"  # nginx hangs up instead
@@ -267,11 +267,11 @@ def test_the_limits_are_described(make_app: MakeApp, document: Any) -> None:
 # --- Whether it is valid ---
 
 
-def test_it_is_an_openapi_document_in_the_strict_sense(document: Any) -> None:
+def test_it_is_a_valid_openapi_document(document: Any) -> None:
     validate(document, cls=OpenAPIV31SpecValidator)
 
 
-def test_the_linter_says_nothing(tmp_path: Path) -> None:
+def test_the_linter_reports_nothing(tmp_path: Path) -> None:
     install(LINTER)
     options = ("--config", str(LINTER / "redocly.yaml"), "--format", "stylish")
     env = environment(REDOCLY_TELEMETRY="off", REDOCLY_SUPPRESS_UPDATE_NOTICE="true")
@@ -292,7 +292,7 @@ def examples(document: Any) -> Iterator[tuple[Any, Any]]:
             yield holder["example"], holder["schema"]
 
 
-def test_every_example_is_one(document: Any) -> None:
+def test_every_example_is_valid(document: Any) -> None:
     found = list(examples(document))
     assert len(found) > 15
     for example, schema in found:
@@ -303,7 +303,7 @@ def test_every_example_is_one(document: Any) -> None:
 # --- Where it is served ---
 
 
-def test_a_worker_that_is_not_asked_for_it_does_not_load_what_reads_it(tmp_path: Path) -> None:
+def test_a_worker_loads_the_parser_of_the_document_only_on_demand(tmp_path: Path) -> None:
     code = "import sys, todo_api; todo_api.create_app(); print('yaml' in sys.modules)"
     env = environment(ENVIRONMENT="development", DATABASE_URL=f"sqlite:///{tmp_path / 'todo.db'}", PYTHONPATH=str(ROOT))
     done = run(sys.executable, "-c", code, cwd=tmp_path, env=env | {"BETTER_AUTH_SECRET": "x" * 32})
@@ -348,7 +348,7 @@ def test_a_response_that_is_not_described_fails_any_test(
     answer(200, {"ETag": f'"{task["updated_at"]}"'}, task)
     assert alice.get(MISSING).status_code == 200
     answer(status, headers, task | changes)
-    with pytest.raises(Undescribed):
+    with pytest.raises(Undocumented):
         alice.get(MISSING)
 
 

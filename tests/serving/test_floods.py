@@ -1,4 +1,4 @@
-"""Too much of everything: bodies that grow when read, heads and chunks without end, words made to be slow to read."""
+"""Floods: bodies that grow when parsed, endless headers and chunks, values that are slow to parse."""
 
 import json
 import socket
@@ -16,16 +16,16 @@ import pytest
 
 from tests.conftest import MISSING
 from tests.support.load import resident
-from tests.support.nginx import two_doors
+from tests.support.nginx import gunicorn_and_nginx
 from tests.support.postgres import children
 from tests.support.programs import Program
-from tests.support.sockets import SECONDS, exchange, request, statuses
+from tests.support.sockets import TIMEOUT, exchange, request, statuses
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux (/proc)")
 
 MEGABYTE = 1 << 20
-MOST = 32 * MEGABYTE  # sent by a flood that nobody stops
-# Of four threads, in use to the end once Python 3.14 or newer has read lists in lists there.
+MOST = 32 * MEGABYTE  # sent at most if the server does not stop it
+# Of four threads; Python 3.14 or newer keeps using that memory after it has parsed nested lists.
 STACKS = 32 * MEGABYTE if sys.version_info >= (3, 14) else 0
 CHUNKED = b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"Connection: close\r\n"
@@ -50,9 +50,9 @@ class Service(NamedTuple):
 @pytest.fixture(scope="module")
 def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("floods")
-    with two_doors(folder, migrated_database("floods")) as (program, ports):
+    with gunicorn_and_nginx(folder, migrated_database("floods")) as (program, ports):
         service = Service(folder, program, ports)
-        for _ in range(3):  # its memory is what it will be
+        for _ in range(3):  # until its memory is stable
             assert statuses(exchange(ports["gunicorn"], request("alice", "GET", "/api/tasks", more=LAST))) == [200]
         worker = service.worker
         yield service
@@ -67,7 +67,7 @@ def port(request: pytest.FixtureRequest, service: Service) -> int:
     return service.ports[request.param]
 
 
-# --- What grows when it is read ---
+# --- Bodies that grow when parsed ---
 
 
 def compressed(size: int) -> bytes:
@@ -91,7 +91,7 @@ BOMBS: dict[str, tuple[bytes, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_a_body_that_grows_when_read_is_refused_and_takes_no_memory(service: Service, kind: str) -> None:
+def test_a_body_that_grows_when_parsed_is_rejected_and_uses_little_memory(service: Service, kind: str) -> None:
     port, (body, line) = service.ports["gunicorn"], BOMBS[kind]
     assert len(body) < 64 * 1024
     bomb = request(uuid4().hex, "POST", "/api/tasks", body, line + LAST)
@@ -103,14 +103,14 @@ def test_a_body_that_grows_when_read_is_refused_and_takes_no_memory(service: Ser
     assert service.memory() - before < 20 * MEGABYTE + STACKS
 
 
-# --- What does not end ---
+# --- Endless input ---
 
 
 def flood(port: int, head: bytes, part: bytes) -> tuple[bytes, int]:
-    """Send a beginning and then parts without end, until the server closes; return its answer and what was sent."""
+    """Send a beginning, then parts until the server closes; return its response and the number of bytes sent."""
     received: list[bytes] = []
     closed = threading.Event()
-    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
 
         def listen() -> None:
             with suppress(OSError):
@@ -126,7 +126,7 @@ def flood(port: int, head: bytes, part: bytes) -> tuple[bytes, int]:
                 connection.sendall(parts)
                 sent += len(parts)
             connection.shutdown(socket.SHUT_WR)
-        listener.join(SECONDS)
+        listener.join(TIMEOUT)
         assert closed.is_set(), "the server reads on"
     return b"".join(received), sent
 
@@ -145,7 +145,7 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
 }
 
 
-# nginx reads these as long as they come and keeps nothing of them; the service hears of none.
+# nginx reads and discards these as long as they come; they do not reach the service.
 READ_ON = {
     "lines before a request",
     "the number of a chunk",
@@ -155,7 +155,7 @@ READ_ON = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_what_does_not_end_is_refused_and_takes_no_memory(service: Service, port: int, kind: str) -> None:
+def test_endless_input_is_rejected_and_uses_little_memory(service: Service, port: int, kind: str) -> None:
     before = service.memory()
     received, sent = flood(port, *FLOODS[kind])
     if port == service.ports["gunicorn"] or kind not in READ_ON:
@@ -167,13 +167,13 @@ def test_what_does_not_end_is_refused_and_takes_no_memory(service: Service, port
     assert statuses(exchange(port, request("alice", "GET", "/api/tasks", more=LAST))) == [200]
 
 
-def test_too_many_headers_are_refused(port: int) -> None:
+def test_too_many_headers_are_rejected(port: int) -> None:
     lines = b"".join(b"X-%d: x\r\n" % count for count in range(101))
     [status] = statuses(exchange(port, request("alice", "GET", "/api/tasks", more=lines + LAST)))
     assert status in (400, 431)
 
 
-# --- What is slow to read ---
+# --- Values that are slow to parse ---
 
 READ_CLOSELY = (
     "Authorization",
@@ -188,7 +188,7 @@ TIRING = ("a" * 7000, " " * 3500 + "a", "," * 7000, '"' * 7000, '"a",' * 1700, '
 
 
 def quick_status(port: int, sent: bytes) -> int:
-    """Return the status of a request that takes less than half a second, in one of three tries: others may be busy."""
+    """Return the status of a request that takes less than half a second in one of three tries."""
     seconds = []
     for _ in range(3):
         began = time.monotonic()
@@ -199,7 +199,7 @@ def quick_status(port: int, sent: bytes) -> int:
 
 
 @pytest.mark.parametrize("name", READ_CLOSELY)
-def test_no_header_is_slow_to_read(service: Service, name: str) -> None:
+def test_no_header_is_slow_to_parse(service: Service, name: str) -> None:
     port = service.ports["gunicorn"]
     for value in TIRING:
         head = f"GET /api/tasks/{'0' * 8} HTTP/1.1\r\nHost: x\r\n" if name == "Authorization" else ""
@@ -209,7 +209,7 @@ def test_no_header_is_slow_to_read(service: Service, name: str) -> None:
 
 
 @pytest.mark.parametrize("parameter", ["q", "cursor", "sort", "limit", "unknown"])
-def test_no_parameter_is_slow_to_read(service: Service, parameter: str) -> None:
+def test_no_parameter_is_slow_to_parse(service: Service, parameter: str) -> None:
     for value in ("%25" * 1100, "a" * 3500, "+" * 3500, "9" * 3500, f"{parameter}=&" * 300, "%F0%9F" * 500):
         sent = request("alice", "GET", f"/api/tasks?{parameter}={value}", more=LAST)
         assert quick_status(service.ports["gunicorn"], sent) in (200, 400)

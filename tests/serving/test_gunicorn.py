@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.programs import GUNICORN, Server, copy_project, environment, in_production, run, running
+from tests.support.programs import GUNICORN, Server, copy_project, environment, production_environment, run, running
 from tests.support.threads import at_once
 from tests.support.tokens import SECRET, token
 
@@ -26,8 +26,8 @@ def settings(
     fresh_database: Callable[[str], str], project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """Production settings with a database made by `flask db upgrade`, as an operator does."""
-    temporary = tmp_path_factory.mktemp("temporary")  # a gunicorn that is killed leaves a folder there
-    env = in_production(fresh_database("gunicorn"), TMPDIR=str(temporary))
+    temporary = tmp_path_factory.mktemp("temporary")  # a killed gunicorn leaves a folder there
+    env = production_environment(fresh_database("gunicorn"), TMPDIR=str(temporary))
     upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=project, env=env)
     assert upgraded.returncode == 0, upgraded.stderr
     return env
@@ -47,14 +47,14 @@ def test_tasks_are_kept_behind_gunicorn(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO"])
-def test_no_header_moves_the_application(server: Server, name: str) -> None:
-    """With SCRIPT_NAME trusted the path would lose its beginning and lead nowhere."""
+def test_no_header_changes_the_path_of_a_request(server: Server, name: str) -> None:
+    """If gunicorn trusted SCRIPT_NAME, it would remove that prefix from the path."""
     answer = server.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{name}: /api\r\nConnection: close\r\n\r\n")
     assert answer.startswith("HTTP/1.1 401 ")
     assert "TOKEN_MISSING" in answer
 
 
-def test_two_authorization_headers_are_refused(server: Server) -> None:
+def test_two_authorization_headers_are_rejected(server: Server) -> None:
     header = f"Authorization: Bearer {token()}\r\n"
     answer = server.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{header}{header}Connection: close\r\n\r\n")
     assert answer.startswith("HTTP/1.1 401 ")
@@ -82,7 +82,7 @@ def test_the_size_of_a_body_is_limited_however_it_is_sent(
         'Transfer-Encoding: chunked\r\n\r\n50\r\n{"title": "Cut off"}',
     ],
 )
-def test_a_body_that_cannot_be_read_is_refused_and_stored_nowhere(server: Server, rest: str) -> None:
+def test_a_body_that_cannot_be_read_is_rejected_and_not_stored(server: Server, rest: str) -> None:
     head = f"Host: x\r\nAuthorization: Bearer {token('cut')}\r\nContent-Type: application/json\r\n"
     answer = server.raw(f"POST /api/tasks HTTP/1.1\r\n{head}{rest}")
     assert answer.startswith("HTTP/1.1 400 ")
@@ -90,7 +90,7 @@ def test_a_body_that_cannot_be_read_is_refused_and_stored_nowhere(server: Server
     assert "Traceback" not in server.program.output
 
 
-def test_an_acknowledged_task_outlives_killed_workers(settings: dict[str, str], project: Path) -> None:
+def test_an_acknowledged_task_survives_killed_workers(settings: dict[str, str], project: Path) -> None:
     user = {"Authorization": f"Bearer {token('outliver')}"}
     with running(*GUNICORN, cwd=project, env=settings) as program:
         _, task = Server(program).request("POST", "/api/tasks", '{"title": "Kept"}', **user)
@@ -115,7 +115,7 @@ def test_processes_that_meet_a_new_user_make_one_row(server: Server) -> None:
         ("WEB_THREADS", "abc"),
     ],
 )
-def test_a_bad_setting_stops_the_start_with_one_line(
+def test_a_bad_setting_prevents_the_start_with_one_line(
     settings: dict[str, str], project: Path, name: str, value: str
 ) -> None:
     ended = run(*GUNICORN, cwd=project, env=settings | {"JWT_ISSUER": "i", "JWT_AUDIENCE": "a", name: value})
@@ -125,7 +125,7 @@ def test_a_bad_setting_stops_the_start_with_one_line(
     assert line.startswith(f"todo_api: {name} ")
 
 
-def test_a_reload_takes_new_settings_and_a_bad_one_leaves_the_old_workers(
+def test_a_reload_applies_new_settings_and_a_bad_one_keeps_the_old_workers(
     settings: dict[str, str], project: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "secret"
@@ -153,7 +153,7 @@ def test_a_reload_takes_new_settings_and_a_bad_one_leaves_the_old_workers(
         assert program.process.wait(30) == 0
 
 
-def test_a_reload_of_a_broken_configuration_file_leaves_the_old_workers(
+def test_a_reload_of_a_broken_configuration_file_keeps_the_old_workers(
     settings: dict[str, str], tmp_path: Path
 ) -> None:
     project = copy_project(tmp_path / "project")
@@ -167,12 +167,12 @@ def test_a_reload_of_a_broken_configuration_file_leaves_the_old_workers(
         assert server.request("GET", "/api/tasks")[0] == 200
 
 
-def test_claims_that_are_not_checked_are_warned_of_once(server: Server) -> None:
+def test_unchecked_claims_are_warned_about_once(server: Server) -> None:
     server.request("GET", "/api/tasks")
     assert server.program.output.count("JWT_ISSUER and JWT_AUDIENCE not set") == 1
 
 
-def test_without_its_configuration_file_a_bad_setting_ends_gunicorn_too(tmp_path: Path, project: Path) -> None:
+def test_a_bad_setting_ends_gunicorn_without_its_configuration_file_too(tmp_path: Path, project: Path) -> None:
     elsewhere = (*GUNICORN, "--chdir", str(project), "--no-control-socket")
     ended = run(*elsewhere, cwd=tmp_path, env=environment(DATABASE_URL="postgresql://h/d"))
     assert ended.returncode == 3

@@ -1,4 +1,4 @@
-"""What todo_api/serving relies on in gunicorn beyond its documentation."""
+"""The undocumented parts of gunicorn that todo_api/serving relies on."""
 
 import logging
 
@@ -8,8 +8,8 @@ import pytest
 from todo_api.serving.logger import cut_quote
 
 
-def test_the_version_of_gunicorn_is_the_one_that_serving_was_written_for() -> None:
-    """Before another one is named here, compare its gunicorn/workers/gthread.py and its log messages."""
+def test_the_version_of_gunicorn_is_the_supported_one() -> None:
+    """Before you change the version, compare its gunicorn/workers/gthread.py and its log messages."""
     assert gunicorn.__version__ == "27.0.1"
 
 
@@ -22,7 +22,7 @@ def test_the_version_of_gunicorn_is_the_one_that_serving_was_written_for() -> No
         ("Booting worker with pid: %s", (1,), "Booting worker with pid: 1"),
     ],
 )
-def test_what_gunicorn_quotes_of_a_request_is_cut_off(message: str, args: tuple[object, ...], kept: str) -> None:
+def test_what_gunicorn_quotes_of_a_request_is_not_logged(message: str, args: tuple[object, ...], kept: str) -> None:
     record = logging.LogRecord("gunicorn.error", logging.WARNING, __file__, 1, message, args, None)
     assert cut_quote(record)
     assert record.getMessage().endswith(kept)

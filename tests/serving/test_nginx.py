@@ -1,4 +1,4 @@
-"""nginx as an operator runs it: the real program and the real file, before gunicorn and PostgreSQL."""
+"""nginx as an operator runs it: the real program with the real configuration, in front of the service or a fake."""
 
 import gzip
 import json
@@ -13,23 +13,23 @@ from typing import Any
 
 import pytest
 
-from tests.support.issuers import certify
+from tests.support.issuers import write_certificate
 from tests.support.nginx import (
     DEPLOY,
     ORIGIN,
     ORIGINS,
     PROGRAM,
-    Answer,
     Change,
+    FakeGunicorn,
     Nginx,
-    StandIn,
+    Response,
     ask,
+    fake_gunicorn,
     gunicorn,
-    in_use,
     nginx,
-    stand_in,
+    uncommented,
 )
-from tests.support.programs import environment, free_port, in_production, run
+from tests.support.programs import environment, free_port, production_environment, run
 from tests.support.tokens import token
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="install nginx to run these tests")
@@ -46,14 +46,14 @@ EXPOSED = {
 def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """nginx, gunicorn and a migrated database."""
     folder = tmp_path_factory.mktemp("nginx")
-    env = in_production(migrated_database("nginx"), JWT_ISSUER="i", JWT_AUDIENCE="a")
+    env = production_environment(migrated_database("nginx"), JWT_ISSUER="i", JWT_AUDIENCE="a")
     with gunicorn(folder, env), nginx(folder) as proxy:
         yield proxy
 
 
 @contextmanager
-def before_a_stand_in(folder: Path, *changes: Change) -> Iterator[tuple[Nginx, StandIn]]:
-    with stand_in(folder) as server, nginx(folder, *changes) as proxy:
+def nginx_and_fake_gunicorn(folder: Path, *changes: Change) -> Iterator[tuple[Nginx, FakeGunicorn]]:
+    with fake_gunicorn(folder) as server, nginx(folder, *changes) as proxy:
         yield proxy, server
 
 
@@ -61,8 +61,8 @@ def signed(user: str = "alice") -> dict[str, str]:
     return {"Authorization": f"Bearer {token(user, iss='i', aud='a')}", "Content_Type": "application/json"}
 
 
-def assert_error(answer: Answer | None, status: int, code: str) -> Answer:
-    """The one error body (contract of errors), with a request id and no header twice."""
+def assert_error(answer: Response | None, status: int, code: str) -> Response:
+    """Check the error body, the request id, and that no header is repeated."""
     assert answer
     assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
     assert set(answer.json) == {"detail", "error_code", "status_code"}
@@ -73,16 +73,16 @@ def assert_error(answer: Answer | None, status: int, code: str) -> Answer:
     return answer
 
 
-def assert_no_header_twice(answer: Answer) -> None:
+def assert_no_header_twice(answer: Response) -> None:
     names = [name.lower() for name in answer.headers]
     assert sorted(names) == sorted(set(names))
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-# --- To the service and back ---
+# --- Forwarding ---
 
 
-def test_a_task_lives_its_life_through_nginx(service: Nginx) -> None:
+def test_a_task_can_be_created_changed_and_deleted_through_nginx(service: Nginx) -> None:
     made = service.request("POST", "/api/tasks", '{"title": "Étude 任务"}'.encode(), **signed())
     assert made.status == 201
     path = made.headers["Location"]
@@ -112,7 +112,7 @@ def test_the_errors_of_the_service_pass_unchanged(service: Nginx) -> None:
 
 @pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1, 65 * 1024 + 1])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_the_limit_of_a_body_is_the_services_own(service: Nginx, size: int, chunked: bool) -> None:
+def test_the_size_limit_of_a_body_is_the_services_own(service: Nginx, size: int, chunked: bool) -> None:
     body = b'{"title": "x"}'.ljust(size)
     sent = signed("large") | ({"Transfer_Encoding": "chunked"} if chunked else {})
     answer = service.request("POST", "/api/tasks", iter([body]) if chunked else body, **sent)
@@ -122,7 +122,7 @@ def test_the_limit_of_a_body_is_the_services_own(service: Nginx, size: int, chun
         assert_error(answer, 413, "PAYLOAD_TOO_LARGE")
 
 
-def test_a_body_just_over_the_limit_is_judged_after_the_token(service: Nginx) -> None:
+def test_a_body_just_over_the_limit_is_checked_after_the_token(service: Nginx) -> None:
     answer = service.request("POST", "/api/tasks", b" " * (64 * 1024 + 1), Content_Type="application/json")
     assert answer.json["error_code"] == "TOKEN_MISSING"
 
@@ -137,23 +137,23 @@ def test_the_request_id_of_a_client_comes_back_once_or_is_replaced(service: Ngin
 
 
 def test_the_service_and_the_log_have_the_id_that_the_client_gets(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         answer = proxy.request("GET", "/api/tasks")
         failed = proxy.request("GET", "/nothing")
     assert server.received[0][1].get_all("X-Request-ID") == answer.headers.get_all("X-Request-ID")
     assert [line["request_id"] for line in proxy.log] == [a.headers["X-Request-ID"] for a in (answer, failed)]
 
 
-def test_connections_to_the_service_are_used_again(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server):
+def test_connections_to_the_service_are_reused(tmp_path: Path) -> None:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         for _ in range(20):
             assert proxy.request("GET", "/api/tasks").status == 200
     assert len(server.received) == 20
     assert server.connections == 1
 
 
-def test_a_compressed_answer_has_a_weak_tag_and_a_plain_one_its_own(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, _):
+def test_a_compressed_response_has_a_weak_etag_and_a_plain_one_keeps_its_own(tmp_path: Path) -> None:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         plain = proxy.request("GET", "/api/tasks")
         small = proxy.request("GET", "/api/tasks", Accept_Encoding="gzip")
     assert plain.headers["ETag"] == '"2026-02-08T09:30:00.123456Z"'
@@ -163,8 +163,8 @@ def test_a_compressed_answer_has_a_weak_tag_and_a_plain_one_its_own(tmp_path: Pa
     assert "Accept-Encoding" in plain.headers["Vary"]
 
 
-def test_a_slow_sender_takes_no_thread_of_the_service(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server), closing(proxy.connect()) as connection:
+def test_a_slow_sender_occupies_no_thread_of_the_service(tmp_path: Path) -> None:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server), closing(proxy.connect()) as connection:
         connection.putrequest("POST", "/api/tasks")
         connection.putheader("Content-Length", "10")
         connection.endheaders(b"12345")
@@ -175,12 +175,12 @@ def test_a_slow_sender_takes_no_thread_of_the_service(tmp_path: Path) -> None:
     assert [path for path, _ in server.received] == ["/health/live", "/api/tasks"]
 
 
-def test_the_docs_page_comes_compressed_and_is_not_sent_twice(service: Nginx) -> None:
+def test_the_docs_page_is_compressed_and_not_sent_twice(service: Nginx) -> None:
     path = "/docs/swagger-ui.css"
     answer = service.request("GET", path, Accept_Encoding="gzip")
     assert (answer.status, answer.headers["Content-Encoding"]) == (200, "gzip")
     assert gzip.decompress(answer.body) == service.request("GET", path).body
-    assert "Accept-Encoding" in answer.headers.get_all("Vary", [])  # a line beside the service's own
+    assert "Accept-Encoding" in answer.headers.get_all("Vary", [])  # in addition to the service's own line
     again = service.request("GET", path, Accept_Encoding="gzip", If_None_Match=answer.headers["ETag"])
     assert (again.status, again.body) == (304, b"")
 
@@ -193,7 +193,7 @@ def test_the_policy_of_the_docs_page_passes_nginx(service: Nginx) -> None:
     assert answer.headers.get_all("Cache-Control") == ["private, no-cache"]
 
 
-# --- What is let in ---
+# --- Paths and headers ---
 
 
 PUBLIC = ["/api/tasks", "/api/tasks/1?x=/metrics", "/health/live", "/docs", "/docs/page.css", "/openapi.json"]
@@ -204,8 +204,8 @@ HIDDEN = [
 ]
 
 
-def test_the_public_paths_are_let_in_and_every_other_one_ends_at_nginx(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, server):
+def test_nginx_forwards_only_the_public_paths(tmp_path: Path) -> None:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         for path in PUBLIC:
             assert proxy.request("GET", path).status == 200, path
         for path in HIDDEN:
@@ -213,11 +213,11 @@ def test_the_public_paths_are_let_in_and_every_other_one_ends_at_nginx(tmp_path:
     assert [asked for asked, _ in server.received] == PUBLIC
 
 
-def test_no_header_lets_a_client_pose_as_the_proxy(tmp_path: Path) -> None:
+def test_no_header_lets_a_client_pose_as_a_proxy(tmp_path: Path) -> None:
     names = re.findall(r'proxy_set_header (\S+) "";', CONFIGURATION)
     posed = {name for name in names if name != "Connection"} | {"SCRIPT_NAME", "X_Forwarded_For", "PATH_INFO"}
     head = "".join(f"{name}: spoofed\r\n" for name in sorted(posed))
-    with before_a_stand_in(tmp_path) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         answer = proxy.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}If-Match: kept\r\n\r\n")
     assert answer
     assert answer.status == 200
@@ -228,10 +228,10 @@ def test_no_header_lets_a_client_pose_as_the_proxy(tmp_path: Path) -> None:
     assert {"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Ssl", "Forwarded", "Script-Name"} <= posed
 
 
-def test_a_repeated_header_reaches_the_service_as_it_is(tmp_path: Path) -> None:
-    """The service refuses it: nginx must not choose one of the two."""
+def test_a_repeated_header_reaches_the_service_unchanged(tmp_path: Path) -> None:
+    """The service rejects it: nginx must not choose one of the two."""
     twice = "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"
-    with before_a_stand_in(tmp_path) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
         assert proxy.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{twice}\r\n")
     assert server.received[0][1].get_all("Idempotency-Key") == ["a", "b"]
 
@@ -240,7 +240,7 @@ def test_a_repeated_header_reaches_the_service_as_it_is(tmp_path: Path) -> None:
 
 
 def statuses(proxy: Nginx, count: int, headers: Callable[[int], dict[str, str]], **more: Any) -> list[int]:
-    """The statuses of `count` requests sent as fast as eight connections go."""
+    """Send `count` requests over eight connections as fast as possible; return the statuses."""
 
     def eighth(start: int) -> list[int]:
         with closing(proxy.connect(**more)) as connection:
@@ -250,17 +250,21 @@ def statuses(proxy: Nginx, count: int, headers: Callable[[int], dict[str, str]],
         return [status for part in pool.map(eighth, range(8)) for status in part]
 
 
-def test_a_burst_of_a_hundred_passes_and_a_flood_does_not(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, _):
+def test_a_burst_of_a_hundred_requests_passes_but_a_flood_does_not(tmp_path: Path) -> None:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         assert statuses(proxy, 100, lambda _: signed()) == [200] * 100
         assert set(statuses(proxy, 400, lambda _: signed())) == {200, 429}
 
 
-def test_who_is_over_the_rate_of_a_token_is_told_when_to_come_again_and_others_are_served(tmp_path: Path) -> None:
+def test_a_token_over_its_rate_gets_429_and_other_tokens_are_served(tmp_path: Path) -> None:
     changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
-    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *changes) as (proxy, _):
         alice = signed()
-        for blanks, status in (("", 200), ("\t", 200), (" \t ", 429)):  # they make no other token
+        for blanks, status in (
+            ("", 200),
+            ("\t", 200),
+            (" \t ", 429),
+        ):  # trailing white space is ignored
             sent = {**alice, "Authorization": alice["Authorization"] + blanks}
             assert proxy.request("GET", "/api/tasks", **sent).status == status
         refused = assert_error(proxy.request("GET", "/api/tasks", **alice), 429, "RATE_LIMITED")
@@ -269,17 +273,17 @@ def test_who_is_over_the_rate_of_a_token_is_told_when_to_come_again_and_others_a
 
 
 def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path) as (proxy, _), ThreadPoolExecutor(100) as pool:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, _), ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(lambda _: proxy.request("GET", "/api/tasks", **signed()).status, range(100)))
     assert answers == [200] * 100
 
 
 @pytest.mark.parametrize("sent", [lambda number: {"Authorization": f"Bearer {number:060}"}, lambda _: {}])
-def test_random_tokens_and_none_share_the_room_of_their_address(
+def test_requests_with_random_tokens_or_none_share_the_limit_of_their_address(
     tmp_path: Path, sent: Callable[[int], dict[str, str]]
 ) -> None:
     slower = ("zone=address:10m rate=100r/s", "zone=address:10m rate=1r/s")
-    with before_a_stand_in(tmp_path, slower) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path, slower) as (proxy, server):
         flood = statuses(proxy, 500, sent)
         assert 401 <= flood.count(200) < 450
         assert set(flood) == {200, 429}
@@ -294,7 +298,7 @@ ONE_A_MINUTE = [
 
 
 def test_preflights_are_not_counted(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path, *ONE_A_MINUTE) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *ONE_A_MINUTE) as (proxy, _):
         for _ in range(20):
             assert proxy.request("OPTIONS", "/api/tasks", Origin=ORIGIN, **signed()).status == 200
         assert proxy.request("GET", "/api/tasks").status == 200
@@ -303,7 +307,7 @@ def test_preflights_are_not_counted(tmp_path: Path) -> None:
 
 
 def test_a_header_does_not_change_the_address_that_is_limited(tmp_path: Path) -> None:
-    with before_a_stand_in(tmp_path, *ONE_A_MINUTE) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *ONE_A_MINUTE) as (proxy, _):
         assert proxy.request("GET", "/api/tasks").status == 200
         for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded"):
             assert proxy.request("GET", "/api/tasks", **{name: "192.0.2.2"}).status == 429
@@ -314,46 +318,46 @@ def from_address(proxy: Nginx, address: str) -> int:
 
 
 def test_behind_a_listed_proxy_the_address_is_the_one_it_saw(tmp_path: Path) -> None:
-    listed = in_use(CONFIGURATION, "set_real_ip_from", "real_ip_")
+    listed = uncommented(CONFIGURATION, "set_real_ip_from", "real_ip_")
     assert len(listed) == 3
-    with before_a_stand_in(tmp_path, *ONE_A_MINUTE, *listed) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *ONE_A_MINUTE, *listed) as (proxy, _):
         assert from_address(proxy, "192.0.2.1") == 200
         assert from_address(proxy, "192.0.2.2") == 200
-        assert from_address(proxy, "192.0.2.3, 192.0.2.1") == 429  # the client made up all but the last
+        assert from_address(proxy, "192.0.2.3, 192.0.2.1") == 429  # only the last address comes from the proxy
         assert from_address(proxy, "2001:db8:0:1::1") == 200
         assert from_address(proxy, "2001:db8:0:1:a::2") == 429  # another address of the same network
         assert from_address(proxy, "2001:db8:0:2::1") == 200
 
 
-# --- nginx's own answers ---
+# --- nginx's own responses ---
 
-Provoke = Callable[[ExitStack, Path, str], Answer | None]
+Provoke = Callable[[ExitStack, Path, str], Response | None]
 
 
 def raw(line: str, rest: str, *changes: Change) -> Provoke:
-    """Provoke an answer by a request with this first line, and this rest of head and body."""
+    """Return a function that provokes a response with this request line, headers and body."""
 
-    def provoke(stack: ExitStack, folder: Path, origin: str) -> Answer | None:
-        proxy, _ = stack.enter_context(before_a_stand_in(folder, *changes))
+    def provoke(stack: ExitStack, folder: Path, origin: str) -> Response | None:
+        proxy, _ = stack.enter_context(nginx_and_fake_gunicorn(folder, *changes))
         return proxy.raw(f"{line} HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nConnection: close\r\n{rest}")
 
     return provoke
 
 
-def too_many(stack: ExitStack, folder: Path, origin: str) -> Answer:
-    proxy, _ = stack.enter_context(before_a_stand_in(folder, *ONE_A_MINUTE))
+def too_many(stack: ExitStack, folder: Path, origin: str) -> Response:
+    proxy, _ = stack.enter_context(nginx_and_fake_gunicorn(folder, *ONE_A_MINUTE))
     proxy.request("GET", "/api/tasks")
     return proxy.request("GET", "/api/tasks", Origin=origin)
 
 
-def nobody_there(stack: ExitStack, folder: Path, origin: str) -> Answer:
+def nobody_there(stack: ExitStack, folder: Path, origin: str) -> Response:
     proxy = stack.enter_context(nginx(folder))
     return proxy.request("GET", "/api/tasks?q=secret", Origin=origin)
 
 
-def too_busy(stack: ExitStack, folder: Path, origin: str) -> Answer:
+def too_busy(stack: ExitStack, folder: Path, origin: str) -> Response:
     few = ("limit_conn connections 200", "limit_conn connections 1")
-    proxy, server = stack.enter_context(before_a_stand_in(folder, few))
+    proxy, server = stack.enter_context(nginx_and_fake_gunicorn(folder, few))
     connection = stack.enter_context(closing(proxy.connect()))
     connection.request("GET", "/api/slow")
     assert server.waiting.wait(10)
@@ -388,7 +392,7 @@ PROVOKED: dict[str, tuple[int, str, Provoke]] = {
         ("a flood", FOREIGN),
     ],
 )
-def test_an_answer_of_nginx_itself_has_the_one_body_and_is_readable_by_listed_origins(
+def test_an_error_of_nginx_itself_has_the_error_body_and_is_readable_by_listed_origins(
     tmp_path: Path, kind: str, origin: str
 ) -> None:
     status, code, provoke = PROVOKED[kind]
@@ -407,13 +411,13 @@ def test_an_answer_of_nginx_itself_has_the_one_body_and_is_readable_by_listed_or
         assert set(answer.headers["Access-Control-Expose-Headers"].split(", ")) == EXPOSED
 
 
-def test_what_is_no_request_gets_the_one_body_too(service: Nginx) -> None:
+def test_malformed_requests_get_the_error_body_too(service: Nginx) -> None:
     for text in ("GET /api/tasks HTTP/1.1\r\n\r\n", "no request at all\r\n\r\n", "GET / HTTP/9.1\r\nHost: x\r\n\r\n"):
         assert_error(service.raw(text), 400, "BAD_REQUEST")
     assert_error(service.raw(f"GET /?q={'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n"), 414, "URI_TOO_LONG")
 
 
-def test_old_clients_without_a_host_and_head_requests_are_answered(service: Nginx) -> None:
+def test_clients_without_a_host_header_and_head_requests_get_a_response(service: Nginx) -> None:
     answer = service.raw("GET /health/live HTTP/1.0\r\n\r\n")
     assert answer
     assert answer.status == 200
@@ -422,10 +426,10 @@ def test_old_clients_without_a_host_and_head_requests_are_answered(service: Ngin
 
 
 @pytest.mark.parametrize("part", ["GET /api/ta", "POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"])
-def test_who_never_finishes_a_request_is_hung_up_on(tmp_path: Path, part: str) -> None:
-    """nginx sends no answer of 408: it closes, and the log has the status."""
+def test_the_connection_of_an_unfinished_request_is_closed(tmp_path: Path, part: str) -> None:
+    """nginx sends no 408: it closes the connection, and the log has the status."""
     soon = [(f"client_{name}_timeout 10s", f"client_{name}_timeout 1s") for name in ("header", "body")]
-    with before_a_stand_in(tmp_path, *soon) as (proxy, server):
+    with nginx_and_fake_gunicorn(tmp_path, *soon) as (proxy, server):
         assert proxy.raw(part) is None
     assert server.received == []
     assert [line["status"] for line in proxy.log] == [408]
@@ -450,14 +454,14 @@ NOT_ALLOWED = [
         ("", None),
     ],
 )
-def test_an_origin_is_allowed_exactly(tmp_path: Path, origins: str, allowed: str | None) -> None:
+def test_an_origin_must_match_exactly(tmp_path: Path, origins: str, allowed: str | None) -> None:
     with nginx(tmp_path, origins=origins) as proxy:
         for origin in filter(None, [*NOT_ALLOWED, allowed]):
             answer = proxy.request("GET", "/nothing", Origin=origin)
             assert answer.headers["Access-Control-Allow-Origin"] == (origin if origin == allowed else None)
 
 
-def test_what_is_no_origin_makes_no_configuration(tmp_path: Path) -> None:
+def test_a_malformed_origin_makes_no_configuration(tmp_path: Path) -> None:
     settings = tmp_path / "settings.env"
     for origins in ("https://a;}", "https://a$x", "https://a|b", "https://a&b", "https://a\\b", "*"):
         settings.write_text(f"CORS_ORIGINS={origins}\n")
@@ -469,9 +473,9 @@ def test_what_is_no_origin_makes_no_configuration(tmp_path: Path) -> None:
 # --- The log ---
 
 
-def test_the_log_has_no_token_no_query_no_id_and_no_word_of_a_client(tmp_path: Path) -> None:
+def test_the_log_has_no_token_query_id_or_other_text_of_a_client(tmp_path: Path) -> None:
     private = "private" + "-word"
-    with before_a_stand_in(tmp_path) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         sent = {"Authorization": f"Bearer {private}", "User_Agent": private, "Referer": private, "Origin": private}
         for path in ("/api/tasks", f"/api/tasks/{private}", f"/{private}", "/docs", f"/docs/{private}"):
             proxy.request("GET", f"{path}?q={private}", **sent)
@@ -505,19 +509,19 @@ def test_a_failing_service_is_logged_without_the_query(tmp_path: Path) -> None:
 # --- TLS ---
 
 
-def test_with_every_setting_taken_into_use_tls_is_spoken_and_kept_to(tmp_path: Path) -> None:
-    """All that docs/deploy.md says of a certificate, on other ports."""
-    certify(tmp_path)
+def test_with_every_optional_setting_nginx_serves_tls_and_redirects_to_it(tmp_path: Path) -> None:
+    """As docs/deploy.md describes it, on other ports."""
+    write_certificate(tmp_path)
     secure = free_port()
     changes = [
         ("\n    listen 80 default_server;", ""),
-        *in_use(CONFIGURATION),
+        *uncommented(CONFIGURATION),
         ("listen 443 ssl", f"listen 127.0.0.1:{secure} ssl"),
         ("/etc/ssl/todo-api", str(tmp_path)),
     ]
     context = ssl.create_default_context(cafile=str(tmp_path / "fullchain.pem"))
     context.check_hostname = False
-    with before_a_stand_in(tmp_path, *changes) as (proxy, _):
+    with nginx_and_fake_gunicorn(tmp_path, *changes) as (proxy, _):
         moved = proxy.request("GET", "/api/tasks?limit=1")
         assert (moved.status, moved.headers["Location"]) == (308, "https://api.example.com/api/tasks?limit=1")
         behind_tls = Nginx(tmp_path, secure)

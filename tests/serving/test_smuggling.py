@@ -1,4 +1,4 @@
-"""Requests hidden in others: straight to gunicorn and through nginx, on a connection that others use as well."""
+"""Request smuggling: requests hidden in others, sent to gunicorn directly and through nginx."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.nginx import two_doors
+from tests.support.nginx import gunicorn_and_nginx
 from tests.support.sockets import exchange, request, statuses
 from tests.support.tokens import token
 
@@ -18,7 +18,7 @@ Shape = Callable[[bytes], bytes]
 def ports(
     migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, int]]:
-    with two_doors(tmp_path_factory.mktemp("smuggling"), migrated_database("smuggling")) as (program, ports):
+    with gunicorn_and_nginx(tmp_path_factory.mktemp("smuggling"), migrated_database("smuggling")) as (program, ports):
         yield ports
         assert "Traceback" not in program.output, program.output
 
@@ -41,7 +41,7 @@ def tasks(port: int, user: str) -> list[str]:
 
 
 def framed(head: bytes, body: bytes = b"") -> Shape:
-    """A request of alice with these lines in its head and this beginning of a body; then comes what is hidden."""
+    """Return a function that appends hidden bytes to a request with these headers and start of a body."""
     line = f"Host: x\r\nAuthorization: Bearer {token('alice', iss='i', aud='a')}\r\n".encode()
     return lambda hidden: b"POST /api/tasks HTTP/1.1\r\n" + line + head + b"\r\n" + body + hidden
 
@@ -87,11 +87,11 @@ REFUSED: dict[str, Shape] = {
 }
 
 
-UNIMPLEMENTED = {"a coding nobody knows", "chunked in quotes"}  # 501 of gunicorn (RFC 9112, section 6.1)
+UNIMPLEMENTED = {"a coding nobody knows", "chunked in quotes"}  # gunicorn sends 501 (RFC 9112, section 6.1)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_two_servers_could_read_differently_is_refused_and_the_connection_closed(port: int, kind: str) -> None:
+def test_ambiguous_requests_are_rejected_and_the_connection_closed(port: int, kind: str) -> None:
     victim = uuid4().hex
     received = exchange(port, REFUSED[kind](creation(victim)) + LAST)
     [status] = statuses(received)
@@ -99,16 +99,16 @@ def test_what_two_servers_could_read_differently_is_refused_and_the_connection_c
     assert tasks(port, victim) == []
 
 
-def test_a_chunk_that_is_never_whole_swallows_what_follows(port: int) -> None:
+def test_an_incomplete_chunk_swallows_what_follows(port: int) -> None:
     victim = uuid4().hex
     endless = framed(CHUNKED, b"10000000000000000\r\n")
-    [status] = statuses(exchange(port, endless(creation(victim)) + LAST, hang_up=True))
+    [status] = statuses(exchange(port, endless(creation(victim)) + LAST, half_close=True))
     assert status in (400, 413)
     assert tasks(port, victim) == []
 
 
-def test_a_request_without_a_version_is_refused_or_the_last_of_its_connection(port: int, ports: dict[str, int]) -> None:
-    """nginx still speaks HTTP/0.9, which has no headers: so no token, and no status in its answer."""
+def test_a_request_without_a_version_is_rejected_or_ends_its_connection(port: int, ports: dict[str, int]) -> None:
+    """nginx still supports HTTP/0.9, which has no headers: no token in the request, no status in the response."""
     victim = uuid4().hex
     received = exchange(port, b"GET /health/live\r\n\r\n" + creation(victim) + LAST)
     if port == ports.get("nginx"):
@@ -119,7 +119,7 @@ def test_a_request_without_a_version_is_refused_or_the_last_of_its_connection(po
 
 
 def body(head: bytes, wrap: Shape = lambda hidden: hidden, line: bytes = b"POST /api/tasks HTTP/1.1") -> Shape:
-    """A request of nobody or alice that says rightly where its body ends; what is hidden is the body."""
+    """Return a function that builds a request with correct framing, whose body is the hidden request."""
 
     def shape(hidden: bytes) -> bytes:
         content = wrap(hidden)
@@ -154,8 +154,8 @@ WHOLE: dict[str, Shape] = {
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_a_request_in_the_body_of_another_is_a_body(port: int, kind: str) -> None:
-    """It is answered once; what comes behind it is answered as what it is, or the connection is closed."""
+def test_a_request_inside_a_body_is_not_executed(port: int, kind: str) -> None:
+    """It gets one response. The request after it gets its own, or the connection is closed."""
     victim = uuid4().hex
     received = exchange(port, WHOLE[kind](creation(victim)) + LAST)
     first, *rest = statuses(received)
@@ -166,15 +166,15 @@ def test_a_request_in_the_body_of_another_is_a_body(port: int, kind: str) -> Non
 
 
 def test_a_hidden_request_would_be_found(port: int) -> None:
-    """Where it is not hidden it is a request."""
+    """The same bytes outside a body are executed."""
     victim = uuid4().hex
     assert statuses(exchange(port, body(b"")(b"") + creation(victim) + LAST)) == [401, 201, 200]
     assert tasks(port, victim) == ["Smuggled"]
 
 
 @pytest.mark.parametrize("kind", ["two lengths", "chunks longer than they say"])
-def test_who_asks_next_gets_an_answer_of_their_own(port: int, kind: str) -> None:
-    """nginx keeps its connections to gunicorn: nothing of a refused request may lie on one."""
+def test_the_next_client_gets_its_own_response(port: int, kind: str) -> None:
+    """nginx reuses its connections to gunicorn: a rejected request may leave no bytes on them."""
     for number in range(5):
         user = f"next-{kind}-{number}"
         exchange(port, REFUSED[kind](b"GET /api/tasks HTTP/1.1\r\nHost: x\r\nX-Left-Open: "))

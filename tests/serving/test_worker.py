@@ -1,4 +1,4 @@
-"""The worker of gunicorn whose threads poll: connections of every manner, few threads, an orderly end."""
+"""gunicorn's worker with polling threads: all kinds of connections, few threads, an orderly stop."""
 
 import os
 import select
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
-from tests.support.programs import ROOT, Server, environment, in_production, running, serving
+from tests.support.programs import ROOT, Server, environment, production_environment, running, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import token
 
@@ -29,21 +29,21 @@ Start = Callable[..., Server]
 
 @contextmanager
 def started(url: str, *options: str) -> Iterator[Server]:
-    """gunicorn with one worker of two threads, and other options."""
-    with serving(in_production(url, WEB_CONCURRENCY="1", WEB_THREADS="2"), *options) as server:
+    """Run gunicorn with one worker of two threads and further options."""
+    with serving(production_environment(url, WEB_CONCURRENCY="1", WEB_THREADS="2"), *options) as server:
         yield server
 
 
 @pytest.fixture
 def start(databases: dict[str, str]) -> Iterator[Start]:
-    """Start one of the test's own, to count what it holds, to stop it, or with other options."""
+    """Start a server for one test, which counts its descriptors, stops it or sets options."""
     with ExitStack() as stack:
         yield lambda *options: stack.enter_context(started(databases["postgresql"], *options))
 
 
 @pytest.fixture(scope="module")
 def server(databases: dict[str, str]) -> Iterator[Server]:
-    """One for all other tests: each finds it as it must be after the one before, with both threads free."""
+    """A server for all other tests. Each test leaves both threads free."""
     with started(databases["postgresql"]) as server:
         yield server
 
@@ -55,7 +55,7 @@ def connected(server: Server) -> Iterator[socket.socket]:
 
 
 def answers(client: socket.socket, number: int = 1, holding: bytes = ALIVE) -> bytes:
-    """Return what comes until `number` answers hold these bytes, or the server closes."""
+    """Read until these bytes have come `number` times or the server closes; return what was read."""
     received = b""
     while received.count(holding) < number and (part := client.recv(65536)):
         received += part
@@ -73,7 +73,7 @@ def test_a_connection_serves_request_after_request(server: Server) -> None:
             assert answers(client).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_requests_sent_at_once_are_answered_in_turn(server: Server) -> None:
+def test_pipelined_requests_get_their_responses_in_order(server: Server) -> None:
     with connected(server) as client:
         client.sendall(LIVE * 5 + LIVE.replace(b"live", b"none"))
         received = answers(client, holding=b"NOT_FOUND")
@@ -82,8 +82,8 @@ def test_requests_sent_at_once_are_answered_in_turn(server: Server) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\nabcdefgh"])
-def test_a_body_that_breaks_after_its_answer_gets_no_second_one(server: Server, rest: bytes) -> None:
-    """A client would take that for the answer to its next request."""
+def test_a_body_that_breaks_off_after_its_response_gets_no_second_one(server: Server, rest: bytes) -> None:
+    """A client would take a second one for the response to its next request."""
     with connected(server) as client:
         client.sendall(LIVE.replace(b"Host: x", b"Host: x\r\nTransfer-Encoding: chunked") + b"1\r\n \r\n" + rest + LIVE)
         received = b"".join(iter(lambda: client.recv(65536), b""))
@@ -92,9 +92,9 @@ def test_a_body_that_breaks_after_its_answer_gets_no_second_one(server: Server, 
     assert received.endswith(ALIVE)
 
 
-def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) -> None:
-    """A worker that took them all would answer them all, and the other would idle."""
-    env = in_production(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
+def test_workers_share_clients_that_connect_at_once(databases: dict[str, str]) -> None:
+    """If one worker accepted all of them, the other would be idle."""
+    env = production_environment(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
     with serving(env) as server, ExitStack() as stack:
         wait_until(lambda: len(server.workers) == 2)
         workers = server.workers
@@ -113,12 +113,12 @@ def test_workers_share_the_clients_that_come_at_once(databases: dict[str, str]) 
                 assert ALIVE in answers(client)
             shares = [sockets_of(worker) - number for worker, number in zip(workers, before, strict=True)]
             smaller_shares.append(min(shares))
-    # Now and then the kernel lets one of them run alone for long enough.
+    # Sometimes the kernel lets one worker run alone for long enough.
     assert sum(share < 6 for share in smaller_shares) <= 4, smaller_shares
 
 
-def test_clients_that_come_while_all_threads_are_busy_are_let_in_soon(server: Server) -> None:
-    """Soon is counted in requests of the others, 100 of whom ask without a pause."""
+def test_clients_that_connect_while_all_threads_are_busy_are_served_soon(server: Server) -> None:
+    """Within 5000 requests of 100 others, who send without a pause."""
     answered = 0
     unanswered: set[socket.socket] = set()
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
@@ -154,7 +154,7 @@ def sockets_of(process: int) -> int:
     return sum(str(file.readlink()).startswith("socket:") for file in Path(f"/proc/{process}/fd").iterdir())
 
 
-def test_idle_connections_hold_no_thread(server: Server) -> None:
+def test_idle_connections_occupy_no_thread(server: Server) -> None:
     with ExitStack() as stack:
         idle = [stack.enter_context(connected(server)) for _ in range(300)]
         assert server.request("GET", "/health/live") == (200, {"status": "ok"})
@@ -163,7 +163,7 @@ def test_idle_connections_hold_no_thread(server: Server) -> None:
             assert ALIVE in answers(client)
 
 
-def test_a_slow_client_holds_up_no_other(server: Server) -> None:
+def test_a_slow_client_delays_no_other(server: Server) -> None:
     with connected(server) as slow:
         slow.sendall(LIVE[:20])
         for _ in range(10):
@@ -172,7 +172,7 @@ def test_a_slow_client_holds_up_no_other(server: Server) -> None:
         assert ALIVE in answers(slow)
 
 
-def test_a_connection_too_many_waits_for_another_to_end(start: Start) -> None:
+def test_a_connection_over_the_limit_waits_for_another_to_end(start: Start) -> None:
     server = start("--worker-connections", "3")
     with ExitStack() as stack:
         clients = [stack.enter_context(connected(server)) for _ in range(3)]
@@ -196,26 +196,26 @@ def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
         began = time.monotonic()
         assert closed(client)
         assert 0.5 < time.monotonic() - began < 4
-        silent.sendall(LIVE)  # for the first request there is more time
+        silent.sendall(LIVE)  # the first request may take longer
         assert ALIVE in answers(silent)
 
 
-def test_clients_that_do_not_hang_up_hold_no_thread(server: Server) -> None:
+def test_clients_that_do_not_close_occupy_no_thread(server: Server) -> None:
     with ExitStack() as stack:
         lingering = [stack.enter_context(connected(server)) for _ in range(8)]
         for client in lingering:
             client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         for client in lingering:
             assert ALIVE in answers(client)
-            assert closed(client)  # from their side: ours stays open
+            assert closed(client)  # the server has closed; the client has not
         with connected(server) as other:
             other.settimeout(1.5)
             other.sendall(LIVE)
             assert ALIVE in answers(other)
 
 
-def test_a_client_that_goes_on_sending_is_hung_up_on_in_a_while(server: Server) -> None:
-    """At once, it could lose the answer."""
+def test_a_client_that_keeps_sending_is_disconnected_after_a_while(server: Server) -> None:
+    """Closed at once, the client could lose the response."""
     with connected(server) as client:
         began = time.monotonic()
         client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
@@ -234,14 +234,14 @@ def test_a_client_that_goes_on_sending_is_hung_up_on_in_a_while(server: Server) 
 
 @contextmanager
 def serving_another(app: str, worker: str, folder: Path) -> Iterator[Server]:
-    """Serve another application, whose module is in that folder, with one worker of two threads."""
+    """Serve an application from a module in that folder, with one worker of two threads."""
     options = ["-c", "/dev/null", "--no-control-socket", "-k", worker, "--threads", "2", "--bind", "127.0.0.1:0"]
     paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
     with running(sys.executable, "-m", "gunicorn", app, *options, cwd=folder, env=paths) as program:
         yield Server(program)
 
 
-def test_an_answer_that_breaks_off_costs_neither_thread_nor_connection(tmp_path: Path) -> None:
+def test_a_response_that_breaks_off_leaks_neither_thread_nor_connection(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [('Content-Length', '20')])\n"
@@ -262,7 +262,7 @@ def test_an_answer_that_breaks_off_costs_neither_thread_nor_connection(tmp_path:
             assert answers(client, holding=b"y").endswith(b"y" * 10)
 
 
-def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path) -> None:
+def test_a_client_that_cannot_be_polled_does_not_affect_others(tmp_path: Path) -> None:
     (tmp_path / "unwatched.py").write_text(
         "import select\n"
         "from todo_api.serving.worker import PollingWorker as Worker\n"
@@ -290,7 +290,7 @@ def test_a_client_that_cannot_be_watched_costs_no_other_anything(tmp_path: Path)
         assert server.program.output.count("Booting worker") == 1
 
 
-def test_clients_that_leave_in_the_middle_leave_nothing_behind(start: Start) -> None:
+def test_clients_that_disconnect_early_leave_no_descriptors(start: Start) -> None:
     server = start()
     server.request("GET", "/health/live")
     worker = worker_of(server)
@@ -313,7 +313,7 @@ def worker_of(server: Server) -> int:
     return int(worker)
 
 
-def test_a_stop_waits_for_the_request_that_has_begun_and_closes_what_idles(start: Start) -> None:
+def test_a_stop_waits_for_begun_requests_and_closes_idle_connections(start: Start) -> None:
     server = start()
     body = b'{"title": "Begun before the end"}'
     head = (
@@ -336,7 +336,7 @@ def test_a_stop_waits_for_the_request_that_has_begun_and_closes_what_idles(start
     assert server.program.process.wait(10) == 0
 
 
-def test_a_request_on_an_idle_connection_is_answered_while_the_worker_stops(start: Start) -> None:
+def test_a_request_on_an_idle_connection_gets_a_response_while_the_worker_stops(start: Start) -> None:
     server = start()
     with connected(server) as client:
         client.sendall(LIVE)
@@ -344,7 +344,7 @@ def test_a_request_on_an_idle_connection_is_answered_while_the_worker_stops(star
         os.kill(server.program.process.pid, signal.SIGTERM)
         server.program.wait_for("Handling signal: term")
         answered = b""
-        while b"Connection: close" not in answered:  # the master says so before the worker is told
+        while b"Connection: close" not in answered:  # the master logs it before it signals the worker
             client.sendall(LIVE)
             answered = answers(client)
             assert ALIVE in answered

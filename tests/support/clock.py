@@ -1,6 +1,9 @@
-"""A clock for tests to set forward; it stands in for the `time` module of the module under test."""
+"""A clock that tests set forward, in place of the `time` module that a module imports."""
 
 import time
+from types import ModuleType
+
+import pytest
 
 
 class Clock:
@@ -14,3 +17,11 @@ class Clock:
 
     def time(self) -> float:
         return time.time() + self.ahead
+
+
+def replace_clock(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> Clock:
+    """Give the modules one clock in place of `time`; return it."""
+    clock = Clock()
+    for module in modules:
+        monkeypatch.setattr(module, "time", clock)
+    return clock

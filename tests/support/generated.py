@@ -1,4 +1,4 @@
-"""Strategies for generated documents."""
+"""Strategies that generate texts and JSON documents."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st

@@ -46,7 +46,7 @@ def install(folder: Path = FOLDER) -> None:
 
 
 class BetterAuth:
-    """A running Better Auth server, and what its users do there."""
+    """A running Better Auth server and the requests of its users."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -82,7 +82,7 @@ def better_auth(**settings: Any) -> Iterator[BetterAuth]:
         yield BetterAuth(program)
 
 
-def certify(folder: Path) -> None:
+def write_certificate(folder: Path) -> None:
     """Write a self-signed certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
@@ -105,18 +105,18 @@ Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 class KeyServer:
-    """A JWKS endpoint on 127.0.0.1 whose behaviour a test sets; `asked` lists the paths requested."""
+    """A JWKS endpoint on 127.0.0.1 whose behaviour a test sets; `asked` lists the requested paths."""
 
     def __init__(self, *keys: dict[str, Any], certificate: Path | None = None) -> None:
         self.behaviour: Behaviour
         self.serve(*keys)
         self.asked: list[str] = []
-        keeper = self
+        key_server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                keeper.asked.append(self.path)
-                keeper.behaviour(self)
+                key_server.asked.append(self.path)
+                key_server.behaviour(self)
 
             def log_message(self, *_: Any) -> None:
                 """Log nothing."""

@@ -1,4 +1,4 @@
-"""Load on the running service while faults are injected, and the check of what was acknowledged.
+"""Load on the running service while faults are injected, and a check that acknowledged writes are kept.
 
 Each client is a separate user and the only writer of its tasks, so it always knows what a read must return.
 """
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import psycopg2
 
-from tests.support.postgres import Private, children
+from tests.support.postgres import ControlledServer, children
 from tests.support.programs import Server
 from tests.support.threads import wait_until
 from tests.support.tokens import token
@@ -27,10 +27,10 @@ from tests.support.tokens import token
 USERS = 16
 WORKERS, THREADS = 2, 4
 PAUSE_SECONDS = 0.05  # before a client retries
-PATIENCE_SECONDS = 40  # until a client gives a request up
+PATIENCE_SECONDS = 40  # until a client gives up on a request
 CALM_SECONDS = 0.5
 ERROR_BODY = {"detail", "error_code", "status_code"}
-FREE_OF_ERRORS = {"GET", "HEAD", "POST"}  # reads and creations, which the service retries
+RETRIED_METHODS = {"GET", "HEAD", "POST"}  # reads and creations, which the service retries
 
 
 class Attempt(NamedTuple):
@@ -47,8 +47,8 @@ class Row(NamedTuple):
 
     fault: str
     attempts: int
-    refused_free: int
-    refused_other: int
+    unavailable_retried: int
+    unavailable_other: int
     cut: int
     seconds: float
 
@@ -64,7 +64,7 @@ class User(threading.Thread):
         self.repeated = False
         self.rounds = 0
         self._connection: http.client.HTTPConnection | None = None
-        bearer = token(name, iat=None)  # which a clock that is set back would put into the future
+        bearer = token(name, iat=None)  # it would be in the future after the clock is set back
         self._headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
 
     def run(self) -> None:
@@ -113,7 +113,7 @@ class User(threading.Thread):
         self._compare(self._until({200}, "GET", "/api/tasks"), list(self.tasks.values()))
 
     def _compare(self, found: list[dict[str, Any]], known: list[dict[str, Any]]) -> None:
-        """A change that was retried after a 503 may be applied once more later and so get another version."""
+        """Compare tasks. A change retried after a 503 may be applied twice, so its version is not compared."""
         for task in known:
             [same] = [one for one in found if one["id"] == task["id"]]
             version = same["updated_at"] if task["id"] in self.unsure else task["updated_at"]
@@ -126,7 +126,7 @@ class User(threading.Thread):
         del self.tasks[task["id"]]
 
     def _sweep(self) -> None:
-        """Mark and delete all tasks, as another user: a late first attempt would also match newer tasks."""
+        """Complete and delete all tasks of another user, as a late first attempt would also match newer tasks."""
         sweeper = {"Authorization": f"Bearer {token(f'{self.name}-sweeper', iat=None)}"}
         task = self._until({201}, "POST", "/api/tasks", {"title": "Dust"}, {"Idempotency-Key": uuid4().hex, **sweeper})
         self._until({200}, "PATCH", "/api/tasks?is_completed=false", {"is_completed": True}, sweeper)
@@ -145,7 +145,7 @@ class User(threading.Thread):
             hidden = said.get("Idempotency-Replayed") == "true" or (method == "DELETE" and status == 404)
             if status in expected or (hidden and ends):
                 assert not hidden or ends, "a first call was answered as a replay"
-                self.load.hidden += bool(hidden and 0 in ends)
+                self.load.applied_but_cut += bool(hidden and 0 in ends)
                 self.repeated = bool(ends)
                 return answer
             if status:
@@ -196,7 +196,7 @@ def resident(process: int) -> int:
 class Stack:
     """The service: gunicorn and its database."""
 
-    def __init__(self, server: Server, database: Private, environment: Mapping[str, str]) -> None:
+    def __init__(self, server: Server, database: ControlledServer, environment: Mapping[str, str]) -> None:
         self.server, self.database, self.environment = server, database, environment
         self.url = environment["DATABASE_URL"]
 
@@ -247,7 +247,7 @@ class Load:
         self.stack, self.port = stack, stack.server.port
         self.attempts: list[Attempt] = []
         self.problems: list[str] = []
-        self.hidden = 0  # writes that were applied though the connection was cut
+        self.applied_but_cut = 0  # writes that were applied though the connection was cut
         self.stopping = threading.Event()
         self.began = self.ended = time.monotonic()
         self.outage = 0.0
@@ -263,9 +263,9 @@ class Load:
         yield
         self.ended = time.monotonic()
         self.outage = max(self.outage, self.ended - self.began)
-        self.go_on()
+        self.wait_for_recovery()
 
-    def go_on(self, seconds: float = CALM_SECONDS) -> None:
+    def wait_for_recovery(self, seconds: float = CALM_SECONDS) -> None:
         """Wait until each user has done two more rounds and nothing has failed for some seconds."""
         goals = {user: user.rounds + 2 for user in self.users}
         deadline = time.monotonic() + 2 * PATIENCE_SECONDS
@@ -286,7 +286,7 @@ class Load:
     def cuts(self) -> int:
         return sum(a.status == 0 for a in self.attempts)
 
-    def refused(self, methods: set[str] | None = None) -> int:
+    def unavailable(self, methods: set[str] | None = None) -> int:
         return sum(a.status == 503 for a in self.failures(methods))
 
     def stop(self) -> None:
@@ -296,8 +296,8 @@ class Load:
             assert not user.is_alive(), f"{user.name} hangs"
         assert not self.problems, "\n".join(self.problems)
 
-    def judge(self) -> None:
-        """Check that the tables hold exactly what was acknowledged."""
+    def check_tables(self) -> None:
+        """Check that the database holds exactly the acknowledged tasks."""
         columns = "user_id, id, title, description, is_completed"
         rows = self.stack.query(f"SELECT {columns} FROM tasks WHERE user_id = ANY(%s)", [u.name for u in self.users])
         known = [tuple(t[name] for name in columns.split(", ")) for u in self.users for t in u.tasks.values()]
@@ -307,8 +307,8 @@ class Load:
         """Return the results; normal again means the first success after the last failure."""
         over = max([self.ended, *[attempt.ended for attempt in self.failures()]])
         normal = min(attempt.ended for attempt in self.attempts if attempt.ended > over)
-        refused = self.refused(FREE_OF_ERRORS)
-        return Row(fault, len(self.attempts), refused, self.refused() - refused, self.cuts(), normal - self.ended)
+        retried = self.unavailable(RETRIED_METHODS)
+        return Row(fault, len(self.attempts), retried, self.unavailable() - retried, self.cuts(), normal - self.ended)
 
 
 ROWS: list[Row] = []
@@ -319,14 +319,14 @@ def under_load(stack: Stack, fault: str) -> Iterator[Load]:
     """Run a block under load, then check for lost or duplicate writes and leaks."""
     load = Load(stack)
     try:
-        load.go_on(0)
+        load.wait_for_recovery(0)
         time.sleep(0.6)  # until each worker has opened its metrics file
         descriptors = settled(stack.descriptors) - USERS
         yield load
         load.stop()
     finally:
         load.stopping.set()
-    load.judge()
+    load.check_tables()
     assert_nothing_leaks(stack, descriptors)
     ROWS.append(load.row(fault))
 

@@ -1,4 +1,4 @@
-"""A real nginx with the configuration of `deploy/`, before gunicorn or a stand-in for it."""
+"""A real nginx with the configuration of `deploy/`, in front of gunicorn or a fake."""
 
 import http.client
 import json
@@ -17,9 +17,9 @@ from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any, NamedTuple
 
-from tests.support.programs import GUNICORN, ROOT, Program, environment, free_port, in_production, run, running
+from tests.support.programs import GUNICORN, ROOT, Program, environment, free_port, production_environment, run, running
 from tests.support.threads import wait_until
-from tests.support.tokens import indiscreet
+from tests.support.tokens import lines_with_secrets
 
 DEPLOY = ROOT / "deploy"
 ORIGIN = "https://app.example.com"
@@ -43,7 +43,7 @@ http {{
 Change = tuple[str, str]
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: Message
     body: bytes
@@ -64,13 +64,15 @@ class Nginx:
             return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=tls)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30, source_address=(source, 0))
 
-    def request(self, method: str, path: str, body: Any = None, *, source: str = "127.0.0.1", **headers: str) -> Answer:
-        """Return the answer to a request over a connection of its own, from any address of this machine."""
+    def request(
+        self, method: str, path: str, body: Any = None, *, source: str = "127.0.0.1", **headers: str
+    ) -> Response:
+        """Return the response to a request on a new connection from `source`, an address of this machine."""
         with closing(self.connect(source)) as connection:
             return ask(connection, method, path, body, **headers)
 
-    def raw(self, text: str) -> Answer | None:
-        """Return the one answer to these bytes, None when there is none."""
+    def raw(self, text: str) -> Response | None:
+        """Return the only response to these bytes, or None."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
             connection.sendall(text.encode())
             response = http.client.HTTPResponse(connection)
@@ -78,11 +80,11 @@ class Nginx:
                 response.begin()
             except http.client.RemoteDisconnected:
                 return None
-            answer = Answer(response.status, response.headers, response.read())
+            result = Response(response.status, response.headers, response.read())
             assert response.will_close
             connection.shutdown(socket.SHUT_WR)  # else nginx reads on for some seconds
             assert connection.recv(65536) == b""
-            return answer
+            return result
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -90,19 +92,19 @@ class Nginx:
         return [json.loads(line) for line in lines]
 
 
-def ask(connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+def ask(connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, **headers: str) -> Response:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body, sent, encode_chunked=sent.get("Transfer-Encoding") == "chunked")
     response = connection.getresponse()
-    return Answer(response.status, response.headers, response.read())
+    return Response(response.status, response.headers, response.read())
 
 
 def install(folder: Path, port: int, *changes: Change, origins: str = ORIGINS) -> Path:
-    """Lay the files of `deploy/` out as an operator does, with a test's paths and port; return the main file."""
+    """Install the files of `deploy/` as an operator does, with the paths and port of a test; return the main file."""
     settings = folder / "settings.env"
     settings.write_text(f"ENVIRONMENT=production\nCORS_ORIGINS={origins}\n")
-    made = run(str(DEPLOY / "cors-origins.sh"), str(settings), cwd=folder, env=environment())
-    assert made.returncode == 0, made.stderr
+    script = run(str(DEPLOY / "cors-origins.sh"), str(settings), cwd=folder, env=environment())
+    assert script.returncode == 0, script.stderr
     text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
     places = [
         ("/run/todo-api/gunicorn.sock", str(folder / "app.sock")),
@@ -114,7 +116,7 @@ def install(folder: Path, port: int, *changes: Change, origins: str = ORIGINS) -
         text = text.replace(old, new)
     (folder / "conf.d").mkdir()
     (folder / "conf.d" / "todo-api.conf").write_text(text)
-    (folder / "conf.d" / "todo-api-cors.conf").write_text(made.stdout)
+    (folder / "conf.d" / "todo-api-cors.conf").write_text(script.stdout)
     main = folder / "nginx.conf"
     main.write_text(("user root;" if os.getuid() == 0 else "") + MAIN.format(folder=folder))
     return main
@@ -122,7 +124,7 @@ def install(folder: Path, port: int, *changes: Change, origins: str = ORIGINS) -
 
 @contextmanager
 def nginx(folder: Path, *changes: Change, origins: str = ORIGINS) -> Iterator[Nginx]:
-    """Run nginx before whatever listens on app.sock in that folder."""
+    """Run nginx in front of whatever listens on app.sock in that folder."""
     port = free_port()
     main = install(folder, port, *changes, origins=origins)
     tested = run(str(PROGRAM), "-t", "-q", "-c", str(main), cwd=folder, env=environment())
@@ -130,7 +132,7 @@ def nginx(folder: Path, *changes: Change, origins: str = ORIGINS) -> Iterator[Ng
     with running(str(PROGRAM), "-c", str(main), "-g", "daemon off;", cwd=folder, env=environment()):
         wait_until(lambda: is_listening(port))
         yield Nginx(folder, port)
-    assert indiscreet((folder / "todo-api.log").read_text(encoding="utf-8")) == []
+    assert lines_with_secrets((folder / "todo-api.log").read_text(encoding="utf-8")) == []
 
 
 def is_listening(port: int) -> bool:
@@ -147,12 +149,12 @@ def gunicorn(folder: Path, env: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def two_doors(folder: Path, url: str, **settings: str) -> Iterator[tuple[Program, dict[str, int]]]:
-    """Run one worker of gunicorn; give its ports: its own, and that of an nginx before it where there is one.
+def gunicorn_and_nginx(folder: Path, url: str, **settings: str) -> Iterator[tuple[Program, dict[str, int]]]:
+    """Run one worker of gunicorn, with nginx in front if it is installed; yield gunicorn and the ports of both.
 
-    With one worker, what is left on a connection between the two finds its reader.
+    With one worker, any bytes left over on nginx's connection reach the next request.
     """
-    env = in_production(url, JWT_ISSUER="i", JWT_AUDIENCE="a", WEB_CONCURRENCY="1", **settings)
+    env = production_environment(url, JWT_ISSUER="i", JWT_AUDIENCE="a", WEB_CONCURRENCY="1", **settings)
     with ExitStack() as stack:
         program = stack.enter_context(running(*GUNICORN, "--bind", f"unix:{folder / 'app.sock'}", cwd=ROOT, env=env))
         listening = program.wait_for("Listening at: ")
@@ -162,8 +164,8 @@ def two_doors(folder: Path, url: str, **settings: str) -> Iterator[tuple[Program
         yield program, ports
 
 
-class StandIn(ThreadingMixIn, UnixStreamServer):
-    """In the place of gunicorn: counts connections, keeps requests, and holds back what is asked of /api/slow."""
+class FakeGunicorn(ThreadingMixIn, UnixStreamServer):
+    """Counts connections, records requests, and delays the response of /api/slow until `released` is set."""
 
     daemon_threads = True
     request_queue_size = 512
@@ -181,7 +183,7 @@ class StandIn(ThreadingMixIn, UnixStreamServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: StandIn
+    server: FakeGunicorn
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -212,8 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def stand_in(folder: Path) -> Iterator[StandIn]:
-    server = StandIn(folder / "app.sock")
+def fake_gunicorn(folder: Path) -> Iterator[FakeGunicorn]:
+    server = FakeGunicorn(folder / "app.sock")
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
@@ -225,8 +227,8 @@ def stand_in(folder: Path) -> Iterator[StandIn]:
         server.server_close()
 
 
-def in_use(text: str, *beginnings: str) -> list[Change]:
-    """Changes that take the settings with these beginnings (all, when none is given) into use."""
+def uncommented(text: str, *prefixes: str) -> list[Change]:
+    """Return the changes that uncomment the settings with these prefixes, or all settings."""
     lines = re.findall(r"^ *#(?=\S).*$", text, re.MULTILINE)
-    chosen = [line for line in lines if line.strip().removeprefix("#").startswith(beginnings or "")]
+    chosen = [line for line in lines if line.strip().removeprefix("#").startswith(prefixes or "")]
     return [(f"\n{line}", f"\n{line.replace('#', '', 1)}") for line in chosen]

@@ -1,7 +1,7 @@
 """A PostgreSQL server for the tests, from the binaries of this machine or of a wheel.
 
-Run as a program it starts a throw-away server, prints its URL, and takes it away again when its standard input ends: so
-however the tests end, even killed, neither a process nor a file of theirs stays behind.
+Run as a program, it starts a throw-away server, prints its URL, and removes the server when its standard input ends.
+So no process and no file is left behind, even if the tests are killed.
 """
 
 import os
@@ -25,41 +25,41 @@ PLACES = (  # Debian, Red Hat, Homebrew, Postgres.app
     "usr/local/opt/postgresql*/bin",
     "Applications/Postgres.app/Contents/Versions/*/bin",
 )
-FAST = ("fsync=off",)
+NO_FSYNC = ("fsync=off",)
 
 
 @contextmanager
 def server(folder: str, *settings: str) -> Iterator[str]:
-    """Yield the URL of a server whose role may create databases: TEST_DATABASE_URL, or a throw-away one.
+    """Yield the URL of a server whose role may create databases: TEST_DATABASE_URL or a throw-away server.
 
-    `folder` is the tests' own and goes away with it. Settings, as in `fsync=on`, always mean a throw-away server.
+    `folder` is removed with the server. Settings, as in `fsync=on`, always start a throw-away server.
     """
-    with _kept(folder, *settings) as (_, url):
+    with _throw_away_server(folder, *settings) as (_, url):
         yield url
 
 
 @contextmanager
-def _kept(folder: str, *settings: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    # A session of its own: Ctrl-C reaches the tests, and they end the keeper.
+def _throw_away_server(folder: str, *settings: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    # In a session of its own, so that Ctrl-C reaches only the tests, which then end the supervisor.
     with subprocess.Popen(
         [sys.executable, __file__, folder, *settings],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    ) as keeper:
-        assert keeper.stdout
-        url = keeper.stdout.readline().strip()
+    ) as supervisor:
+        assert supervisor.stdout
+        url = supervisor.stdout.readline().strip()
         if not url:
             raise RuntimeError("PostgreSQL did not start; its messages are above")
-        yield keeper, url  # leaving the block closes its standard input and waits
+        yield supervisor, url  # leaving the block closes its standard input and waits
 
 
-class Private:
+class ControlledServer:
     """A throw-away server that can be stopped, started and paused."""
 
-    def __init__(self, keeper: "subprocess.Popen[str]", url: str) -> None:
-        self._keeper, self.url = keeper, url
+    def __init__(self, supervisor: "subprocess.Popen[str]", url: str) -> None:
+        self._supervisor, self.url = supervisor, url
         self.scratch = Path(url.partition("host=")[2])
 
     def processes(self) -> list[int]:
@@ -69,18 +69,18 @@ class Private:
 
     def stop(self, how: signal.Signals) -> None:
         """Stop it fast (SIGINT) or at once, as in a crash (SIGQUIT)."""
-        self._tell(str(int(how)))
+        self._command(str(int(how)))
 
     def start(self) -> None:
-        self._tell("start")
+        self._command("start")
 
-    def _tell(self, order: str) -> None:
-        assert self._keeper.stdin
-        assert self._keeper.stdout
-        self._keeper.stdin.write(f"{order}\n")
-        self._keeper.stdin.flush()
-        if self._keeper.stdout.readline() != "done\n":
-            raise RuntimeError("PostgreSQL did not do what it was told; its messages are above")
+    def _command(self, order: str) -> None:
+        assert self._supervisor.stdin
+        assert self._supervisor.stdout
+        self._supervisor.stdin.write(f"{order}\n")
+        self._supervisor.stdin.flush()
+        if self._supervisor.stdout.readline() != "done\n":
+            raise RuntimeError("PostgreSQL did not start or stop; its messages are above")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -94,9 +94,9 @@ class Private:
 
 
 @contextmanager
-def private(folder: str, *settings: str) -> Iterator[Private]:
-    with _kept(folder, *(settings or FAST)) as (keeper, url):
-        yield Private(keeper, url)
+def controlled_server(folder: str, *settings: str) -> Iterator[ControlledServer]:
+    with _throw_away_server(folder, *(settings or NO_FSYNC)) as (supervisor, url):
+        yield ControlledServer(supervisor, url)
 
 
 def children(process: int) -> list[int]:
@@ -167,7 +167,7 @@ def _initialize(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path:
     initdb: list[Any] = [folder / "initdb", "-D", cluster, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     with (scratch / "log").open("ab") as log:
         more = {"cwd": scratch, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **identity}
-        # lower() must know more than ASCII; not every system has the first of these locales
+        # lower() must map more than ASCII; some systems lack the first locales.
         for locale in ("C.UTF-8", "en_US.UTF-8", "C"):
             if subprocess.run([*initdb, f"--locale={locale}"], check=False, **more).returncode == 0:
                 break
@@ -179,7 +179,7 @@ def _serve(
 ) -> "subprocess.Popen[bytes]":
     """Start the server and return it once it is ready."""
     always = ("listen_addresses=", f"unix_socket_directories={scratch}", "max_connections=200")
-    options = [word for setting in (*always, *(settings or FAST)) for word in ("-c", setting)]
+    options = [word for setting in (*always, *(settings or NO_FSYNC)) for word in ("-c", setting)]
     command: list[Any] = [folder / "postgres", "-D", scratch / "data", *options]
     with (scratch / "log").open("ab") as log:
         more = {"cwd": scratch, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **identity}
@@ -206,7 +206,7 @@ def main(folder: str, *settings: str) -> None:
             programs = _initialize(binaries(), scratch, identity)
             process = _serve(programs, scratch, identity, settings)
             url = f"postgresql://postgres@/postgres?host={scratch}"
-        _say(url)
+        _print_line(url)
         for line in sys.stdin:
             assert process
             if line == "start\n":
@@ -214,7 +214,7 @@ def main(folder: str, *settings: str) -> None:
             else:
                 process.send_signal(int(line))
                 process.wait()
-            _say("done")
+            _print_line("done")
     finally:
         if process and process.poll() is None:
             _signal([process.pid, *children(process.pid)], signal.SIGCONT)
@@ -224,7 +224,7 @@ def main(folder: str, *settings: str) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -16,11 +16,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.support.tokens import SECRET, indiscreet, token
+from tests.support.tokens import SECRET, lines_with_secrets, token
 
 ROOT = Path(__file__).parents[2]
 GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:0")
-LEFT_OUT = shutil.ignore_patterns(
+NOT_COPIED = shutil.ignore_patterns(
     *(".git", ".venv", ".env", "instance", ".*_cache", "__pycache__", ".hypothesis", ".coverage*"),
     *("node_modules", "dist", ".next"),
 )
@@ -33,19 +33,19 @@ def free_port() -> int:
 
 
 def copy_project(target: Path) -> Path:
-    """Copy the project as a fresh clone has it, with the times of its files."""
-    shutil.copytree(ROOT, target, ignore=LEFT_OUT, dirs_exist_ok=True)
+    """Copy the project without generated files, as in a fresh clone; keep modification times."""
+    shutil.copytree(ROOT, target, ignore=NOT_COPIED, dirs_exist_ok=True)
     return target
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """An environment with these settings and nothing else of the caller's but where programs are."""
+    """Return an environment with these settings and, of this process's own, only PATH, HOME and LANG."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {"PATH": path, "HOME": os.environ.get("HOME", "/"), "LANG": os.environ.get("LANG", "C.UTF-8"), **settings}
 
 
-def in_production(url: str, **settings: str) -> dict[str, str]:
-    """An environment of the service in production, on that database."""
+def production_environment(url: str, **settings: str) -> dict[str, str]:
+    """Return the environment of a production service on that database."""
     return environment(**{"ENVIRONMENT": "production", "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, **settings})
 
 
@@ -82,7 +82,7 @@ class Program:
         return "".join(self.lines)
 
     def wait_for(self, text: str, seconds: float = 60) -> str:
-        """Return the first line that holds `text`, once it is there."""
+        """Wait for a line that contains `text`; return the first one."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             ended = self.process.poll() is not None
@@ -95,11 +95,11 @@ class Program:
         raise AssertionError(f"{text!r} was not printed; this was:\n{self.output}")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End the program and all that it started."""
+        """End the program and its child processes."""
         deadline = time.monotonic() + 45
         while self.process.poll() is None:
             os.killpg(self.process.pid, how)
-            with suppress(subprocess.TimeoutExpired):  # a worker of gunicorn misses the signal while it starts
+            with suppress(subprocess.TimeoutExpired):  # a worker that is starting ignores the signal: repeat it
                 self.process.wait(1)
             assert time.monotonic() < deadline, "the program does not end"
         self._reader.join()
@@ -107,12 +107,12 @@ class Program:
         assert self.process.stdout
         self.process.stdin.close()
         self.process.stdout.close()
-        assert indiscreet(self.output) == []
+        assert lines_with_secrets(self.output) == []
 
 
 @contextmanager
 def running(*command: str, cwd: Path, env: Mapping[str, str]) -> Iterator[Program]:
-    """Run a program in a process group of its own until the block ends."""
+    """Run a program in its own process group until the block ends."""
     process = subprocess.Popen(
         command,
         cwd=cwd,
@@ -139,11 +139,11 @@ class Server:
 
     @property
     def workers(self) -> list[int]:
-        """The process ids of all workers that were ever started, in order."""
+        """The process IDs of all workers started so far, in order."""
         return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.program.output)]
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        """Return the status and the parsed body of an answer, over a connection of its own."""
+        """Send a request on a new connection; return the status and the parsed body."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             sent = {"Authorization": f"Bearer {token()}", "Content-Type": "application/json"}
             sent |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -153,7 +153,7 @@ class Server:
             return response.status, json.loads(raw) if raw else None
 
     def raw(self, text: str) -> str:
-        """Return what the server answers to these bytes."""
+        """Send these bytes; return the response as text."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             connection.sendall(text.encode())
             connection.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""Bytes to a server as no library would send them, and what comes back."""
+"""Send raw bytes to a server, as no HTTP library would, and read what comes back."""
 
 import http.client
 import io
@@ -7,11 +7,11 @@ from contextlib import suppress
 
 from tests.support.tokens import token
 
-SECONDS = 15  # until a server that neither answers nor closes hangs
+TIMEOUT = 15  # seconds
 
 
 class _Stream(io.BytesIO):
-    """What was received, as a socket that several answers are read from."""
+    """Received bytes as a socket from which `http.client` reads several responses."""
 
     def makefile(self, *_: object) -> "_Stream":
         return self
@@ -20,16 +20,16 @@ class _Stream(io.BytesIO):
         pass
 
 
-def exchange(port: int, sent: bytes, *, hang_up: bool = False) -> bytes:
-    """Return all that comes until the server closes; TimeoutError when it does not.
+def exchange(port: int, sent: bytes, *, half_close: bool = False) -> bytes:
+    """Return all bytes until the server closes the connection. Raises TimeoutError if it does not.
 
-    With `hang_up` the client says first that no more will come.
+    With `half_close`, the client closes its sending side first.
     """
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
-        with suppress(ConnectionError):  # closed before it has read all: what it answered can still be there
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
+        with suppress(ConnectionError):  # the server may close early; its response can still be read
             connection.sendall(sent)
-            if hang_up:
+            if half_close:
                 connection.shutdown(socket.SHUT_WR)
         with suppress(ConnectionError):
             while part := connection.recv(65536):
@@ -38,10 +38,10 @@ def exchange(port: int, sent: bytes, *, hang_up: bool = False) -> bytes:
 
 
 def statuses(received: bytes) -> list[int]:
-    """Return the status of each answer in these bytes; those that are no answer raise."""
+    """Return the status of each response in these bytes. Raises HTTPException for anything else."""
     stream, found = _Stream(received), []
     while stream.tell() < len(received):
-        response = http.client.HTTPResponse(stream)  # type: ignore[arg-type]  # of a socket it calls makefile alone
+        response = http.client.HTTPResponse(stream)  # type: ignore[arg-type]  # it only calls makefile
         response.begin()
         response.read()
         found.append(response.status)
@@ -49,7 +49,7 @@ def statuses(received: bytes) -> list[int]:
 
 
 def request(user: str, method: str, path: str, body: bytes = b"", more: bytes = b"") -> bytes:
-    """A whole request of a user; `more` is lines of its head."""
+    """Return a complete request of a user; `more` holds further header lines."""
     lines = (
         f"{method} {path} HTTP/1.1",
         "Host: x",

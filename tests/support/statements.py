@@ -1,4 +1,4 @@
-"""The statements that an application sends to its database."""
+"""Access to an application's database layer, and a recorder of its statements."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +15,8 @@ def database_of(app: Flask) -> Database:
     return database
 
 
-def apart(app: Flask, timeout: float = 10) -> Database:
-    """Return a Database on the application's pool that may be used outside of requests: it times nothing."""
+def database_outside_requests(app: Flask, timeout: float = 10) -> Database:
+    """Return a Database on the application's pool that works outside requests, as it records no times."""
     return Database(database_of(app).connections, timeout)
 
 
@@ -26,14 +26,14 @@ def recorded(app: Flask) -> Iterator[list[tuple[str, Mapping[str, Any]]]]:
     seen: list[tuple[str, Mapping[str, Any]]] = []
     database = database_of(app)
 
-    def noting(run: Callable[[Statement, Mapping[str, Any]], Any]) -> Any:
-        def noted(statement: Statement, values: Mapping[str, Any]) -> Any:
+    def recorder(run: Callable[[Statement, Mapping[str, Any]], Any]) -> Any:
+        def record(statement: Statement, values: Mapping[str, Any]) -> Any:
             seen.append((database.compiled(statement).sql, values))
             return run(statement, values)
 
-        return noted
+        return record
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("fetch", "execute"):
-            patch.setattr(database, name, noting(getattr(database, name)))
+            patch.setattr(database, name, recorder(getattr(database, name)))
         yield seen

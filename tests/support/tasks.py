@@ -40,7 +40,7 @@ def ids(tasks: list[Task]) -> list[str]:
 
 
 def assert_invalid(response: TestResponse, *names: str) -> dict[str, list[str]]:
-    """Assert that the request is refused for exactly these fields, parameters or headers; return the messages."""
+    """Assert that the request is rejected for exactly these fields, parameters or headers; return the messages."""
     errors: dict[str, list[str]] = assert_error(response, 400, "VALIDATION_ERROR")["errors"]
     assert set(errors) == set(names)
     return errors

@@ -20,10 +20,10 @@ def token(
     )
 
 
-LINE_OF_A_LOG = re.compile(r'\{"time": ?"|\d{4}-\d\d-\d\d[ T]\S+ [A-Z]+ \[')
-PRIVATE = re.compile(rf"eyJ[\w-]{{8,}}\.[\w-]{{8,}}|{re.escape(SECRET)}")
+LOG_LINE = re.compile(r'\{"time": ?"|\d{4}-\d\d-\d\d[ T]\S+ [A-Z]+ \[')
+TOKEN_OR_SECRET = re.compile(rf"eyJ[\w-]{{8,}}\.[\w-]{{8,}}|{re.escape(SECRET)}")
 
 
-def indiscreet(text: str) -> list[str]:
+def lines_with_secrets(text: str) -> list[str]:
     """Return the log lines in a text that contain a token or the secret."""
-    return [line for line in text.splitlines() if LINE_OF_A_LOG.match(line) and PRIVATE.search(line)]
+    return [line for line in text.splitlines() if LOG_LINE.match(line) and TOKEN_OR_SECRET.search(line)]

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Caller, assert_error
 from tests.support.tasks import listed, path_of, task_in
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 LIMIT = 64 * 1024
 # The test client sends the length of a stream; a client that sends chunks does not.
@@ -46,7 +46,9 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("body", "detail"), MALFORMED, ids=[str(number) for number in range(len(MALFORMED))])
-def test_a_body_that_is_not_one_json_object_is_refused_with_the_reason(alice: Caller, body: bytes, detail: str) -> None:
+def test_a_body_that_is_not_one_json_object_is_rejected_with_the_reason(
+    alice: Caller, body: bytes, detail: str
+) -> None:
     task = alice.create("Kept")
     for method, path in (("POST", "/api/tasks"), ("PUT", path_of(task))):
         refused = alice(method, path, data=body, content_type="application/json")
@@ -68,7 +70,7 @@ class BrokenStream(io.BytesIO):
         (BrokenStream, "", "The body cannot be read."),
     ],
 )
-def test_an_incomplete_body_is_refused(alice: Caller, kind: type[io.BytesIO], length: str, detail: str) -> None:
+def test_an_incomplete_body_is_rejected(alice: Caller, kind: type[io.BytesIO], length: str, detail: str) -> None:
     sent = {"CONTENT_LENGTH": length, "wsgi.input": kind(b'{"title": "x"}'), "wsgi.input_terminated": True}
     refused = alice.post("/api/tasks", content_type="application/json", environ_overrides=sent)
     assert assert_error(refused, 400, "BAD_REQUEST")["detail"] == detail
@@ -98,7 +100,7 @@ def test_a_body_has_at_most_64_kib(alice: Caller, size: int, status: int, chunke
         "*/*",
     ],
 )
-def test_another_media_type_is_refused(alice: Caller, media_type: str | None) -> None:
+def test_another_media_type_is_rejected(alice: Caller, media_type: str | None) -> None:
     task = alice.create("Kept")
     for method, path in (("POST", "/api/tasks"), ("PUT", path_of(task)), ("PATCH", path_of(task))):
         response = alice(method, path, data=b'{"title": "x"}', content_type=media_type)

@@ -1,4 +1,4 @@
-"""Conditional requests: an unchanged task is not sent again, and an edit of an old version is refused."""
+"""Conditional requests: an unchanged task is not sent again, and an edit of an old version is rejected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.conftest import MISSING, NOWHERE, Caller, assert_error
+from tests.conftest import MISSING, MISSING_ID, Caller, assert_error
 from tests.support.tasks import Task, assert_invalid, etag_of, listed, path_of, task_in
 from tests.support.threads import at_once
 from todo_api.tasks.etags import Tags, tags_of
@@ -18,7 +18,7 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("PUT", {"json": {"title": "Changed"}}),
     ("PATCH", {"json": {"is_completed": True}}),
     ("PUT", {"json": {}}),
-    ("PATCH", {"json": {"id": NOWHERE}}),
+    ("PATCH", {"json": {"id": MISSING_ID}}),
     ("DELETE", {}),
 ]
 TAGS: dict[str, tuple[str, ...]] = {
@@ -72,7 +72,7 @@ def test_every_route_returns_the_version_of_a_task_as_its_etag(alice: Caller) ->
             assert alice.get(path_of(task), headers={"If-None-Match": f'"{version}"'}).status_code == status
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("header", ["{}", "W/{}", '"x", {} , W/"y"', "*"])
 def test_a_task_that_the_client_already_has_is_not_sent_again(alice: Caller, header: str) -> None:
     task = alice.create()
@@ -86,7 +86,7 @@ def test_a_task_that_the_client_already_has_is_not_sent_again(alice: Caller, hea
         )
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("header", [OTHER_VERSION, "", "{bare}", '"x{bare}"', '"{bare}x"', '"*"'])
 def test_a_task_that_the_client_does_not_have_is_sent(alice: Caller, header: str) -> None:
     task = alice.create()
@@ -94,7 +94,7 @@ def test_a_task_that_the_client_does_not_have_is_sent(alice: Caller, header: str
     assert task_in(alice.get(path_of(task), headers=known)) == task
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_several_headers_are_read_as_one_list(alice: Caller) -> None:
     task = alice.create()
     for tags in (["", etag_of(task)], [etag_of(task), OTHER_VERSION], [OTHER_VERSION, f'W/"x", {etag_of(task)}']):
@@ -125,7 +125,7 @@ def test_an_edit_of_the_current_version_is_made(alice: Caller, header: str) -> N
     "header",
     [OTHER_VERSION, "", "bare", '"xbare"', '"barex"', '"x bare y"', '"bare', 'w/"bare"', '"*"', '*, "x"', '"%"', '""'],
 )
-def test_an_edit_of_another_version_is_refused_and_changes_nothing(alice: Caller, header: str) -> None:
+def test_an_edit_of_another_version_is_rejected_and_changes_nothing(alice: Caller, header: str) -> None:
     """The word `bare` stands for the current version."""
     task = alice.create()
     for method, more in WRITES:
@@ -149,7 +149,7 @@ def test_the_version_before_a_change_is_stale(alice: Caller, path: str, change: 
     assert alice.delete(path_of(task), headers={"If-Match": etag_of(changed)}).status_code == 204
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("header", ["*", OTHER_VERSION, ""])
 def test_a_missing_task_is_not_found_whatever_the_condition(alice: Caller, header: str) -> None:
     for method, more in WRITES:
@@ -160,7 +160,7 @@ def test_a_missing_task_is_not_found_whatever_the_condition(alice: Caller, heade
 LONG_AGO, FAR_AWAY = "Sun, 08 Feb 1998 09:30:00 GMT", "Sun, 08 Feb 2998 09:30:00 GMT"
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_other_conditional_headers_and_those_of_bulk_requests_are_ignored(alice: Caller) -> None:
     task = alice.create()
     path = path_of(task)

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.conftest import MISSING, NOWHERE, Caller, MakeApp, assert_error, headers_of
+from tests.conftest import MISSING, MISSING_ID, Caller, MakeApp, assert_error, headers_of
 from tests.support.statements import recorded
 from tests.support.tasks import assert_invalid, listed, path_of, task_in
 
@@ -40,13 +40,13 @@ def test_another_users_task_is_forbidden_and_left_alone(
     assert listed(bob) == []
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_head_and_an_upper_case_id_are_forbidden_too(alice: Caller, bob: Caller) -> None:
     refused = bob("HEAD", f"/api/tasks/{alice.create()['id'].upper()}")
     assert (refused.status_code, refused.data) == (403, b"")
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_user_id_in_body_or_query_has_no_effect(alice: Caller, bob: Caller) -> None:
     task = alice.create("Hers")
     assert_invalid(bob.post("/api/tasks?user_id=alice", json={"title": "His"}), "user_id")
@@ -69,7 +69,7 @@ def test_a_user_with_a_similar_id_is_a_stranger(alice: Caller, app: Flask, user:
 
 
 @pytest.mark.parametrize("conceal", ["true", "false"])
-def test_a_foreign_task_is_refused_in_the_same_way_under_every_condition(make_app: MakeApp, conceal: str) -> None:
+def test_a_foreign_task_is_rejected_in_the_same_way_under_every_condition(make_app: MakeApp, conceal: str) -> None:
     """Concealed, it cannot be told from a missing one."""
     client = make_app(CONCEAL_FOREIGN_TASKS=conceal).test_client()
     alice, bob = Caller(client, "alice"), Caller(client, "bob")
@@ -88,7 +88,7 @@ def test_a_foreign_task_is_refused_in_the_same_way_under_every_condition(make_ap
     assert listed(alice) == [task]
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("conceal", ["true", "false"])
 @pytest.mark.parametrize(("condition", "number"), [(None, 2), ("*", 2), (OTHER_VERSION, 3), ("", 3)])
 def test_a_foreign_and_a_missing_id_run_the_same_statements(
@@ -100,7 +100,7 @@ def test_a_foreign_and_a_missing_id_run_the_same_statements(
     foreign_id = alice.create("Hers")["id"]
     for method, more in REQUESTS if condition is None else WRITES:
         run = []
-        for task_id in (foreign_id, NOWHERE):
+        for task_id in (foreign_id, MISSING_ID):
             with recorded(app) as statements:
                 bob(method, f"/api/tasks/{task_id}", headers=headers, **more)
             run.append([sql for sql, _ in statements])
@@ -108,7 +108,7 @@ def test_a_foreign_and_a_missing_id_run_the_same_statements(
         assert len(run[0]) == number
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_each_request_of_the_owner_is_one_statement(alice: Caller, app: Flask) -> None:
     """A condition is checked in the statement that writes."""
     for method, more in [*REQUESTS, ("POST", {"json": {"title": "x"}})]:

@@ -140,8 +140,8 @@ def test_limit_and_total_may_change_or_be_left_out_between_pages(alice: Caller, 
     assert "X-Total-Count" not in second.headers
 
 
-@pytest.mark.any_database
-def test_a_cursor_of_another_user_or_of_other_parameters_is_refused(
+@pytest.mark.sqlite_only
+def test_a_cursor_of_another_user_or_of_other_parameters_is_rejected(
     alice: Caller, bob: Caller, tasks: list[Task]
 ) -> None:
     cursor = cursor_of(alice, sort="title")
@@ -150,7 +150,7 @@ def test_a_cursor_of_another_user_or_of_other_parameters_is_refused(
     assert_invalid(bob.get("/api/tasks", query_string={"sort": "title", "cursor": cursor}), "cursor")
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_cursor_is_accepted_in_one_spelling_only(alice: Caller, tasks: list[Task]) -> None:
     cursor = cursor_of(alice)
     wrong = ["", "x", cursor[:-1], cursor[1:], f"{cursor}=", f"{cursor}A", f" {cursor}", f"{cursor}\n", "é", "\0"]
@@ -187,9 +187,9 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(("sort", "value"), [(sort, value) for sort in IMPOSSIBLE for value in IMPOSSIBLE[sort]])
-def test_a_forged_position_that_no_task_can_have_is_refused(bob: Caller, sort: str, value: bytes) -> None:
+def test_a_forged_position_that_no_task_can_have_is_rejected(bob: Caller, sort: str, value: bytes) -> None:
     assert_invalid(bob.get("/api/tasks", query_string=forge(sort, value)), "cursor")
 
 
@@ -240,13 +240,13 @@ INVALID = {
 }
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in INVALID for value in INVALID[name]])
-def test_an_invalid_or_unknown_parameter_is_refused_by_name(alice: Caller, name: str, value: str) -> None:
+def test_an_invalid_or_unknown_parameter_is_rejected_by_name(alice: Caller, name: str, value: str) -> None:
     assert_invalid(alice.get("/api/tasks", query_string={name: value}), name)
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_all_invalid_parameters_are_named_at_once_with_what_is_allowed(alice: Caller) -> None:
     query = {"is_completed": "1", "q": "x" * 201, "sort": "id", "limit": "0", "include_total": "1", "colour": "red"}
     assert assert_error(alice.get("/api/tasks", query_string=query), 400, "VALIDATION_ERROR")["errors"] == {
@@ -259,20 +259,20 @@ def test_all_invalid_parameters_are_named_at_once_with_what_is_allowed(alice: Ca
     }
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_all_repeated_parameters_are_named_at_once(alice: Caller) -> None:
     repeated = alice.get("/api/tasks?limit=1&sort=title&limit=1&q=a&sort=title&colour=red&colour=red")
     errors = assert_invalid(repeated, "limit", "sort", "colour")
     assert errors["limit"] == ["Must not be repeated."]
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("query", ["q=%FF", "q=a%ED%A0%80", "q=\xff"])
-def test_a_search_that_is_not_utf_8_is_refused(alice: Caller, query: str) -> None:
+def test_a_search_that_is_not_utf_8_is_rejected(alice: Caller, query: str) -> None:
     assert_invalid(alice.get("/api/tasks", environ_overrides={"QUERY_STRING": query}), "q")
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_an_empty_query_lists_all_tasks(alice: Caller) -> None:
     assert alice.get("/api/tasks").text == "[]"
     task = alice.create()
@@ -280,8 +280,8 @@ def test_an_empty_query_lists_all_tasks(alice: Caller) -> None:
         assert alice.get(f"/api/tasks?{query}").json == [task]
 
 
-@pytest.mark.any_database
-def test_query_parameters_are_ignored_on_one_task_and_refused_on_the_collection(alice: Caller) -> None:
+@pytest.mark.sqlite_only
+def test_query_parameters_are_ignored_on_one_task_and_rejected_on_the_collection(alice: Caller) -> None:
     task = alice.create()
     path = f"{path_of(task)}?colour=red&limit=0&limit=0"
     assert alice.get(path).json == task
@@ -292,7 +292,7 @@ def test_query_parameters_are_ignored_on_one_task_and_refused_on_the_collection(
     assert listed(alice) == []
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("q", ["a&b=c 50% + 1 #?/;é🥛\\'\"<>", GLASS * 200])
 def test_a_link_keeps_all_parameters_and_fits_a_request_line(alice: Caller, q: str) -> None:
     created = [alice.create("x", description=q)["id"] for _ in range(3)]
@@ -343,7 +343,7 @@ def test_the_etag_changes_with_each_kind_of_change_and_not_without_one(
     assert seen[-1] not in seen[1:-1]
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_the_etag_changes_when_only_the_total_or_only_the_link_does(alice: Caller, app: Flask) -> None:
     old, new = alice.create("old"), alice.create("new")
     page, counted = "/api/tasks?limit=1", "/api/tasks?limit=1&include_total=true"
@@ -361,7 +361,7 @@ def test_the_etag_changes_when_only_the_total_or_only_the_link_does(alice: Calle
     assert last.headers["ETag"] not in (before[0].headers["ETag"], after[0].headers["ETag"])
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_the_etag_differs_between_users_and_between_parameters(alice: Caller, bob: Caller) -> None:
     """Even where the body is the same, as it is here: no list has a task."""
     paths = ["", "?limit=1", "?limit=2", "?sort=title", "?is_completed=false", "?q=milk", "?include_total=true"]
@@ -369,7 +369,7 @@ def test_the_etag_differs_between_users_and_between_parameters(alice: Caller, bo
     assert len(set(etags)) == len(etags)
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_spellings_of_one_query_have_one_link_and_one_etag(alice: Caller, tasks: list[Task]) -> None:
     spellings = ["limit=2", "limit=2&sort=-created_at", "sort=-created_at&include_total=false&limit=2&q=+"]
     answers = [alice.get(f"/api/tasks?{spelling}") for spelling in spellings]
@@ -425,7 +425,7 @@ def test_a_bulk_deletion_deletes_all_matching_tasks_and_counts_them(
     assert alice.delete(f"/api/tasks?is_completed={which}").json == {"count": 0}
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     ("query", "body", "names"),
     [
@@ -447,8 +447,8 @@ def test_a_bulk_request_without_exactly_its_parameter_and_field_changes_nothing(
     assert listed(alice) == tasks
 
 
-@pytest.mark.any_database
-def test_a_bulk_change_is_judged_by_token_size_media_type_json_and_parameters(alice: Caller, nobody: Caller) -> None:
+@pytest.mark.sqlite_only
+def test_a_bulk_change_is_checked_for_token_size_media_type_json_and_parameters(alice: Caller, nobody: Caller) -> None:
     path = "/api/tasks?is_completed=maybe"
     assert_error(nobody.patch(path, data=b"x" * 70_000), 401, "TOKEN_MISSING")
     assert_error(alice.patch(path, data=b"x" * 70_000), 413, "PAYLOAD_TOO_LARGE")

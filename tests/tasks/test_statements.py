@@ -1,4 +1,4 @@
-"""What holds for each statement of tasks, in all its variants and on both databases."""
+"""Properties of every statement on tasks, in all variants and on both databases."""
 
 import inspect
 import re
@@ -15,7 +15,7 @@ from todo_api.tasks import statements
 
 DIALECTS = [Connections(make_url(url), {}).dialect for url in ("postgresql+psycopg2://", "sqlite://")]
 WRITABLE = tuple(column.name for column in statements.WRITABLE)
-CHOICES: dict[str, list[Any]] = {  # of parameters that are no switches
+CHOICES: dict[str, list[Any]] = {  # of parameters that are not booleans
     "names": [*[(name,) for name in WRITABLE], WRITABLE],
     "sort": [sign + name for name in ("created_at", "updated_at", "title") for sign in ("", "-")],
 }
@@ -37,7 +37,7 @@ def compiled(name: str) -> list[Any]:
 
 @pytest.mark.parametrize("name", [*CONSTANTS, *BUILDERS])
 def test_no_statement_has_a_value_of_its_own(name: str) -> None:
-    """Else the driver would have to be given it: values come by name from whoever runs the statement."""
+    """All values are passed by name when the statement is run."""
     for statement in compiled(name):
         assert [bind for bind in statement.binds.values() if bind.unique or not bind.required] == [], statement
 

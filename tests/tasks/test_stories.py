@@ -1,4 +1,4 @@
-"""Stateful tests: whatever two users do, in any order, the API answers as a model made of dictionaries does."""
+"""Stateful tests: whatever two users do, the API responds as a model made of dictionaries does."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
-from tests.conftest import NOWHERE, Caller, MakeApp, assert_error
+from tests.conftest import MISSING_ID, Caller, MakeApp, assert_error
 from tests.support.databases import engine_of
 from tests.support.tasks import Task, assert_invalid, etag_of, listed, path_of, task_in
 
@@ -95,7 +95,7 @@ class Model:
 
 
 class Api(RuleBasedStateMachine):
-    """Two users of one database. The model learns from the answers only what the server decides: ids and times."""
+    """Two users of one database. The model takes only ids and times from the responses."""
 
     def __init__(self, caller: Callable[[str], Caller], engine: Engine) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Api(RuleBasedStateMachine):
 
     def task_id(self, which: int) -> str:
         """Choose a task that exists or existed, or an id that never did."""
-        known = [*self.model.versions, NOWHERE]
+        known = [*self.model.versions, MISSING_ID]
         return known[which % len(known)]
 
     def condition(self, name: str, task_id: str, kind: str | None) -> tuple[dict[str, str], bool]:
@@ -262,7 +262,7 @@ class Api(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", [20, pytest.param(130, marks=pytest.mark.slow)])
-def test_two_users_get_the_answers_of_the_model(make_app: MakeApp, database_url: str, examples: int) -> None:
+def test_two_users_get_the_responses_of_the_model(make_app: MakeApp, database_url: str, examples: int) -> None:
     app = make_app(MAX_TASKS_PER_USER=str(LIMIT))
 
     with engine_of(database_url) as engine:

@@ -1,8 +1,7 @@
-"""What a supervisor is told: the process lives, and it can answer requests."""
+"""Health checks: whether the process runs, and whether it can serve requests."""
 
 import re
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -13,6 +12,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import MakeApp, assert_error
+from tests.support.clock import Clock, replace_clock
 from tests.support.databases import rows_of
 from tests.support.issuers import Key, KeyServer, answer
 from todo_api.auth import keys
@@ -34,16 +34,13 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> Mock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that the monotonic clock is ahead of the true one."""
-    ahead, true_time = [0.0], time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: true_time() + ahead[0])
-    return ahead
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return replace_clock(monkeypatch, health, keys)
 
 
 @pytest.fixture
 def revision(database_url: str) -> Iterator[Any]:
-    """Set what the database says its revision is, if any; afterwards it is as it was."""
+    """Set the revisions stored in the database; restore them afterwards."""
     [before] = rows_of(database_url, "SELECT version_num FROM alembic_version")
 
     def be_at(*values: str) -> None:
@@ -59,7 +56,7 @@ def status(app: Flask) -> int:
     return app.test_client().get("/health/ready").status_code
 
 
-def test_a_service_that_can_answer_says_so(app: Flask) -> None:
+def test_a_working_service_is_ready(app: Flask) -> None:
     said = app.test_client().get("/health/ready")
     assert (said.status_code, said.json) == (200, {"status": "ready"})
 
@@ -69,7 +66,7 @@ def assert_logged(log: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(("revisions", "told"), [([], "none"), (["0001"], "0001")])
-def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
+def test_a_schema_that_lacks_a_revision_is_not_ready_and_only_the_log_says_why(
     make_app: MakeApp, revision: Any, capfd: pytest.CaptureFixture[str], revisions: list[str], told: str
 ) -> None:
     revision(*revisions)
@@ -82,41 +79,41 @@ def test_a_schema_that_lacks_a_revision_is_not_ready_and_a_stranger_is_not_told(
     assert_logged(capfd.readouterr().err, why)
 
 
-@pytest.mark.any_database
-def test_a_newer_schema_is_ready_for_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
+@pytest.mark.sqlite_only
+def test_a_newer_schema_is_ready_as_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
     revision("9999")
     assert status(app) == 200
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_database_without_a_schema_is_not_ready(make_app: MakeApp, tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path / 'empty.db'}"
     assert status(make_app(ENVIRONMENT="development", DATABASE_URL=url)) == 503
 
 
-@pytest.mark.any_database
-def test_a_database_that_is_away_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.sqlite_only
+def test_an_unreachable_database_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app(ENVIRONMENT="production", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     monkeypatch.setattr("todo_api.database.execution.RETRY_WINDOW", 0.1)
     assert status(app) == 503
     assert app.test_client().get("/health/live").status_code == 200
 
 
-@pytest.mark.any_database
-def test_the_database_is_asked_once_in_the_interval(make_app: MakeApp, checked: Mock, clock: list[float]) -> None:
+@pytest.mark.sqlite_only
+def test_the_database_is_checked_once_per_interval(make_app: MakeApp, checked: Mock, clock: Clock) -> None:
     app = make_app(READY_INTERVAL="600")
     assert [status(app) for _ in range(3)] == [200] * 3
-    clock[0] += 599
+    clock.ahead += 599
     assert status(app) == 200
     assert checked.call_count == 1
-    clock[0] += 2
+    clock.ahead += 2
     assert status(app) == 200
     assert checked.call_count == 2
 
 
-@pytest.mark.any_database
+@pytest.mark.sqlite_only
 def test_a_failure_is_remembered_for_five_seconds_at_most(
-    make_app: MakeApp, database_url: str, revision: Any, checked: Mock, clock: list[float]
+    make_app: MakeApp, database_url: str, revision: Any, checked: Mock, clock: Clock
 ) -> None:
     app = make_app(READY_INTERVAL="600")
     [newest] = rows_of(database_url, "SELECT version_num FROM alembic_version")
@@ -124,45 +121,41 @@ def test_a_failure_is_remembered_for_five_seconds_at_most(
     assert [status(app), status(app)] == [503, 503]
     assert checked.call_count == 1
     revision(newest)
-    clock[0] += 5.1
+    clock.ahead += 5.1
     assert status(app) == 200
 
 
-@pytest.mark.any_database
-def test_keys_are_fetched_to_see_whether_they_can_be(
-    make_app: MakeApp, clock: list[float], capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.sqlite_only
+def test_readiness_fetches_the_keys(make_app: MakeApp, clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
     with closing(KeyServer()) as issuer:
         issuer.behaviour = answer(500, b"")
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
         assert status(app) == 503
         assert_logged(capfd.readouterr().err, "the keys that verify tokens cannot be fetched")
         issuer.serve(Key("ES256", "one").jwk)
-        clock[0] += 6
+        clock.ahead += 6
         assert status(app) == 200
         issuer.behaviour = answer(500, b"")
-        clock[0] += 600
+        clock.ahead += 600
         assert status(app) == 200, "the last good set serves on for an hour"
 
 
-@pytest.mark.any_database
-def test_keys_that_are_gone_are_noticed_at_once_and_are_no_reason_to_ask_the_database(
-    make_app: MakeApp, checked: Mock, clock: list[float]
+@pytest.mark.sqlite_only
+def test_missing_keys_are_noticed_at_once_without_more_database_checks(
+    make_app: MakeApp, checked: Mock, clock: Clock
 ) -> None:
     with closing(KeyServer(Key("ES256", "one").jwk)) as issuer:
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a", READY_INTERVAL="86400")
         assert status(app) == 200
         issuer.behaviour = answer(500, b"")
-        clock[0] += keys.MAX_AGE + 1
+        clock.ahead += keys.MAX_AGE + 1
         for _ in range(3):
             assert status(app) == 503
-            clock[0] += 6
+            clock.ahead += 6
         assert checked.call_count == 1
 
 
-def test_while_a_check_runs_other_requests_get_the_last_result(
-    monkeypatch: pytest.MonkeyPatch, clock: list[float]
-) -> None:
+def test_while_a_check_runs_other_requests_get_the_last_result(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.1)
     running, finished = threading.Event(), threading.Event()
 
@@ -180,4 +173,4 @@ def test_while_a_check_runs_other_requests_get_the_last_result(
             assert check.passes() is last_result
             finished.set()
             assert first.result()
-        clock[0] += 61
+        clock.ahead += 61

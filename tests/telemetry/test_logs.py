@@ -20,7 +20,7 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler
 
 from tests.conftest import MISSING, Caller, MakeApp, environ_for
-from tests.support.programs import ROOT, environment, in_production, run, serving
+from tests.support.programs import ROOT, environment, production_environment, run, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
 from todo_api.log_format import JSONFormatter
@@ -29,7 +29,7 @@ from todo_api.telemetry.access_log import AccessLog
 from todo_api.telemetry.logging import batches, is_server_message
 from todo_api.telemetry.requests import RequestRecord
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 PRIVATE = ("Private title", "private search", "alice", "bob")
 
 
@@ -100,7 +100,7 @@ def test_in_production_each_request_has_one_json_line(alice: Caller, log: Log) -
         ('BR"EW', "/api/tasks", 405, "METHOD_NOT_ALLOWED", "other"),
     ],
 )
-def test_a_refusal_is_logged_with_its_code_and_without_a_word_of_the_client(
+def test_an_error_is_logged_with_its_code_and_without_text_of_the_client(
     alice: Caller, log: Log, method: str, path: str, status: int, code: str, route: str
 ) -> None:
     assert alice(method, path).status_code == status
@@ -122,7 +122,7 @@ def test_a_user_has_one_hash_that_depends_on_the_key(make_app: MakeApp) -> None:
 
 
 @pytest.mark.parametrize("conceal", ["true", "false"])
-def test_an_attempt_on_a_foreign_task_stands_out_concealed_or_not(make_app: MakeApp, conceal: str) -> None:
+def test_an_attempt_on_a_foreign_task_is_marked_concealed_or_not(make_app: MakeApp, conceal: str) -> None:
     app = make_app(CONCEAL_FOREIGN_TASKS=conceal)
     task = Caller(app.test_client(), "alice").create()
     log, bob = listen(app), Caller(app.test_client(), "bob")
@@ -153,7 +153,7 @@ def test_the_level_decides_which_requests_are_logged(make_app: MakeApp) -> None:
     assert [line["error_code"] for line in log.lines] == ["TASK_FORBIDDEN"]
 
 
-def test_a_log_that_cannot_be_written_costs_no_client_an_answer(app: Flask, alice: Caller) -> None:
+def test_a_log_that_cannot_be_written_fails_no_request(app: Flask, alice: Caller) -> None:
     class Full(Log):
         def write(self, _: str) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -182,13 +182,13 @@ def test_times_are_in_milliseconds() -> None:
     assert line == "2026-02-09T09:30:00.125Z INFO [r-1] GET other 200 NOT_FOUND 1500.0 ms, database 250.0 ms\n"
 
 
-def test_whole_lines_are_written_at_once_up_to_what_pipes_keep_together() -> None:
+def test_whole_lines_are_written_at_once_up_to_the_atomic_size_of_a_pipe() -> None:
     [line] = writes_of(record_of())
     fitting = 4096 // len(line)
     assert writes_of(*[record_of()] * (fitting + 1)) == [line * fitting, line]
 
 
-def test_under_gunicorn_a_thread_writes_the_lines(app: Flask, alice: Caller, log: Log) -> None:
+def test_under_gunicorn_a_thread_writes_the_log(app: Flask, alice: Caller, log: Log) -> None:
     app.extensions["log"].start()
     for _ in range(3):
         alice.get("/api/tasks")
@@ -199,7 +199,7 @@ def test_under_gunicorn_a_thread_writes_the_lines(app: Flask, alice: Caller, log
     assert [line["status"] for line in log.lines] == [200] * 3 + [404], "a stop writes what waits"
 
 
-def test_the_thread_that_writes_goes_on_whatever_happens(
+def test_the_writing_thread_survives_any_exception(
     app: Flask, alice: Caller, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = iter([RuntimeError("once")])
@@ -211,7 +211,7 @@ def test_the_thread_that_writes_goes_on_whatever_happens(
     monkeypatch.setattr("todo_api.telemetry.metrics.set_gauges", fail_once)
     app.extensions["log"].start()
     wait_until(lambda: log.lines)
-    app.extensions["log"].enqueue(RequestRecord("r-1"))  # with nothing of a request
+    app.extensions["log"].enqueue(RequestRecord("r-1"))  # without any data of a request
     wait_until(lambda: len(log.lines) == 2)
     alice.get("/api/tasks")
     app.extensions["log"].stop()
@@ -281,8 +281,8 @@ app.extensions["log"].start()
 """
 
 
-def test_each_line_is_written_once_and_a_program_ends_though_a_thread_writes() -> None:
-    """In a process of its own: here the root of all loggers is that of the tests."""
+def test_each_line_is_written_once_and_the_writing_thread_does_not_keep_a_program_alive() -> None:
+    """In its own process, as the root logger of this one belongs to the tests."""
     settings = environ_for("postgresql://nobody@127.0.0.1:1/none", JWT_ISSUER="i", JWT_AUDIENCE="a")
     ended = run(sys.executable, "-c", PROGRAM, cwd=ROOT, env=environment(**settings), seconds=20)
     assert ended.returncode == 0
@@ -293,14 +293,14 @@ def test_each_line_is_written_once_and_a_program_ends_though_a_thread_writes() -
     ]
 
 
-def test_a_worker_that_ends_has_written_all(migrated_database: Callable[[str], str]) -> None:
-    with serving(in_production(migrated_database("lines"))) as server:
+def test_a_worker_writes_all_lines_before_it_ends(migrated_database: Callable[[str], str]) -> None:
+    with serving(production_environment(migrated_database("lines"))) as server:
         for number in range(20):
             server.request("GET", "/health/live", X_Request_ID=f"asked-{number}")
     assert all(f'"asked-{number}"' in server.program.output for number in range(20))
 
 
-def test_in_development_lines_are_for_reading(make_app: MakeApp) -> None:
+def test_in_development_lines_are_human_readable(make_app: MakeApp) -> None:
     app, log = make_app(ENVIRONMENT="development"), Log()
     app.extensions["log"].setStream(log)
     Caller(app.test_client(), "alice").get(MISSING, headers={"X-Request-ID": "read-1"})
@@ -335,7 +335,7 @@ def test_the_development_server_logs_no_query_strings(app: Flask, monkeypatch: p
 
 @pytest.fixture
 def conversation(migrated_database: Callable[[str], str]) -> Iterator[Any]:
-    with serving(in_production(migrated_database("logs"))) as server:
+    with serving(production_environment(migrated_database("logs"))) as server:
         yield server
 
 
@@ -354,7 +354,7 @@ def test_no_line_of_gunicorn_or_the_service_has_a_secret(conversation: Any) -> N
         assert text not in server.program.output, text
 
 
-def test_gunicorns_own_lines_are_for_reading_in_development(tmp_path: Path) -> None:
+def test_gunicorns_own_lines_are_human_readable_in_development(tmp_path: Path) -> None:
     with serving(environment(**environ_for(f"sqlite:///{tmp_path / 'todo.db'}"))) as server:
         booting = server.program.wait_for("Booting worker")
     assert re.match(r"\S+Z INFO \[-\] gunicorn.error: Booting worker", booting)

@@ -1,4 +1,4 @@
-"""What /metrics shows, to whom, and over how many processes."""
+"""/metrics: its values, its token, and the sums over all processes."""
 
 import os
 import signal
@@ -18,14 +18,14 @@ from werkzeug.test import TestResponse
 from tests.conftest import MISSING, Caller, MakeApp, assert_error
 from tests.support.databases import engine_of
 from tests.support.issuers import Key, KeyServer
-from tests.support.programs import Server, in_production, serving
+from tests.support.programs import Server, production_environment, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
 from todo_api import __version__
 from todo_api.database import get_database
 from todo_api.telemetry import metrics
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 METRICS_TOKEN = "a-token-for-the-metrics-of-the-tests"
 Samples = dict[tuple[str, ...], float]
 
@@ -38,7 +38,7 @@ def _nothing_is_counted_yet() -> None:
 
 
 def samples(page: str) -> Samples:
-    """The figures by name and values of labels, in the order of the labels' names."""
+    """Return the samples by name and label values, in the order of the label names."""
     return {
         (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
         for family in text_string_to_metric_families(page)
@@ -90,7 +90,7 @@ def test_no_label_names_a_user_or_a_task(development: Flask) -> None:
     assert not [word for word in ("alice", task["id"], "secret") if word in page]
 
 
-def test_refusals_of_tokens_are_counted_by_reason(development: Flask) -> None:
+def test_rejected_tokens_are_counted_by_reason(development: Flask) -> None:
     for text in (token(exp=1), token(secret=SECRET[::-1]), token(secret=SECRET[::-1])):
         development.test_client().get("/api/tasks", headers={"Authorization": f"Bearer {text}"})
     found = figures(development)
@@ -112,7 +112,7 @@ def test_attempts_on_foreign_tasks_are_counted_even_if_concealed(make_app: MakeA
     assert figures(app)[attempts] == before + 2
 
 
-def test_connections_in_use_and_requests_that_wait_are_shown(make_app: MakeApp) -> None:
+def test_connections_in_use_and_waiting_requests_are_shown(make_app: MakeApp) -> None:
     """One connection is held here, so that two requests wait for it."""
     app = make_app(ENVIRONMENT="development", DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0", DB_POOL_TIMEOUT="20")
     in_use, waiting = ("todo_api_database_connections_in_use",), ("todo_api_database_connections_waiting",)
@@ -131,7 +131,7 @@ def test_connections_in_use_and_requests_that_wait_are_shown(make_app: MakeApp) 
     assert (figures(app)[in_use], figures(app)[waiting]) == (0, 0)
 
 
-def test_the_time_of_the_last_good_fetch_of_keys_is_shown(make_app: MakeApp) -> None:
+def test_the_time_of_the_last_successful_key_fetch_is_shown(make_app: MakeApp) -> None:
     key = Key("ES256", "one")
     with closing(KeyServer(key.jwk)) as issuer:
         app = make_app(ENVIRONMENT="development", JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
@@ -142,12 +142,12 @@ def test_the_time_of_the_last_good_fetch_of_keys_is_shown(make_app: MakeApp) -> 
         assert figures(app)[fetched] == pytest.approx(time.time(), abs=30)
 
 
-def test_the_build_is_told(development: Flask) -> None:
+def test_the_build_is_shown(development: Flask) -> None:
     python = ".".join(map(str, sys.version_info[:3]))
     assert figures(development)["todo_api_build_info", python, __version__] == 1
 
 
-def test_outside_development_there_is_no_such_route_without_a_token_of_its_own(make_app: MakeApp) -> None:
+def test_outside_development_metrics_are_404_unless_a_token_is_configured(make_app: MakeApp) -> None:
     app = make_app(ENVIRONMENT="development")
     app.config["ENVIRONMENT"] = "production"
     assert_error(scrape(app, Authorization=f"Bearer {token()}"), 404, "NOT_FOUND")
@@ -178,7 +178,7 @@ def test_outside_development_the_token_for_metrics_is_needed(make_app: MakeApp, 
 
 @pytest.fixture(scope="module")
 def settings(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return in_production(
+    return production_environment(
         migrated_database("metrics"),
         METRICS_TOKEN=METRICS_TOKEN,
         WEB_CONCURRENCY="2",
@@ -186,7 +186,7 @@ def settings(migrated_database: Callable[[str], str], tmp_path_factory: pytest.T
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(settings: dict[str, str]) -> Iterator[Server]:
     with serving(settings) as server:
         yield server
@@ -203,76 +203,85 @@ def scraped(server: Server) -> Samples:
 LISTS = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
 
 
-def wait_for_lists(server: Server, number: int) -> None:
-    """Return when the processes, which report now and then, have told of so many."""
-    wait_until(lambda: scraped(server).get(LISTS) == number)
+def lists(server: Server) -> float:
+    return scraped(server).get(LISTS, 0)
 
 
-def test_whichever_process_is_asked_tells_the_sum_of_all(server: Server) -> None:
-    """Each request comes over a connection of its own, so that the processes share them."""
+def wait_for_lists(server: Server, number: float) -> None:
+    """Wait until the processes, which write their metrics five times a second, have counted so many lists."""
+    wait_until(lambda: lists(server) == number)
+
+
+def test_every_process_reports_the_sum_of_all(server: Server) -> None:
+    """Each request has its own connection, so that the processes share them."""
+    before = lists(server)
     for _ in range(60):
         server.request("GET", "/api/tasks")
-    wait_for_lists(server, 60)
-    assert [scraped(server)[LISTS] for _ in range(6)] == [60] * 6
+    wait_for_lists(server, before + 60)
+    assert [lists(server) for _ in range(6)] == [before + 60] * 6
 
 
-def test_a_worker_that_is_replaced_leaves_its_counts_and_takes_its_gauges_with_it(server: Server) -> None:
+def test_the_counts_of_a_replaced_worker_stay_and_its_gauges_go(server: Server) -> None:
+    before = lists(server)
     for _ in range(20):
         server.request("GET", "/api/tasks")
-    wait_for_lists(server, 20)  # what a killed worker has not reported yet is lost
-    os.kill(server.workers[0], signal.SIGKILL)
-    wait_until(lambda: len(server.workers) == 3)
+    wait_for_lists(server, before + 20)  # what a killed worker has not reported yet is lost
+    started = len(server.workers)
+    os.kill(server.workers[-1], signal.SIGKILL)
+    wait_until(lambda: len(server.workers) == started + 1)
     server.request("GET", "/api/tasks")
-    wait_for_lists(server, 21)
+    wait_for_lists(server, before + 21)
     assert scraped(server)["todo_api_database_connections_in_use",] == 0
 
 
-def test_whichever_process_is_asked_tells_of_the_connections_that_are_held(
-    server: Server, settings: dict[str, str]
-) -> None:
+def test_every_process_reports_the_connections_in_use_of_all(server: Server, settings: dict[str, str]) -> None:
     """Two requests hold one each while the table is locked."""
-    held = ("todo_api_database_connections_in_use",)
+    before = lists(server)
+    in_use = ("todo_api_database_connections_in_use",)
     callers = [threading.Thread(target=server.request, args=["GET", "/api/tasks"]) for _ in range(2)]
     with engine_of(settings["DATABASE_URL"]) as engine, engine.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE tasks")
         for caller in callers:
             caller.start()
-        wait_until(lambda: scraped(server)[held] == 2)
-        assert [scraped(server)[held] for _ in range(6)] == [2] * 6
+        wait_until(lambda: scraped(server)[in_use] == 2)
+        assert [scraped(server)[in_use] for _ in range(6)] == [2] * 6
     for caller in callers:
         caller.join()
-    wait_until(lambda: scraped(server)[held] == 0)
+    wait_until(lambda: scraped(server)[in_use] == 0)
+    wait_for_lists(server, before + 2)
 
 
-def test_the_files_of_the_figures_are_new_with_each_start_and_gone_at_the_end(settings: dict[str, str]) -> None:
-    folder = Path(settings["TMPDIR"])
-    for _ in range(2):
-        with serving(settings) as server:
-            server.request("GET", "/api/tasks")
-            [kept] = folder.glob("todo-api-metrics-*")
-            assert list(kept.glob("*.db"))
-            wait_for_lists(server, 1)
-        assert list(folder.glob("todo-api-metrics-*")) == []
-
-
-def test_a_worker_that_was_killed_before_it_filled_its_file_costs_the_others_nothing(
-    server: Server, settings: dict[str, str]
+def test_the_metrics_files_are_new_with_each_start_and_removed_at_the_end(
+    settings: dict[str, str], tmp_path: Path
 ) -> None:
+    for _ in range(2):
+        with serving(settings | {"TMPDIR": str(tmp_path)}) as server:
+            server.request("GET", "/api/tasks")
+            [folder] = tmp_path.glob("todo-api-metrics-*")
+            assert list(folder.glob("*.db"))
+            wait_for_lists(server, 1)
+        assert list(tmp_path.glob("todo-api-metrics-*")) == []
+
+
+def test_an_empty_file_of_a_killed_worker_does_not_affect_the_others(server: Server, settings: dict[str, str]) -> None:
+    before = lists(server)
     server.request("GET", "/api/tasks")
-    wait_for_lists(server, 1)
-    [kept] = Path(settings["TMPDIR"]).glob("todo-api-metrics-*")
-    (kept / "histogram_4194305.db").touch()  # no process has this number
-    assert scraped(server)[LISTS] == 1
+    wait_for_lists(server, before + 1)
+    [folder] = Path(settings["TMPDIR"]).glob("todo-api-metrics-*")
+    (folder / "histogram_4194305.db").touch()  # no process has this number
+    assert lists(server) == before + 1
 
 
-def test_a_file_that_has_gone_meanwhile_is_none_to_add_up(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_meanwhile_is_not_added(tmp_path: Path) -> None:
     assert not metrics.is_filled(tmp_path / "gauge_livesum_1.db")
 
 
 def test_a_reload_keeps_the_counts(server: Server) -> None:
+    before = lists(server)
     server.request("GET", "/api/tasks")
+    started = len(server.workers)
     server.program.process.send_signal(signal.SIGHUP)
     server.program.wait_for("Hang up: Master")
-    wait_until(lambda: len(server.workers) == 4)
+    wait_until(lambda: len(server.workers) == started + 2)
     server.request("GET", "/api/tasks")
-    wait_for_lists(server, 2)
+    wait_for_lists(server, before + 2)

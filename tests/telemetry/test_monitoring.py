@@ -1,4 +1,4 @@
-"""The dashboard and the alerts in deploy/: over exactly the figures that the service shows."""
+"""The dashboard and the alerts in deploy/ use exactly the metrics of the service."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.conftest import Caller, MakeApp
 from tests.support.nginx import DEPLOY
 from tests.telemetry.test_metrics import figures
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
 RULES = [rule for group in yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 VARIABLES = {"$__rate_interval": "5m", "$__range": "1h", "$instance": ".*"}
@@ -28,7 +28,7 @@ def app(make_app: MakeApp) -> Flask:
 
 
 def expressions() -> dict[str, str]:
-    """The expressions by the title that a person sees."""
+    """Return the expressions by the title of their panel or alert."""
     found = {rule["alert"]: rule["expr"] for rule in RULES}
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
@@ -40,7 +40,7 @@ def expressions() -> dict[str, str]:
 
 
 def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:
-    """Every selector of figures in an expression."""
+    """Yield every metric selector in an expression."""
     if isinstance(node, promql_parser.VectorSelector):
         yield node
     for name in ("expr", "lhs", "rhs", "vector_selector"):
@@ -51,7 +51,7 @@ def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:
 
 
 def used() -> dict[str, set[str]]:
-    """The names of figures that the expressions use, with the labels that they look at."""
+    """Return the metrics that the expressions use, with their labels."""
     found: dict[str, set[str]] = {}
     for expression in expressions().values():
         for selector in selectors(promql_parser.parse(expression)):
@@ -60,12 +60,12 @@ def used() -> dict[str, set[str]]:
     return found
 
 
-def test_every_expression_is_promql_over_metrics() -> None:
+def test_every_expression_is_valid_promql() -> None:
     for title, expression in expressions().items():
         assert list(selectors(promql_parser.parse(expression))), title
 
 
-def test_each_figure_that_is_used_is_shown_and_each_that_is_shown_is_used(app: Flask) -> None:
+def test_every_metric_is_used_and_every_used_metric_exists(app: Flask) -> None:
     app.config["ENVIRONMENT"] = "development"
     Caller(app.test_client(), "alice").create()
     app.test_client().get("/api/tasks")
@@ -75,7 +75,7 @@ def test_each_figure_that_is_used_is_shown_and_each_that_is_shown_is_used(app: F
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in used()} - OF_PROMETHEUS == families
 
 
-def test_only_labels_that_exist_are_looked_at() -> None:
+def test_only_existing_labels_are_used() -> None:
     scrape = {"instance", "job"}
     labels = {"todo_api_token_refusals_total": {"reason"}}
     request = {"route", "method", "status"}
@@ -84,7 +84,7 @@ def test_only_labels_that_exist_are_looked_at() -> None:
         assert looked_at <= own | scrape, name
 
 
-def test_an_alert_says_what_is_the_matter_and_what_to_do() -> None:
+def test_an_alert_says_what_is_wrong_and_what_to_do() -> None:
     for rule in RULES:
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"].keys() == {"summary", "action"}

@@ -1,4 +1,4 @@
-"""What every response has besides its body: a request id and the common headers."""
+"""The request id and the headers of every response."""
 
 import re
 from functools import partial
@@ -14,7 +14,7 @@ from todo_api.database import DatabaseUnavailable, get_database
 from todo_api.tasks import OwnedTasks
 from todo_api.telemetry.requests import add_database_seconds
 
-pytestmark = pytest.mark.any_database
+pytestmark = pytest.mark.sqlite_only
 
 
 @pytest.mark.parametrize("sent", ["A-z_0.9", "x" * 128])
@@ -35,7 +35,7 @@ def test_requests_without_an_id_get_different_ones(nobody: Caller) -> None:
     assert len({nobody.get("/health/live").headers["X-Request-ID"] for _ in range(3)}) == 3
 
 
-def test_requests_at_the_same_time_keep_their_own_ids(app: Flask) -> None:
+def test_simultaneous_requests_keep_their_own_ids(app: Flask) -> None:
     wrong: list[str] = []
 
     def ask(name: str) -> None:
@@ -49,7 +49,7 @@ def test_requests_at_the_same_time_keep_their_own_ids(app: Flask) -> None:
     assert wrong == []
 
 
-def test_in_development_server_timing_shows_where_the_time_went(make_app: MakeApp) -> None:
+def test_in_development_server_timing_shows_the_durations(make_app: MakeApp) -> None:
     app = make_app(ENVIRONMENT="development")
     with app.app_context():
         database = get_database()

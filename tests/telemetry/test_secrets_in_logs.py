@@ -1,4 +1,4 @@
-"""What a client sent is in no line of the service: not in the application's, not in gunicorn's own."""
+"""No log line of the application or of gunicorn contains what a client sent."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.nginx import two_doors
+from tests.support.nginx import gunicorn_and_nginx
 from tests.support.programs import Program
 from tests.support.sockets import exchange, request
 from tests.support.tokens import token
@@ -16,7 +16,7 @@ from tests.support.tokens import token
 def service(
     migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Program, int]]:
-    with two_doors(tmp_path_factory.mktemp("secrets"), migrated_database("secrets")) as (program, ports):
+    with gunicorn_and_nginx(tmp_path_factory.mktemp("secrets"), migrated_database("secrets")) as (program, ports):
         yield program, ports["gunicorn"]
 
 
@@ -25,7 +25,7 @@ def head(line: str, *lines: str) -> bytes:
 
 
 def signed(secret: str, method: str, path: str, body: str = "", more: str = "") -> bytes:
-    """A request of alice with the secret wherever {} stands."""
+    """Return a request of Alice with the secret in place of each {}."""
     path, body, more = (text.replace("{}", secret) for text in (path, body, more))
     return request("alice", method, path, body.encode(), more.encode())
 
@@ -66,13 +66,13 @@ SENT: dict[str, Callable[[str], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", SENT)
-def test_nothing_that_a_client_sent_is_in_the_log(service: tuple[Program, int], kind: str) -> None:
+def test_nothing_that_a_client_sends_is_in_the_log(service: tuple[Program, int], kind: str) -> None:
     program, port = service
     word, fence = f"planted{uuid4().hex}", uuid4().hex
     sent = SENT[kind](word)
-    exchange(port, sent, hang_up=True)
-    # What has been written for this is there when what was written later is.
-    exchange(port, head("GET /api/tasks HTTP/1.1", f"X-Request-ID: {fence}"), hang_up=True)
+    exchange(port, sent, half_close=True)
+    # Lines are written in order: once a later one is there, all earlier ones are.
+    exchange(port, head("GET /api/tasks HTTP/1.1", f"X-Request-ID: {fence}"), half_close=True)
     program.wait_for(fence)
     tokens = re.findall(r"Bearer (\S+)", sent.decode("latin-1"))
     secrets = {word, word.upper(), *(part for text in tokens for part in text.split(".")[1:])}
