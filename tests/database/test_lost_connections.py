@@ -373,9 +373,9 @@ def test_a_deadlock_or_serialization_failure_is_retried_a_limited_number_of_time
     assert rows() != stored
 
 
-def test_an_unknown_sqlstate_is_not_a_lost_connection(refuse: Callable[[str, int], None], alice: Caller) -> None:
+def test_an_unknown_sqlstate_is_not_a_lost_connection(fail_writes: Callable[[str, int], None], alice: Caller) -> None:
     task = alice.create("Kept")
-    refuse("ZZ000", 1)
+    fail_writes("ZZ000", 1)
     assert_error(alice.put(task_at(task), json={"title": "Put"}), 500, "INTERNAL_ERROR")
     assert alice.get(task_at(task)).json == task
 
