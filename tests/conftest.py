@@ -151,7 +151,7 @@ def dispose(app: Flask) -> None:
 
 
 @pytest.fixture(scope="session")
-def empty(databases: dict[str, str]) -> Iterator[Callable[[str], None]]:
+def delete_rows(databases: dict[str, str]) -> Iterator[Callable[[str], None]]:
     """Delete all users and their tasks over a persistent connection."""
     with ExitStack() as stack:
         engines = {url: stack.enter_context(engine_of(url, pool_pre_ping=True)) for url in databases.values()}
@@ -172,10 +172,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, databases: dict[str, str], empty: Callable[[str], None]) -> str:
+def database_url(request: pytest.FixtureRequest, databases: dict[str, str], delete_rows: Callable[[str], None]) -> str:
     """A migrated database without rows."""
     url = databases[request.param]
-    empty(url)
+    delete_rows(url)
     return url
 
 

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import MakeApp
-from tests.support.issuers import Key, KeyServer, answer
+from tests.support.issuers import Key, KeyServer, respond_with
 from tests.support.tokens import SECRET, token
 
 pytestmark = pytest.mark.sqlite_only
@@ -148,7 +148,7 @@ def test_a_token_is_read_from_standard_input(app: Flask, text: str) -> None:
 
 
 def test_keys_that_cannot_be_fetched_are_not_blamed_on_the_token(app: Flask, endpoint: KeyServer) -> None:
-    endpoint.behaviour = answer(500, b"")
+    endpoint.behaviour = respond_with(500, b"")
     checked = app.test_cli_runner().invoke(args=["token-check", KEY.token(**CLAIMS)])
     assert checked.exit_code == 1
     assert "keys cannot be fetched" in checked.stdout.splitlines()[-1]
@@ -161,7 +161,7 @@ def test_the_key_set_is_shown_with_its_source_and_age(app: Flask, endpoint: KeyS
 
 
 def test_a_key_set_that_cannot_be_shown_is_an_error(app: Flask, endpoint: KeyServer, make_app: MakeApp) -> None:
-    endpoint.behaviour = answer(500, b"")
+    endpoint.behaviour = respond_with(500, b"")
     unreachable = app.test_cli_runner().invoke(args=["keys"])
     assert unreachable.exit_code == 1
     assert f"the keys cannot be fetched from {endpoint.url}" in unreachable.output

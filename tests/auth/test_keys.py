@@ -17,7 +17,7 @@ from flask import Flask
 
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.support.clock import Clock, replace_clock
-from tests.support.issuers import Behaviour, Key, KeyServer, answer, hang, reset, trickle, write_certificate
+from tests.support.issuers import Behaviour, Key, KeyServer, hang, reset, respond_with, trickle, write_certificate
 from tests.support.threads import at_once, wait_until
 from todo_api.auth import keys
 from todo_api.auth.keys import KeySet, KeysUnavailable, UnknownKey
@@ -32,22 +32,24 @@ FAILURES: dict[str, Behaviour] = {
     "reset": reset,
     "slow": hang,
     "trickle": trickle,
-    "500": answer(500, json.dumps({"keys": [ONE.jwk]}).encode()),
-    "404": answer(404, b"{}"),
-    "HTML": answer(200, b"<html>Sign in</html>"),
-    "no UTF-8": answer(200, b"\xff\xfe"),
-    "array": answer(200, b"[]"),
-    "too deep": answer(200, b"[" * 100_000),
-    "empty set": answer(200, b'{"keys": []}'),
-    "no keys": answer(200, b"{}"),
-    "keys no list": answer(200, b'{"keys": {"a": 1}}'),
-    "redirect": answer(302, b"", Location="/moved"),
-    "50 MB": answer(200, b" " * 50_000_000),
-    "a secret": answer(200, json.dumps({"keys": [OCT]}).encode()),
-    "for encryption": answer(200, json.dumps({"keys": [ONE.jwk | {"use": "enc"}]}).encode()),
-    "odd keys alone": answer(200, json.dumps({"keys": [ONE.jwk | {"alg": alg} for alg in ODD_ALGORITHMS]}).encode()),
-    "unusable": answer(200, json.dumps({"keys": [{"kty": "EC", "kid": "one"}, 1, None]}).encode()),
-    "no kid": answer(200, json.dumps({"keys": [ONE.jwk | {"kid": None}]}).encode()),
+    "500": respond_with(500, json.dumps({"keys": [ONE.jwk]}).encode()),
+    "404": respond_with(404, b"{}"),
+    "HTML": respond_with(200, b"<html>Sign in</html>"),
+    "no UTF-8": respond_with(200, b"\xff\xfe"),
+    "array": respond_with(200, b"[]"),
+    "too deep": respond_with(200, b"[" * 100_000),
+    "empty set": respond_with(200, b'{"keys": []}'),
+    "no keys": respond_with(200, b"{}"),
+    "keys no list": respond_with(200, b'{"keys": {"a": 1}}'),
+    "redirect": respond_with(302, b"", Location="/moved"),
+    "50 MB": respond_with(200, b" " * 50_000_000),
+    "a secret": respond_with(200, json.dumps({"keys": [OCT]}).encode()),
+    "for encryption": respond_with(200, json.dumps({"keys": [ONE.jwk | {"use": "enc"}]}).encode()),
+    "odd keys alone": respond_with(
+        200, json.dumps({"keys": [ONE.jwk | {"alg": alg} for alg in ODD_ALGORITHMS]}).encode()
+    ),
+    "unusable": respond_with(200, json.dumps({"keys": [{"kty": "EC", "kid": "one"}, 1, None]}).encode()),
+    "no kid": respond_with(200, json.dumps({"keys": [ONE.jwk | {"kid": None}]}).encode()),
 }
 
 
@@ -304,7 +306,7 @@ def assert_given_up(url: str) -> None:
 @pytest.mark.parametrize(("more", "status"), [(0, True), (1, False)])
 def test_a_key_set_has_at_most_256_kib(key_set: KeySet, endpoint: KeyServer, more: int, status: bool) -> None:
     body = json.dumps({"keys": [ONE.jwk]}).encode().rjust(256 * 1024 + more)
-    endpoint.behaviour = answer(200, body)
+    endpoint.behaviour = respond_with(200, body)
     assert key_set.refresh() is status
 
 

@@ -333,47 +333,49 @@ def test_requests_survive_a_short_outage(cutter: CuttingProxy, alice: Caller) ->
 
 
 # Raises an error inside the statement's transaction, which is rolled back.
-REFUSING = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF nextval('refusals') <= {times} THEN RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'; END IF;
+FAILING_FUNCTION = """CREATE FUNCTION fail_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('write_failures') <= {times} THEN RAISE EXCEPTION 'failed' USING ERRCODE = '{code}'; END IF;
     RETURN coalesce(NEW, OLD); END $$"""
-TRIGGER = "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON tasks FOR EACH ROW EXECUTE FUNCTION refuse()"
+TRIGGER = (
+    "CREATE TRIGGER fail_write BEFORE INSERT OR UPDATE OR DELETE ON tasks FOR EACH ROW EXECUTE FUNCTION fail_write()"
+)
 
 
 @pytest.fixture
-def refuse(database_url: str) -> Iterator[Callable[[str, int], None]]:
+def fail_writes(database_url: str) -> Iterator[Callable[[str, int], None]]:
     """Make the next writes to tasks fail with an SQLSTATE, this many times."""
 
     def run(*statements: str) -> None:
         for statement in statements:
             rows_of(database_url, statement)
 
-    undo = ("DROP FUNCTION IF EXISTS refuse CASCADE", "DROP SEQUENCE IF EXISTS refusals")
+    undo = ("DROP FUNCTION IF EXISTS fail_write CASCADE", "DROP SEQUENCE IF EXISTS write_failures")
 
-    def begin(code: str, times: int) -> None:
-        run(*undo, "CREATE SEQUENCE refusals", REFUSING.format(code=code, times=times), TRIGGER)
+    def fail(code: str, times: int) -> None:
+        run(*undo, "CREATE SEQUENCE write_failures", FAILING_FUNCTION.format(code=code, times=times), TRIGGER)
 
-    yield begin
+    yield fail
     run(*undo)
 
 
 @pytest.mark.parametrize(("name", "code"), [("create", "40P01"), ("put", "40001"), ("delete all", "40P01")])
 def test_a_deadlock_or_serialization_failure_is_retried_a_limited_number_of_times(
-    refuse: Callable[[str, int], None], alice: Caller, rows: Callable[[], list[Any]], name: str, code: str
+    fail_writes: Callable[[str, int], None], alice: Caller, rows: Callable[[], list[Any]], name: str, code: str
 ) -> None:
     status, send = ALL[name]
     task = alice.create("Kept")
     stored = rows()
-    refuse(code, execution.MAX_RETRIES + 1)
+    fail_writes(code, execution.MAX_RETRIES + 1)
     assert_error(send(alice, task), 503, "DATABASE_UNAVAILABLE")
     assert rows() == stored
-    refuse(code, execution.MAX_RETRIES)
+    fail_writes(code, execution.MAX_RETRIES)
     assert send(alice, task).status_code == status
     assert rows() != stored
 
 
-def test_an_unknown_sqlstate_is_not_a_lost_connection(refuse: Callable[[str, int], None], alice: Caller) -> None:
+def test_an_unknown_sqlstate_is_not_a_lost_connection(fail_writes: Callable[[str, int], None], alice: Caller) -> None:
     task = alice.create("Kept")
-    refuse("ZZ000", 1)
+    fail_writes("ZZ000", 1)
     assert_error(alice.put(task_at(task), json={"title": "Put"}), 500, "INTERNAL_ERROR")
     assert alice.get(task_at(task)).json == task
 

@@ -30,7 +30,7 @@ FILL = """
 """
 SORTS = [sign + name for name in ("created_at", "updated_at", "title") for sign in ("", "-")]
 FILTERS = ["", "&is_completed=false", "&is_completed=true", "&q=task", "&q=words&is_completed=false", "&q=no+such"]
-Ran = tuple[str, Mapping[str, Any]]
+RecordedStatement = tuple[str, Mapping[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,14 @@ def caller(filled: Flask) -> Caller:
     return Caller(filled.test_client(), "alice")
 
 
-def ran(app: Flask, request: Callable[[], Any]) -> list[Ran]:
+def statements_of(app: Flask, request: Callable[[], Any]) -> list[RecordedStatement]:
     """Return the statements that a request sends."""
     with recorded(app) as statements:
         request()
     return statements
 
 
-def explained(app: Flask, statement: Ran, options: str = "") -> tuple[list[dict[str, Any]], int]:
+def explain(app: Flask, statement: RecordedStatement, options: str = "") -> tuple[list[dict[str, Any]], int]:
     """Return the plan's nodes and the number of pages that it read."""
 
     def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -88,8 +88,8 @@ def test_a_page_comes_from_an_index_in_order(filled: Flask, caller: Caller, sort
     cursor = response.headers.get("X-Next-Cursor")
     assert bool(cursor) == ("q=no" not in filters)
     for page in (path, f"{path}&cursor={cursor}")[: 2 if cursor else 1]:
-        [statement] = ran(filled, partial(caller.get, page))
-        nodes, _ = explained(filled, statement)
+        [statement] = statements_of(filled, partial(caller.get, page))
+        nodes, _ = explain(filled, statement)
         kinds = {node["Node Type"] for node in nodes}
         assert not kinds & {"Seq Scan", "Parallel Seq Scan"}, kinds
         assert kinds & {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
@@ -107,8 +107,8 @@ def test_page_2000_reads_as_much_as_page_1(filled: Flask, caller: Caller, sort: 
             break
     reads = []
     for start in ("", f"&cursor={cursor}"):
-        [statement] = ran(filled, partial(caller.get, f"/api/tasks?sort={sort}&limit=50{start}"))
-        reads.append(explained(filled, statement, ", ANALYZE, BUFFERS")[1])
+        [statement] = statements_of(filled, partial(caller.get, f"/api/tasks?sort={sort}&limit=50{start}"))
+        reads.append(explain(filled, statement, ", ANALYZE, BUFFERS")[1])
     assert 0 < reads[1] <= 2 * reads[0]
 
 
@@ -128,10 +128,10 @@ def test_every_other_statement_finds_its_rows_by_an_index(filled: Flask) -> None
         lambda: caller.delete("/api/tasks?is_completed=true"),
         lambda: caller.delete(path),
     ]
-    statements = [statement for request in requests for statement in ran(filled, request)]
+    statements = [statement for request in requests for statement in statements_of(filled, request)]
     assert len(statements) >= 11
     for statement in statements:
-        nodes, _ = explained(filled, statement)
+        nodes, _ = explain(filled, statement)
         assert "Seq Scan" not in {node["Node Type"] for node in nodes if node.get("Relation Name") == "tasks"}, (
             statement
         )

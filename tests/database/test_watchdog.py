@@ -36,7 +36,7 @@ def freezer(database_url: str) -> Iterator[FreezingProxy]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten all waits."""
     monkeypatch.setattr(execution, "Watchdog", lambda _: Watchdog(LIMIT))
     monkeypatch.setattr(execution, "RETRY_WINDOW", WINDOW)
@@ -50,7 +50,7 @@ def application(freezer: FreezingProxy, instance: Path) -> Flask:
 
 
 @pytest.fixture
-def app(freezer: FreezingProxy, impatient: None, tmp_path: Path) -> Iterator[Flask]:
+def app(freezer: FreezingProxy, short_timeouts: None, tmp_path: Path) -> Iterator[Flask]:
     app = application(freezer, tmp_path)
     yield app
     dispose(app)

@@ -78,12 +78,12 @@ def docs(page: Page, watch: Watch, service: Service) -> Page:
     return page
 
 
-def give(page: Page, token: str) -> None:
+def enter_token(page: Page, token: str) -> None:
     page.get_by_label("Token", exact=True).fill(token)
     page.get_by_role("button", name="Use", exact=True).click()
 
 
-def saying(claims: dict[str, Any]) -> str:
+def unsigned_token(claims: dict[str, Any]) -> str:
     """Return an unsigned text that looks like a token with these claims."""
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"e30.{payload}.x"
@@ -112,7 +112,7 @@ def execute(page: Page, method: str, path: str) -> tuple[int, str]:
 
 def test_a_task_can_be_created_with_the_token_of_the_command(docs: Page, watch: Watch, service: Service) -> None:
     token = service.token("you")
-    give(docs, token)
+    enter_token(docs, token)
     expect(docs.locator("#caller")).to_contain_text("Calling as you until ")
     status, body = execute(docs, "post", "/api/tasks")
     assert status == 201
@@ -122,7 +122,7 @@ def test_a_task_can_be_created_with_the_token_of_the_command(docs: Page, watch: 
 
 
 def test_the_token_is_not_stored_and_is_forgotten_on_reload(docs: Page, service: Service) -> None:
-    give(docs, service.token("forgotten"))
+    enter_token(docs, service.token("forgotten"))
     assert execute(docs, "get", "/api/tasks")[0] == 200
     assert docs.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
     assert docs.evaluate("indexedDB.databases()") == []
@@ -133,10 +133,10 @@ def test_the_token_is_not_stored_and_is_forgotten_on_reload(docs: Page, service:
 
 
 def test_the_token_can_be_forgotten_and_changed(docs: Page, service: Service) -> None:
-    give(docs, service.token("first"))
+    enter_token(docs, service.token("first"))
     docs.get_by_role("button", name="Forget").click()
     assert execute(docs, "get", "/api/tasks")[0] == 401
-    give(docs, f"Bearer {service.token('second')}")
+    enter_token(docs, f"Bearer {service.token('second')}")
     docs.locator(".opblock-get .btn-clear").first.click()
     status, _ = execute(docs, "get", "/api/tasks")
     assert status == 200
@@ -145,7 +145,7 @@ def test_the_token_can_be_forgotten_and_changed(docs: Page, service: Service) ->
 
 @pytest.mark.parametrize("nonsense", ["abc", "a.b.c", "<img src=x onerror=alert(1)>"])
 def test_text_that_is_not_a_token_is_rejected_by_the_service(docs: Page, watch: Watch, nonsense: str) -> None:
-    give(docs, nonsense)
+    enter_token(docs, nonsense)
     expect(docs.locator("#caller")).to_contain_text("does not look like a token")
     status, body = execute(docs, "get", "/api/tasks")
     assert (status, json.loads(body)["error_code"]) == (401, "TOKEN_INVALID")
@@ -166,7 +166,7 @@ def test_text_that_is_not_a_token_is_rejected_by_the_service(docs: Page, watch: 
     ],
 )
 def test_the_page_shows_the_claims_of_the_token(docs: Page, claims: dict[str, Any], said: str) -> None:
-    give(docs, saying(claims))
+    enter_token(docs, unsigned_token(claims))
     expect(docs.locator("#caller")).to_contain_text(said)
 
 
@@ -198,6 +198,6 @@ def test_the_page_fits_every_screen(page: Page, watch: Watch, service: Service, 
     page.locator(".opblock").first.wait_for()
     open_all(page)
     page.locator("section.models button").first.click()
-    give(page, saying({"sub": "x" * 255, "exp": 4_000_000_000}))
+    enter_token(page, unsigned_token({"sub": "x" * 255, "exp": 4_000_000_000}))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert watch.complaints == []

@@ -51,7 +51,7 @@ class Client:
         with closing(socket.create_connection(("127.0.0.1", port), timeout=60)) as connection:
             for kind in self.dice.choices(list(KINDS), list(KINDS.values()), k=number):
                 connection.sendall(self.request(kind))
-                self.seen[answered(connection)] += 1
+                self.seen[read_status(connection)] += 1
 
     def request(self, kind: str) -> bytes:
         new = f"{self.dice.getrandbits(128):032x}"
@@ -76,7 +76,7 @@ class Client:
         return f"{head}{more}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
-def answered(connection: socket.socket) -> int:
+def read_status(connection: socket.socket) -> int:
     """Read one response and return its status."""
     received = b""
     while b"\r\n\r\n" not in received:
@@ -91,7 +91,7 @@ def answered(connection: socket.socket) -> int:
     return status
 
 
-def prepared(stack: Stack) -> list[Client]:
+def make_clients(stack: Stack) -> list[Client]:
     """Return clients with one task each; the user `reader` has a thousand."""
     clients = []
     for number in range(CLIENTS):
@@ -105,7 +105,7 @@ def prepared(stack: Stack) -> list[Client]:
 
 def test_memory_does_not_grow(service: Start) -> None:
     with service() as stack, ThreadPoolExecutor(CLIENTS) as pool:
-        clients, workers, held = prepared(stack), stack.workers(), []
+        clients, workers, held = make_clients(stack), stack.workers(), []
         for step in range(1, STEPS + 1):
             list(pool.map(lambda client: client.run(stack.server.port, STEP // CLIENTS), clients))
             held.append([resident(worker) for worker in workers])

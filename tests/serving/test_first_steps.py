@@ -45,7 +45,7 @@ def shell(script: str, project: Path) -> str:
     return done.stdout
 
 
-def said(done: "subprocess.CompletedProcess[str]") -> list[str]:
+def errors_of(done: "subprocess.CompletedProcess[str]") -> list[str]:
     """Return the error output of a failed make, without make's own last line."""
     assert done.returncode != 0
     return [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
@@ -91,7 +91,7 @@ def test_make_run_ignores_the_database_of_an_operators_shell(project: Path, port
 @pytest.mark.parametrize("taken", [True, False])
 def test_an_unusable_port_is_reported_in_one_line(project: Path, port: int, taken: bool) -> None:
     with socket.create_server(("127.0.0.1", port)):
-        [line] = said(run("make", "run", f"PORT={port if taken else 'abc'}", cwd=project, env=environment()))
+        [line] = errors_of(run("make", "run", f"PORT={port if taken else 'abc'}", cwd=project, env=environment()))
     assert line.startswith("Port ")
 
 
@@ -101,7 +101,7 @@ def test_a_missing_python_is_reported_in_one_line(tmp_path: Path) -> None:
     programs.mkdir()
     for name in ("make", "sh", "cp", "rm", "env"):
         (programs / name).symlink_to(str(shutil.which(name)))
-    [line] = said(run("make", "run", cwd=project, env={"PATH": str(programs)}))
+    [line] = errors_of(run("make", "run", cwd=project, env={"PATH": str(programs)}))
     assert line.startswith("Python 3.11 or newer is needed")
 
 
@@ -110,5 +110,5 @@ def test_a_missing_network_is_reported_in_one_line(tmp_path: Path) -> None:
     """This first makes an environment with pip, which takes 3 s."""
     project = copy_project(tmp_path / "clone")
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_CACHE_DIR": "1"}
-    [line] = said(run("make", "run", cwd=project, env=environment(**nowhere)))
+    [line] = errors_of(run("make", "run", cwd=project, env=environment(**nowhere)))
     assert line.startswith("The packages could not be installed")

@@ -344,13 +344,13 @@ def raw(line: str, rest: str, *changes: Change) -> Provoke:
     return provoke
 
 
-def too_many(stack: ExitStack, folder: Path, origin: str) -> Response:
+def over_the_limit(stack: ExitStack, folder: Path, origin: str) -> Response:
     proxy, _ = stack.enter_context(nginx_and_fake_gunicorn(folder, *ONE_A_MINUTE))
     proxy.request("GET", "/api/tasks")
     return proxy.request("GET", "/api/tasks", Origin=origin)
 
 
-def nobody_there(stack: ExitStack, folder: Path, origin: str) -> Response:
+def service_down(stack: ExitStack, folder: Path, origin: str) -> Response:
     proxy = stack.enter_context(nginx(folder))
     return proxy.request("GET", "/api/tasks?q=secret", Origin=origin)
 
@@ -376,8 +376,8 @@ PROVOKED: dict[str, tuple[int, str, Provoke]] = {
     "a trace": (405, "METHOD_NOT_ALLOWED", raw("TRACE /api/tasks", "\r\n")),
     "a large body": (413, "PAYLOAD_TOO_LARGE", raw("POST /api/tasks", "Content-Length: 100000\r\n\r\n")),
     "a long address": (414, "URI_TOO_LONG", raw(f"GET /api/tasks?q={'x' * 4000}", "\r\n")),
-    "a flood": (429, "RATE_LIMITED", too_many),
-    "nobody there": (502, "BAD_GATEWAY", nobody_there),
+    "a flood": (429, "RATE_LIMITED", over_the_limit),
+    "nobody there": (502, "BAD_GATEWAY", service_down),
     "too busy": (503, "SERVICE_UNAVAILABLE", too_busy),
     "too slow": (504, "GATEWAY_TIMEOUT", raw("GET /api/slow", "\r\n", SLOW)),
 }
@@ -499,7 +499,7 @@ def test_the_log_has_no_token_query_id_or_other_text_of_a_client(tmp_path: Path)
 
 def test_a_failing_service_is_logged_without_the_query(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        nobody_there(stack, tmp_path, ORIGIN)
+        service_down(stack, tmp_path, ORIGIN)
     assert "secret" not in "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log"))
     [line] = [json.loads(text) for text in (tmp_path / "todo-api.log").read_text(encoding="utf-8").splitlines()]
     assert (line["status"], line["upstream_status"], line["path"]) == (502, "502", "/api/tasks")

@@ -46,7 +46,7 @@ def framed(head: bytes, body: bytes = b"") -> Shape:
     return lambda hidden: b"POST /api/tasks HTTP/1.1\r\n" + line + head + b"\r\n" + body + hidden
 
 
-def begun(line: bytes) -> Shape:
+def starting_with(line: bytes) -> Shape:
     return lambda hidden: line + hidden
 
 
@@ -65,7 +65,7 @@ REFUSED: dict[str, Shape] = {
     "chunked with a vertical tab": framed(b"Transfer-Encoding: \x0bchunked\r\n", b"0\r\n\r\n"),
     "chunked in quotes": framed(b'Transfer-Encoding: "chunked"\r\n', b"0\r\n\r\n"),
     "a folded header": framed(b"X-Header: a\r\n b\r\nContent-Length: 0\r\n"),
-    "a folded first header": begun(b"GET /health/live HTTP/1.1\r\n X: y\r\nHost: x\r\n\r\n"),
+    "a folded first header": starting_with(b"GET /health/live HTTP/1.1\r\n X: y\r\nHost: x\r\n\r\n"),
     "a space before the colon": framed(b"Transfer-Encoding : chunked\r\n", b"0\r\n\r\n"),
     "no colon": framed(b"Content-Length 0\r\n"),
     "no name": framed(b": 0\r\n"),
@@ -78,12 +78,14 @@ REFUSED: dict[str, Shape] = {
     "chunks with nothing for a number": framed(CHUNKED, b"\r\nabcde\r\n0\r\n\r\n"),
     "chunks longer than they say": framed(CHUNKED, b"5\r\nabcdefg\r\n0\r\n\r\n"),
     "an extension with a carriage return": framed(CHUNKED, b"5;a\rb\r\nabcde\r\n0\r\n\r\n"),
-    "chunks that old clients send": begun(b"POST /api/tasks HTTP/1.0\r\nHost: x\r\n" + CHUNKED + b"\r\n0\r\n\r\n"),
-    "HTTP/2 by its preface": begun(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"),
-    "HTTP/9.9": begun(b"GET /health/live HTTP/9.9\r\nHost: x\r\n\r\n"),
-    "a method in no letters": begun(b"G\x1bT /health/live HTTP/1.1\r\nHost: x\r\n\r\n"),
-    "a NUL in the address": begun(b"GET /health/\0live HTTP/1.1\r\nHost: x\r\n\r\n"),
-    "TLS": begun(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n"),
+    "chunks that old clients send": starting_with(
+        b"POST /api/tasks HTTP/1.0\r\nHost: x\r\n" + CHUNKED + b"\r\n0\r\n\r\n"
+    ),
+    "HTTP/2 by its preface": starting_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"),
+    "HTTP/9.9": starting_with(b"GET /health/live HTTP/9.9\r\nHost: x\r\n\r\n"),
+    "a method in no letters": starting_with(b"G\x1bT /health/live HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "a NUL in the address": starting_with(b"GET /health/\0live HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "TLS": starting_with(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n"),
 }
 
 

@@ -54,7 +54,7 @@ def connected(server: Server) -> Iterator[socket.socket]:
         yield client
 
 
-def answers(client: socket.socket, number: int = 1, holding: bytes = ALIVE) -> bytes:
+def read_responses(client: socket.socket, number: int = 1, holding: bytes = ALIVE) -> bytes:
     """Read until these bytes have come `number` times or the server closes; return what was read."""
     received = b""
     while received.count(holding) < number and (part := client.recv(65536)):
@@ -70,13 +70,13 @@ def test_a_connection_serves_request_after_request(server: Server) -> None:
     with connected(server) as client:
         for _ in range(50):
             client.sendall(LIVE)
-            assert answers(client).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert read_responses(client).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_pipelined_requests_get_their_responses_in_order(server: Server) -> None:
     with connected(server) as client:
         client.sendall(LIVE * 5 + LIVE.replace(b"live", b"none"))
-        received = answers(client, holding=b"NOT_FOUND")
+        received = read_responses(client, holding=b"NOT_FOUND")
         assert received.count(b"HTTP/1.1 200 OK\r\n") == 5
         assert received.rindex(ALIVE) < received.index(b"HTTP/1.1 404 ")
 
@@ -110,7 +110,7 @@ def test_workers_share_clients_that_connect_at_once(databases: dict[str, str]) -
             for client in clients:
                 client.settimeout(20)
                 client.sendall(LIVE)
-                assert ALIVE in answers(client)
+                assert ALIVE in read_responses(client)
             shares = [sockets_of(worker) - number for worker, number in zip(workers, before, strict=True)]
             smaller_shares.append(min(shares))
     # Sometimes the kernel lets one worker run alone for long enough.
@@ -123,30 +123,30 @@ def test_clients_that_connect_while_all_threads_are_busy_are_served_soon(server:
     unanswered: set[socket.socket] = set()
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
 
-        def come() -> None:
+        def connect_clients() -> None:
             for _ in range(100):
                 client = stack.enter_context(connected(server))
                 client.sendall(LIVE)
                 selector.register(client, selectors.EVENT_READ)
                 unanswered.add(client)
 
-        def answer() -> None:
+        def serve_ready_clients() -> None:
             nonlocal answered
             for key, _ in selector.select(20):
                 client = key.fileobj
                 assert isinstance(client, socket.socket)
-                assert ALIVE in answers(client)
+                assert ALIVE in read_responses(client)
                 client.sendall(LIVE)
                 answered += 1
                 unanswered.discard(client)
 
-        come()
+        connect_clients()
         while unanswered:
-            answer()
+            serve_ready_clients()
         answered = 0
-        come()
+        connect_clients()
         while unanswered:
-            answer()
+            serve_ready_clients()
     assert answered < 5000
 
 
@@ -160,7 +160,7 @@ def test_idle_connections_occupy_no_thread(server: Server) -> None:
         assert server.request("GET", "/health/live") == (200, {"status": "ok"})
         for client in idle[::30]:
             client.sendall(LIVE)
-            assert ALIVE in answers(client)
+            assert ALIVE in read_responses(client)
 
 
 def test_a_slow_client_delays_no_other(server: Server) -> None:
@@ -169,7 +169,7 @@ def test_a_slow_client_delays_no_other(server: Server) -> None:
         for _ in range(10):
             assert server.request("GET", "/health/live")[0] == 200
         slow.sendall(LIVE[20:])
-        assert ALIVE in answers(slow)
+        assert ALIVE in read_responses(slow)
 
 
 def test_a_connection_over_the_limit_waits_for_another_to_end(start: Start) -> None:
@@ -184,7 +184,7 @@ def test_a_connection_over_the_limit_waits_for_another_to_end(start: Start) -> N
                 late.recv(1)
             clients[0].close()
             late.settimeout(20)
-            assert ALIVE in answers(late)
+            assert ALIVE in read_responses(late)
     assert len(server.workers) == 1
 
 
@@ -192,12 +192,12 @@ def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
     server = start("--keep-alive", "1")
     with connected(server) as client, connected(server) as silent:
         client.sendall(LIVE)
-        assert ALIVE in answers(client)
+        assert ALIVE in read_responses(client)
         began = time.monotonic()
         assert closed(client)
         assert 0.5 < time.monotonic() - began < 4
         silent.sendall(LIVE)  # the first request may take longer
-        assert ALIVE in answers(silent)
+        assert ALIVE in read_responses(silent)
 
 
 def test_clients_that_do_not_close_occupy_no_thread(server: Server) -> None:
@@ -206,12 +206,12 @@ def test_clients_that_do_not_close_occupy_no_thread(server: Server) -> None:
         for client in lingering:
             client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         for client in lingering:
-            assert ALIVE in answers(client)
+            assert ALIVE in read_responses(client)
             assert closed(client)  # the server has closed; the client has not
         with connected(server) as other:
             other.settimeout(1.5)
             other.sendall(LIVE)
-            assert ALIVE in answers(other)
+            assert ALIVE in read_responses(other)
 
 
 def test_a_client_that_keeps_sending_is_disconnected_after_a_while(server: Server) -> None:
@@ -219,7 +219,7 @@ def test_a_client_that_keeps_sending_is_disconnected_after_a_while(server: Serve
     with connected(server) as client:
         began = time.monotonic()
         client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-        assert ALIVE in answers(client)
+        assert ALIVE in read_responses(client)
 
         def hung_up() -> bool:
             try:
@@ -233,7 +233,7 @@ def test_a_client_that_keeps_sending_is_disconnected_after_a_while(server: Serve
 
 
 @contextmanager
-def serving_another(app: str, worker: str, folder: Path) -> Iterator[Server]:
+def serving_application(app: str, worker: str, folder: Path) -> Iterator[Server]:
     """Serve an application from a module in that folder, with one worker of two threads."""
     options = ["-c", "/dev/null", "--no-control-socket", "-k", worker, "--threads", "2", "--bind", "127.0.0.1:0"]
     paths = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
@@ -252,14 +252,14 @@ def test_a_response_that_breaks_off_leaks_neither_thread_nor_connection(tmp_path
         "        raise SystemExit\n"
         "    yield b'y' * 10\n"
     )
-    with serving_another("broken:app", "todo_api.serving.worker.PollingWorker", tmp_path) as server:
+    with serving_application("broken:app", "todo_api.serving.worker.PollingWorker", tmp_path) as server:
         for path in [b"/broken", b"/ended"] * 3:  # there are two threads
             with connected(server) as client:
                 client.sendall(LIVE.replace(b"/health/live", path))
-                assert answers(client).endswith(b"x" * 10), "closed in the middle"
+                assert read_responses(client).endswith(b"x" * 10), "closed in the middle"
         with connected(server) as client:
             client.sendall(LIVE)
-            assert answers(client, holding=b"y").endswith(b"y" * 10)
+            assert read_responses(client, holding=b"y").endswith(b"y" * 10)
 
 
 def test_a_client_that_cannot_be_polled_does_not_affect_others(tmp_path: Path) -> None:
@@ -280,13 +280,13 @@ def test_a_client_that_cannot_be_polled_does_not_affect_others(tmp_path: Path) -
         "    start_response('200 OK', [('Content-Length', '1')])\n"
         "    return [b'y']\n"
     )
-    with serving_another("unwatched:app", "unwatched.Worker", tmp_path) as server:
+    with serving_application("unwatched:app", "unwatched.Worker", tmp_path) as server:
         with connected(server) as first, connected(server), connected(server) as third:
             server.program.wait_for("Error accepting a client")
             server.program.wait_for("No space left on device")
             for client in (third, first):
                 client.sendall(LIVE)
-                assert answers(client, holding=b"y").endswith(b"y")
+                assert read_responses(client, holding=b"y").endswith(b"y")
         assert server.program.output.count("Booting worker") == 1
 
 
@@ -322,7 +322,7 @@ def test_a_stop_waits_for_begun_requests_and_closes_idle_connections(start: Star
     with connected(server) as begun, connected(server) as idle:
         begun.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
         idle.sendall(LIVE)
-        assert ALIVE in answers(idle)
+        assert ALIVE in read_responses(idle)
         told = time.monotonic()
         os.kill(server.program.process.pid, signal.SIGTERM)
         server.program.wait_for("Handling signal: term")
@@ -331,7 +331,7 @@ def test_a_stop_waits_for_begun_requests_and_closes_idle_connections(start: Star
         with pytest.raises(ConnectionRefusedError), connected(server):
             pass
         begun.sendall(body[5:])
-        assert answers(begun, holding=b"Begun before the end").startswith(b"HTTP/1.1 201 ")
+        assert read_responses(begun, holding=b"Begun before the end").startswith(b"HTTP/1.1 201 ")
         assert closed(begun)
     assert server.program.process.wait(10) == 0
 
@@ -340,12 +340,12 @@ def test_a_request_on_an_idle_connection_gets_a_response_while_the_worker_stops(
     server = start()
     with connected(server) as client:
         client.sendall(LIVE)
-        assert ALIVE in answers(client)
+        assert ALIVE in read_responses(client)
         os.kill(server.program.process.pid, signal.SIGTERM)
         server.program.wait_for("Handling signal: term")
         answered = b""
         while b"Connection: close" not in answered:  # the master logs it before it signals the worker
             client.sendall(LIVE)
-            answered = answers(client)
+            answered = read_responses(client)
             assert ALIVE in answered
     assert server.program.process.wait(10) == 0

@@ -135,22 +135,22 @@ class KeyServer:
         threading.Thread(target=self.server.serve_forever, args=[0.05], daemon=True).start()
 
     def serve(self, *keys: dict[str, Any]) -> None:
-        self.behaviour = answer(200, json.dumps({"keys": keys}).encode())
+        self.behaviour = respond_with(200, json.dumps({"keys": keys}).encode())
 
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
 
 
-def answer(status: int, body: bytes, **headers: str) -> Behaviour:
-    def behave(handler: BaseHTTPRequestHandler) -> None:
+def respond_with(status: int, body: bytes, **headers: str) -> Behaviour:
+    def respond(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(body)
 
-    return behave
+    return respond
 
 
 def hang(handler: BaseHTTPRequestHandler) -> None:

@@ -14,7 +14,7 @@ from flask import Flask
 from tests.conftest import MakeApp, assert_error
 from tests.support.clock import Clock, replace_clock
 from tests.support.databases import rows_of
-from tests.support.issuers import Key, KeyServer, answer
+from tests.support.issuers import Key, KeyServer, respond_with
 from todo_api.auth import keys
 from todo_api.telemetry import health
 
@@ -128,14 +128,14 @@ def test_a_failure_is_remembered_for_five_seconds_at_most(
 @pytest.mark.sqlite_only
 def test_readiness_fetches_the_keys(make_app: MakeApp, clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
     with closing(KeyServer()) as issuer:
-        issuer.behaviour = answer(500, b"")
+        issuer.behaviour = respond_with(500, b"")
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a")
         assert status(app) == 503
         assert_logged(capfd.readouterr().err, "the keys that verify tokens cannot be fetched")
         issuer.serve(Key("ES256", "one").jwk)
         clock.ahead += 6
         assert status(app) == 200
-        issuer.behaviour = answer(500, b"")
+        issuer.behaviour = respond_with(500, b"")
         clock.ahead += 600
         assert status(app) == 200, "the last good set serves on for an hour"
 
@@ -147,7 +147,7 @@ def test_missing_keys_are_noticed_at_once_without_more_database_checks(
     with closing(KeyServer(Key("ES256", "one").jwk)) as issuer:
         app = make_app(JWKS_URL=issuer.url, JWT_ISSUER="i", JWT_AUDIENCE="a", READY_INTERVAL="86400")
         assert status(app) == 200
-        issuer.behaviour = answer(500, b"")
+        issuer.behaviour = respond_with(500, b"")
         clock.ahead += keys.MAX_AGE + 1
         for _ in range(3):
             assert status(app) == 503

@@ -255,7 +255,7 @@ def test_the_metrics_files_are_new_with_each_start_and_removed_at_the_end(
     settings: dict[str, str], tmp_path: Path
 ) -> None:
     for _ in range(2):
-        with serving(settings | {"TMPDIR": str(tmp_path)}) as server:
+        with serving(settings | {"TMPDIR": str(tmp_path), "WEB_CONCURRENCY": "1"}) as server:
             server.request("GET", "/api/tasks")
             [folder] = tmp_path.glob("todo-api-metrics-*")
             assert list(folder.glob("*.db"))
