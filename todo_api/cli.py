@@ -50,8 +50,9 @@ def keys() -> None:
     if not key_set.refresh():
         raise click.ClickException(f"the keys cannot be fetched from {key_set.url}; the log says why")
     click.echo(f"{key_set.url}, fetched {key_set.age():.0f} s ago")
-    for kid, key in key_set.keys.items():
-        click.echo(f"{key.algorithm_name} {kid!a}")
+    for kid, by_algorithm in key_set.keys.items():
+        for algorithm in by_algorithm:
+            click.echo(f"{algorithm} {kid!a}")
 
 
 @blueprint.cli.command("user-delete")

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from flask import Flask
+from jwt.algorithms import OKPAlgorithm
 
 from tests.conftest import Caller, MakeApp, assert_error
 from tests.support.clock import Clock, replace_clock
@@ -74,9 +76,9 @@ def key_set(endpoint: KeyServer) -> KeySet:
     return KeySet(endpoint.url)
 
 
-def outcome(key_set: KeySet, kid: str) -> str:
+def outcome(key_set: KeySet, kid: str, algorithm: str = "EdDSA") -> str:
     try:
-        return key_set.get(kid).algorithm_name
+        return key_set.get(kid, algorithm).algorithm_name
     except (UnknownKey, KeysUnavailable) as error:
         return type(error).__name__
 
@@ -103,16 +105,91 @@ def test_requests_that_start_together_share_one_fetch(key_set: KeySet, endpoint:
     assert len(endpoint.asked) == 1
 
 
-def test_a_key_missing_from_a_fresh_set_is_unknown_after_one_fetch(
+def test_a_key_is_unknown_after_a_fetch_that_began_once_it_was_asked_for(
     key_set: KeySet, endpoint: KeyServer, clock: Clock
 ) -> None:
     assert outcome(key_set, "one") == "EdDSA"
     clock.ahead += 4.5
-    assert {outcome(key_set, f"unknown {number}") for number in range(200)} == {"UnknownKey"}
+    assert {outcome(key_set, f"unknown {number}") for number in range(200)} == {"KeysUnavailable"}
     assert len(endpoint.asked) == 1
     clock.ahead += 1
     assert {outcome(key_set, f"unknown {number}") for number in range(200)} == {"UnknownKey"}
     assert len(endpoint.asked) == 2
+
+
+def test_while_strangers_name_random_keys_a_rotated_key_is_not_called_unknown(
+    key_set: KeySet, endpoint: KeyServer, clock: Clock
+) -> None:
+    assert outcome(key_set, "random 1") == "UnknownKey"
+    endpoint.serve(OTHER.jwk)
+    assert outcome(key_set, "other", "ES256") == "KeysUnavailable"
+    clock.ahead += keys.COOLDOWN
+    assert outcome(key_set, "random 2") == "UnknownKey"
+    assert outcome(key_set, "other", "ES256") == "ES256"
+    assert len(endpoint.asked) == 2
+
+
+def test_a_fetch_that_began_before_a_key_was_asked_for_does_not_make_it_unknown(
+    key_set: KeySet, endpoint: KeyServer, clock: Clock
+) -> None:
+    asked, rotated = threading.Event(), threading.Event()
+
+    def answer_late(handler: BaseHTTPRequestHandler) -> None:
+        asked.set()
+        rotated.wait(10)
+        answer(200, json.dumps({"keys": [ONE.jwk]}).encode())(handler)
+
+    endpoint.behaviour = answer_late
+    first = threading.Thread(target=outcome, args=[key_set, "one"])
+    first.start()
+    assert asked.wait(10)
+    threading.Timer(TIMEOUT / 4, rotated.set).start()
+    assert outcome(key_set, "other", "ES256") == "KeysUnavailable"
+    first.join()
+    endpoint.serve(OTHER.jwk)
+    clock.ahead += keys.COOLDOWN
+    assert outcome(key_set, "other", "ES256") == "ES256"
+
+
+def test_the_memory_of_unknown_keys_is_bounded(key_set: KeySet, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "MAX_UNKNOWN", 10)
+    assert outcome(key_set, "one") == "EdDSA"
+    for number in range(30):
+        assert outcome(key_set, f"unknown {number}") == "KeysUnavailable"
+    clock.ahead += keys.COOLDOWN
+    assert outcome(key_set, "unknown 29") == "UnknownKey"
+    assert [outcome(key_set, f"unknown {number}") for number in (28, 0)] == ["UnknownKey", "KeysUnavailable"]
+
+
+def test_one_kid_may_name_keys_of_different_algorithms(key_set: KeySet, endpoint: KeyServer) -> None:
+    """RFC 7517, section 4.5."""
+    served = [Key(algorithm, "same") for algorithm in ("ES256", "EdDSA", "RS256")]
+    endpoint.serve(*(key.jwk for key in served))
+    assert [outcome(key_set, "same", key.algorithm) for key in served] == ["ES256", "EdDSA", "RS256"]
+    assert outcome(key_set, "same", "PS256") == "KeysUnavailable"
+
+
+def test_a_key_of_the_fully_specified_algorithm_ed25519_verifies_eddsa(key_set: KeySet, endpoint: KeyServer) -> None:
+    """RFC 9864, section 2.2."""
+    endpoint.serve(ONE.jwk | {"alg": "Ed25519"})
+    assert outcome(key_set, "one") == "EdDSA"
+
+
+def test_ed25519_names_no_other_curve(key_set: KeySet, endpoint: KeyServer) -> None:
+    public = Ed448PrivateKey.generate().public_key()
+    endpoint.serve({**OKPAlgorithm.to_jwk(public, as_dict=True), "alg": "Ed25519", "kid": "one"}, OTHER.jwk)
+    assert outcome(key_set, "one") == "UnknownKey"
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+def test_rsa_keys_under_2048_bits_are_not_used(
+    key_set: KeySet, endpoint: KeyServer, caplog: pytest.LogCaptureFixture, algorithm: str
+) -> None:
+    short = Key(algorithm, "short\x1b", rsa_bits=2047)
+    endpoint.serve(short.jwk, Key(algorithm, "long").jwk)
+    assert outcome(key_set, short.kid, algorithm) == "UnknownKey"
+    assert outcome(key_set, "long", algorithm) == algorithm
+    assert r"key 'short\x1b' not used: an RSA key needs 2048 bits" in caplog.text
 
 
 def test_malformed_keys_do_not_affect_a_good_key_in_the_same_set(key_set: KeySet, endpoint: KeyServer) -> None:
@@ -142,7 +219,7 @@ def test_a_rotated_key_is_found_and_a_removed_key_is_forgotten(
     assert outcome(key_set, "one") == "EdDSA"
     endpoint.serve(OTHER.jwk)
     clock.ahead += keys.COOLDOWN
-    assert outcome(key_set, "other") == "ES256"
+    assert outcome(key_set, "other", "ES256") == "ES256"
     assert outcome(key_set, "one") == "UnknownKey"
 
 
@@ -238,6 +315,36 @@ def test_the_last_set_is_used_for_an_hour_of_an_outage(key_set: KeySet, endpoint
     assert key_set.age() > 3600
 
 
+def test_the_hour_counts_the_time_that_the_machine_sleeps(key_set: KeySet, endpoint: KeyServer, clock: Clock) -> None:
+    """Monotonic time stops meanwhile."""
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.behaviour = FAILURES["500"]
+    clock.asleep = 3590
+    assert outcome(key_set, "one") == "EdDSA"
+    clock.asleep = 3605
+    assert outcome(key_set, "one") == "KeysUnavailable"
+
+
+def test_a_clock_that_is_set_back_makes_no_key_younger(key_set: KeySet, endpoint: KeyServer, clock: Clock) -> None:
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.behaviour = FAILURES["500"]
+    clock.ahead, clock.asleep = 3605, -7200
+    assert outcome(key_set, "one") == "KeysUnavailable"
+
+
+def test_a_machine_that_wakes_up_refreshes_the_set_soon(
+    key_set: KeySet, endpoint: KeyServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "CLOCK_CHECK_INTERVAL", 0.05)
+    assert outcome(key_set, "one") == "EdDSA"
+    endpoint.serve(OTHER.jwk)
+    clock.asleep = 299
+    time.sleep(0.3)
+    assert len(endpoint.asked) == 1
+    clock.asleep = 301
+    wait_until(lambda: list(key_set.keys) == ["other"])
+
+
 def ask(app: Flask, key: Key, **claims: Any) -> Any:
     client = Caller(app.test_client(), None)
     client.headers = {"Authorization": f"Bearer {key.token(iss='https://issuer.example', aud='api', **claims)}"}
@@ -254,6 +361,10 @@ def test_without_keys_a_client_is_told_when_to_retry(make_app: MakeApp, endpoint
     endpoint.serve(ONE.jwk)
     clock.ahead += keys.COOLDOWN
     assert ask(app, ONE).status_code == 200
+    response = ask(app, OTHER)
+    assert_error(response, 503, "KEYS_UNAVAILABLE")
+    assert int(response.headers["Retry-After"]) >= 1
+    clock.ahead += keys.COOLDOWN
     assert_error(ask(app, OTHER), 401, "TOKEN_INVALID")
 
 
@@ -266,6 +377,18 @@ def test_over_tls_keys_are_fetched_only_with_a_valid_certificate(
         assert not key_set.refresh()
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "fullchain.pem"))
         assert key_set.refresh()
+
+
+def test_a_fetch_names_the_program(key_set: KeySet, endpoint: KeyServer) -> None:
+    """Some firewalls of issuers refuse requests without a User-Agent."""
+    key_set.refresh()
+    assert endpoint.agents == ["todo-api"]
+
+
+def test_no_proxy_is_used(key_set: KeySet, endpoint: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert key_set.refresh()
 
 
 def test_a_url_without_a_path_is_fetched_from_the_root(endpoint: KeyServer) -> None:
@@ -288,6 +411,19 @@ def test_no_connection_attempt_takes_longer_than_the_timeout() -> None:
             caller.setblocking(False)
             caller.connect_ex(busy.getsockname())
         assert_given_up(f"http://127.0.0.1:{busy.getsockname()[1]}/jwks")
+
+
+def test_no_tls_handshake_takes_longer_than_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def trickle_a_handshake() -> None:
+            with suppress(OSError), server.accept()[0] as connection:
+                for byte in b"\x16\x03\x03\x40\x00" + bytes(16384):  # the header of a long record
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.02)
+
+        threading.Thread(target=trickle_a_handshake, daemon=True).start()
+        assert_given_up(f"https://127.0.0.1:{server.getsockname()[1]}/jwks")
 
 
 def assert_given_up(url: str) -> None:

@@ -16,6 +16,7 @@ from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
 from tests.support.issuers import Key, KeyServer, segment
 from tests.support.tokens import SECRET, token
 from todo_api import create_app
+from todo_api.auth import keys
 from todo_api.auth.tokens import TokenInvalid, TokenVerifier
 
 ISSUER, AUDIENCE = "https://app.example.com", "https://api.example.com"
@@ -40,6 +41,11 @@ def apps(databases: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         yield made
         for app in made.values():
             dispose(app)
+
+
+@pytest.fixture(autouse=True)
+def _every_unknown_key_is_looked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "COOLDOWN", 0)
 
 
 def ask(app: Flask, text: str) -> Any:

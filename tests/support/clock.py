@@ -1,4 +1,4 @@
-"""A clock that tests set forward, in place of the `time` module that a module imports."""
+"""A clock that tests set, in place of the `time` module that a module imports."""
 
 import time
 from types import ModuleType
@@ -11,12 +11,13 @@ class Clock:
 
     def __init__(self) -> None:
         self.ahead = 0.0  # seconds
+        self.asleep = 0.0  # seconds that only the time of day has moved, as while a machine sleeps; back if negative
 
     def monotonic(self) -> float:
         return time.monotonic() + self.ahead
 
     def time(self) -> float:
-        return time.time() + self.ahead
+        return time.time() + self.ahead + self.asleep
 
 
 def replace_clock(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> Clock:

@@ -111,11 +111,13 @@ class KeyServer:
         self.behaviour: Behaviour
         self.serve(*keys)
         self.asked: list[str] = []
+        self.agents: list[str | None] = []  # the User-Agent of each request
         key_server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 key_server.asked.append(self.path)
+                key_server.agents.append(self.headers["User-Agent"])
                 key_server.behaviour(self)
 
             def log_message(self, *_: Any) -> None:
@@ -173,13 +175,13 @@ def reset(handler: BaseHTTPRequestHandler) -> None:
 class Key:
     """A key pair of one algorithm; `jwk` is its public key (RFC 7517)."""
 
-    def __init__(self, algorithm: str, kid: str) -> None:
+    def __init__(self, algorithm: str, kid: str, *, rsa_bits: int = 2048) -> None:
         self.algorithm, self.kid = algorithm, kid
         makers: dict[str, Callable[[], Any]] = {
             "EdDSA": ed25519.Ed25519PrivateKey.generate,
             "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
         }
-        self.private = makers.get(algorithm, lambda: rsa.generate_private_key(65537, 2048))()
+        self.private = makers.get(algorithm, lambda: rsa.generate_private_key(65537, rsa_bits))()
 
     @property
     def jwk(self) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import json
 import logging
-import socket
+import ssl
 import threading
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPSConnection
-from typing import NoReturn
+from socket import SHUT_RDWR, create_connection, socket
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from jwt import PyJWK, PyJWTError
@@ -18,32 +20,58 @@ from todo_api.errors import Unavailable
 ALGORITHMS = ("EdDSA", "ES256", "RS256", "PS256")
 REFRESH_INTERVAL = 300
 RETRY_INTERVAL = 30  # after a failed fetch, unless a request asks sooner
+CLOCK_CHECK_INTERVAL = 30  # between two looks at the clock, which moves on while the machine sleeps
 COOLDOWN = 5  # between two fetches, however many requests ask
 MAX_AGE = 3600  # how long a key set serves through an outage
-FETCH_TIMEOUT = 3  # to connect, and again to read the response; a request waits as long for both together
+FETCH_TIMEOUT = 3  # to connect, and again for TLS and the response; a request waits as long for both together
 MAX_WAITERS = 2  # requests that wait for a fetch while there are keys: unknown kids must not block a whole worker
+MAX_UNKNOWN = 10_000  # unknown keys that are remembered; some 1 MB
 MAX_BYTES = 256 * 1024
+MIN_RSA_BITS = 2048
+USER_AGENT = "todo-api"  # some firewalls of issuers want one
+
+Keys = dict[str, dict[str, PyJWK]]  # by `kid`, then by algorithm: a kid may name keys of different kinds
 
 logger = logging.getLogger(__name__)
 
 
 class UnknownKey(PyJWTError):
-    """A freshly fetched key set lacks the key."""
+    """A key set fetched after the key was first asked for lacks it."""
 
 
 class KeysUnavailable(Unavailable):
-    """The key may exist, but the key set cannot be fetched."""
+    """The key may exist, but the key set cannot be fetched, or not yet."""
 
     error_code, detail = "KEYS_UNAVAILABLE", "The keys that verify tokens cannot be fetched."
 
 
+class Moment(NamedTuple):
+    """A moment by two clocks: monotonic time stops while the machine sleeps, and the time of day can be set back."""
+
+    monotonic: float
+    time_of_day: float
+
+    @classmethod
+    def now(cls) -> "Moment":
+        return cls(time.monotonic(), time.time())
+
+    def age(self) -> float:
+        """Return the seconds since then, by the clock that shows more."""
+        return max(time.monotonic() - self.monotonic, time.time() - self.time_of_day)
+
+
+NEVER = Moment(float("-inf"), float("-inf"))
+
+
 class KeySet:
-    """The keys at a URL, by `kid`. One thread, started when keys are first needed, fetches them."""
+    """The keys at a URL, by `kid` and algorithm. One thread, started when keys are first needed, fetches them."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.keys: dict[str, PyJWK] = {}
-        self._fetched = self._tried = float("-inf")  # time.monotonic() of the last good fetch, and of the last attempt
+        self.keys: Keys = {}
+        self._fetched = self._tried = NEVER  # the last good fetch, and the last attempt
+        self._attempts = 0
+        self._unknown: dict[int, int] = {}  # hashes of keys that were not there: the attempts before each was asked for
         self._pending = False  # a fetch is due or under way
         self._waiters = 0
         self._changed = threading.Condition()
@@ -51,11 +79,11 @@ class KeySet:
 
     def age(self) -> float:
         """Return the seconds since the keys were fetched; infinite without keys."""
-        return time.monotonic() - self._fetched
+        return self._fetched.age()
 
     def fetched_at(self) -> float:
         """Return when the keys were fetched, in seconds since 1970; 0 without keys."""
-        return max(time.time() - self.age(), 0.0)
+        return max(self._fetched.time_of_day, 0.0)
 
     def is_usable(self) -> bool:
         """Return whether there are keys to verify tokens with; fetch them first if there are none."""
@@ -63,41 +91,57 @@ class KeySet:
             self._await_fetch()
         return self.age() < MAX_AGE
 
-    def get(self, kid: str) -> PyJWK:
+    def get(self, kid: str, algorithm: str) -> PyJWK:
         """Return a key; wait for a fetch if the set lacks it. Raises UnknownKey, KeysUnavailable."""
-        if self.age() >= MAX_AGE or kid not in self.keys:
-            self._await_fetch()
+        if key := self._find(kid, algorithm):
+            return key
+        attempts_before = self._remember_unknown(kid, algorithm)
+        self._await_fetch()
         with self._changed:
-            if self.age() < MAX_AGE and kid in self.keys:
-                return self.keys[kid]
-            if self._fetched < self._tried:  # the last fetch failed, or is not done yet
+            if key := self._find(kid, algorithm):
+                return key
+            failed = self._fetched != self._tried  # or is not done yet
+            if failed or self._attempts == attempts_before:
                 raise KeysUnavailable
         raise UnknownKey("the key set has no such key")
+
+    def _find(self, kid: str, algorithm: str) -> PyJWK | None:
+        return self.keys.get(kid, {}).get(algorithm) if self.age() < MAX_AGE else None
+
+    def _remember_unknown(self, kid: str, algorithm: str) -> int:
+        """Return how many fetches had begun when the key was first asked for; strangers can ask for any."""
+        name = hash((kid, algorithm))
+        with self._changed:
+            if name not in self._unknown and len(self._unknown) >= MAX_UNKNOWN:
+                del self._unknown[next(iter(self._unknown))]  # the oldest
+            return self._unknown.setdefault(name, self._attempts)
 
     def _await_fetch(self) -> None:
         """Request a fetch (at most every COOLDOWN). Wait for it if there are no keys or fewer than MAX_WAITERS wait."""
         with self._changed:
-            if not self._pending and time.monotonic() - self._tried >= COOLDOWN:
-                self._pending, self._tried = True, time.monotonic()
+            if not self._pending and self._tried.age() >= COOLDOWN:
+                self._pending, self._tried = True, Moment.now()
                 self._changed.notify_all()
                 if not self._thread.is_alive():
                     self._thread.start()
             if not self.keys or self._waiters < MAX_WAITERS:
                 self._waiters += 1
-                self._changed.wait_for(lambda: not self._pending, self._tried + FETCH_TIMEOUT - time.monotonic())
+                give_up = self._tried.monotonic + FETCH_TIMEOUT
+                self._changed.wait_for(lambda: not self._pending, give_up - time.monotonic())
                 self._waiters -= 1
 
     def _keep_fresh(self) -> NoReturn:
         while True:
-            seconds = REFRESH_INTERVAL if self.refresh() else RETRY_INTERVAL
+            interval = REFRESH_INTERVAL if self.refresh() else RETRY_INTERVAL
             with self._changed:
-                self._changed.wait_for(lambda: self._pending, seconds)
+                while not self._pending and self._tried.age() < interval:
+                    self._changed.wait(min(interval, CLOCK_CHECK_INTERVAL))
 
     def refresh(self) -> bool:
         """Fetch the keys now, log the outcome and return whether that worked."""
         with self._changed:
-            self._pending, self._tried = True, time.monotonic()
-        keys = {}
+            self._pending, self._tried, self._attempts = True, Moment.now(), self._attempts + 1
+        keys: Keys = {}
         try:
             keys = parse(download(self.url))
             logger.info("keys fetched from %s: %s", self.url, ", ".join(repr(kid[:64]) for kid in keys))
@@ -112,20 +156,17 @@ class KeySet:
 
 
 def download(url: str) -> bytes:
-    """Return the body at `url`; follow no redirect. Raises OSError, HTTPException, ValueError."""
+    """Return the body at `url`; use no proxy and follow no redirect. Raises OSError, HTTPException, ValueError."""
     parts = urlsplit(url)
-    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    with closing(connect(parts.netloc, timeout=FETCH_TIMEOUT)) as connection:
-        connection.connect()
-        # The connection's own timeout is for connecting and for each read; the timer is for all reads together.
-        deadline = threading.Timer(FETCH_TIMEOUT, shut_down, [connection.sock])
-        deadline.start()
-        try:
-            connection.request("GET", f"{parts.path or '/'}?{parts.query}".rstrip("?"))
-            response = connection.getresponse()
-            body = response.read(MAX_BYTES + 1)
-        finally:
-            deadline.cancel()
+    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    connection = HTTPSConnection(parts.netloc, context=tls) if tls else HTTPConnection(parts.netloc)
+    address = connection.host, connection.port
+    with create_connection(address, FETCH_TIMEOUT) as opened, deadline(opened), closing(connection):
+        connection.sock = tls.wrap_socket(opened, server_hostname=connection.host) if tls else opened
+        target = f"{parts.path or '/'}?{parts.query}".rstrip("?")
+        connection.request("GET", target, headers={"User-Agent": USER_AGENT})
+        response = connection.getresponse()
+        body = response.read(MAX_BYTES + 1)
     if response.status != 200:
         raise ValueError(f"status {response.status}")
     if len(body) > MAX_BYTES:
@@ -133,20 +174,46 @@ def download(url: str) -> bytes:
     return body
 
 
-def shut_down(connection: socket.socket) -> None:
+@contextmanager
+def deadline(connection: socket) -> Iterator[None]:
+    """End the connection after FETCH_TIMEOUT; its own timeout is for each read, not for all of them together."""
+    with connection.dup() as same:  # TLS takes the first over
+        timer = threading.Timer(FETCH_TIMEOUT, shut_down, [same])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def shut_down(connection: socket) -> None:
     with suppress(OSError):  # it may have been closed meanwhile
-        connection.shutdown(socket.SHUT_RDWR)
+        connection.shutdown(SHUT_RDWR)
 
 
-def parse(body: bytes) -> dict[str, PyJWK]:
+def parse(body: bytes) -> Keys:
     """Return the keys of a JWKS document that can verify tokens here. Raises ValueError if there are none."""
-    keys = {}
+    keys: Keys = {}
     for member in json.loads(body)["keys"]:
         with suppress(Exception):  # an odd key does no harm to the good ones beside it
-            key = PyJWK(member)  # without `alg`, PyJWK infers it from the kind of key
-            can_verify = key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
-            if can_verify and isinstance(key.key_id, str):
-                keys[key.key_id] = key
+            key = PyJWK(member, algorithm_of(member))
+            if isinstance(key.key_id, str) and can_verify(key):
+                keys.setdefault(key.key_id, {})[key.algorithm_name] = key
     if not keys:
         raise ValueError("no usable key")
     return keys
+
+
+def algorithm_of(member: dict[str, Any]) -> str | None:
+    """Return the algorithm of a key as tokens name it; None leaves it to PyJWK, which infers it without `alg`."""
+    is_ed25519 = (member.get("alg"), member.get("crv")) == ("Ed25519", "Ed25519")  # RFC 9864
+    return "EdDSA" if is_ed25519 else None
+
+
+def can_verify(key: PyJWK) -> bool:
+    if key.algorithm_name not in ALGORITHMS or key.public_key_use not in (None, "sig"):
+        return False
+    is_short = key.key_type == "RSA" and key.key.key_size < MIN_RSA_BITS
+    if is_short:
+        logger.warning("key %.64a not used: an RSA key needs %d bits", key.key_id, MIN_RSA_BITS)
+    return not is_short

@@ -122,7 +122,7 @@ class TokenVerifier:
             raise pyjwt.InvalidAlgorithmError("alg is not accepted")
         if not isinstance(kid, str):
             raise UnknownKey("kid is missing")
-        return self.key_set.get(kid)
+        return self.key_set.get(kid, str(algorithm))
 
 
 def check_encoding(token: str) -> None:
