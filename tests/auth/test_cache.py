@@ -71,6 +71,36 @@ def test_no_token_is_cached_past_its_expiry(app: Flask, clock: Clock, verified: 
     assert verified == [text] * 3
 
 
+def test_a_cached_token_expires_by_the_time_of_day(app: Flask, clock: Clock, verified: list[str]) -> None:
+    """Monotonic time stops while a machine sleeps."""
+    text = token(exp=time.time() + 30)
+    assert ask(app, text) == 200
+    clock.asleep = 28
+    assert ask(app, text) == 200
+    assert verified == [text]
+    clock.asleep = 31
+    assert ask(app, text) == 200  # within the leeway
+    assert verified == [text] * 2
+
+
+def test_a_token_is_verified_again_after_the_machine_slept_for_a_minute(
+    app: Flask, clock: Clock, verified: list[str]
+) -> None:
+    text = token()
+    assert ask(app, text) == 200
+    clock.asleep = 61
+    assert ask(app, text) == 200
+    assert verified == [text] * 2
+
+
+def test_no_token_is_cached_longer_because_the_clock_is_set_back(app: Flask, clock: Clock, verified: list[str]) -> None:
+    text = token()
+    assert ask(app, text) == 200
+    clock.ahead, clock.asleep = 61, -3600
+    assert ask(app, text) == 200
+    assert verified == [text] * 2
+
+
 def test_a_rejected_token_is_not_cached(app: Flask, verified: list[str]) -> None:
     bad = token(secret=SECRET[::-1])
     assert [ask(app, bad) for _ in range(3)] == [401] * 3
