@@ -333,6 +333,9 @@ def test_a_file_without_a_setting_is_rejected(tmp_path: Path, name: str, setting
     for text in ("", "\n", "\n\n", f"{value}\n\n", f" {value}\n", f"{value} "):
         file.write_text(text)
         assert refusal(settings, tmp_path).startswith(name)
+    for text in (f"{value}\r\n", f"{value}\r", f"\r\n{value}", f"{value}\v\n", f"{value}\u3000\n"):
+        file.write_bytes(text.encode())
+        assert refusal(settings, tmp_path).startswith(name)
     file.write_bytes(b"\xff\xfe\x00\x81" * 20)
     assert refusal(settings, tmp_path).startswith(f"{name}_FILE ")
     for path in (tmp_path, tmp_path / "missing"):

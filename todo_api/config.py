@@ -167,7 +167,7 @@ def _text(environ: Mapping[str, str], name: str) -> str | None:
         raise ConfigError(f"{name} and {name}_FILE are both set; set one of them")
     if path:
         with suppress(OSError, ValueError):
-            value = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+            value = Path(path).read_bytes().decode().removesuffix("\n")  # read_text() would hide a carriage return
         if not value:
             raise ConfigError(f"{name}_FILE must name a file of UTF-8 text that can be read and is not empty")
     # Python reads a byte that is not UTF-8 as a lone surrogate; encode() drops it.
