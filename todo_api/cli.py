@@ -1,5 +1,6 @@
 """The flask commands, and the names that `flask shell` offers."""
 
+import re
 from datetime import timedelta
 from typing import BinaryIO
 
@@ -21,6 +22,11 @@ def user_id(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Return the text with all but visible ASCII escaped: other characters could control the terminal."""
+    return re.sub("[^ -~]", lambda found: ascii(found[0])[1:-1], text)
+
+
 @blueprint.cli.command()
 @click.argument("user", type=user_id)
 @click.option("--minutes", type=click.IntRange(1, 525_600), default=1440, show_default=True, help="Time to expiry.")
@@ -37,8 +43,8 @@ def token_check(text: str) -> None:
     """Say whether TOKEN is accepted, and which checks it fails. "-" reads it from standard input."""
     checks, refusal = diagnose((click.open_file("-").read() if text == "-" else text).strip())
     for name, passed, expected, found in checks:
-        click.echo(f"{'ok  ' if passed else 'FAIL'} {name}: expected {expected}; found {found}")
-    click.echo(refusal or "accepted")
+        click.echo(printable(f"{'ok  ' if passed else 'FAIL'} {name}: expected {expected}; found {found}"))
+    click.echo(printable(refusal or "accepted"))
     click.get_current_context().exit(refusal is not None)
 
 

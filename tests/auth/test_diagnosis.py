@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import MakeApp
-from tests.support.issuers import Key, KeyServer, respond_with
+from tests.support.issuers import Key, KeyServer, respond_with, segment
 from tests.support.tokens import SECRET, token
 
 pytestmark = pytest.mark.sqlite_only
@@ -122,6 +122,26 @@ def test_without_a_configured_issuer_and_audience_any_are_accepted(make_app: Mak
     assert lines["aud:"].endswith("expected anything; found nothing")
     assert lines["typ:"].endswith("; found 'AT+JWT'")
     assert lines["sub:"].endswith(f"; found '{'a' * 199}"), "a long value is cut"
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\nok   signature\u202e\x9b31m\x7f"
+HOSTILE_TOKENS = {
+    "crit": token(**CLAIMS, headers={"crit": [HOSTILE]}),
+    "alg": f"{segment({'alg': HOSTILE})}.{segment({})}.",
+    "kid": KEY.token({"kid": HOSTILE}, **CLAIMS),
+    "typ": KEY.token({"typ": HOSTILE}, **CLAIMS),
+    **{name: KEY.token(**CLAIMS | {name: HOSTILE}) for name in ("iss", "aud", "sub", "jti", "type")},
+    "exp": token(**CLAIMS | {"exp": HOSTILE}),
+    "no JWT": HOSTILE,
+    "no JSON": f"{segment(HOSTILE.encode())}.{segment({})}.",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE_TOKENS.values(), ids=HOSTILE_TOKENS)
+def test_what_a_token_says_reaches_the_terminal_in_visible_ascii_only(app: Flask, text: str) -> None:
+    printed = app.test_cli_runner().invoke(args=["token-check", text]).stdout
+    assert re.fullmatch("[ -~\n]+", printed)
+    assert not re.search("^ok   signature[^:]", printed, re.MULTILINE)
 
 
 def test_a_token_signed_with_the_secret_is_checked_without_the_key_set(app: Flask, endpoint: KeyServer) -> None:
