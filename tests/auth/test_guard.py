@@ -2,13 +2,14 @@
 
 import io
 import json
+import re
 import time
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from tests.conftest import MISSING_ID, Caller, assert_error
+from tests.conftest import MISSING_ID, Caller, MakeApp, assert_error
 from tests.support.clock import Clock
 from tests.support.tokens import SECRET, token
 from todo_api.auth import guard
@@ -121,6 +122,44 @@ def test_a_rejected_token_is_logged_as_a_reason_without_the_token(
     assert "refused-1" in line
     assert "401" in request
     assert not [text[at : at + 20] for at in range(len(text) - 19) if text[at : at + 20] in line]
+
+
+FAULTS = {
+    "not-a-token": r"this is not a JWT \(Not enough segments\)",
+    f"{token()}==": r"this is not a JWT \(Invalid crypto padding\)",
+    token(sub=None): "sub is missing",
+    token(sub=5): "sub: expected text of 1 to 255 characters, found 5",
+    token(exp=None): "exp is missing",
+    token(type="refresh"): "type: expected nothing, or access, found 'refresh'",
+    token(nbf=9_000_000_000): "nbf: expected nothing, or at most [0-9]{10}, found 9000000000",
+    token(exp=17, sub=5): "exp: expected later than [0-9]{10}, found 17; sub: expected .*, found 5",
+    token(secret=SECRET[::-1]): "signature: Signature verification failed",
+    token(algorithm="HS384"): "signature: alg is not accepted; alg: expected HS256, found 'HS384'",
+    token(headers={"crit": ["x" * 1000]}): r"this is not a JWT \(Unsupported critical extension: x{100,170}\)",
+    "two tokens": "the Authorization header must hold one token after Bearer",
+}
+
+
+@pytest.mark.parametrize(("text", "fault"), FAULTS.items(), ids=list(FAULTS.values()))
+def test_in_development_a_client_learns_which_checks_a_token_fails(app: Flask, text: str, fault: str) -> None:
+    response = ask(app, f"Bearer {text}")
+    assert_refused(response)
+    assert re.fullmatch(rf"The token is not valid: {fault}\.", response.json["detail"])
+
+
+def test_in_development_other_refusals_say_the_same_as_elsewhere(app: Flask) -> None:
+    assert ask(app, None).json["detail"] == "A bearer token is required."
+    assert ask(app, f"Bearer {REFUSALS['expired'][0]}").json["detail"] == "The token has expired."
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_outside_development_a_client_learns_only_that_a_token_is_invalid(make_app: MakeApp, environment: str) -> None:
+    app = make_app(ENVIRONMENT=environment)
+    for text in FAULTS:
+        response = ask(app, f"Bearer {text}")
+        assert_refused(response)
+        assert response.json["detail"] == "The token is not valid."
 
 
 def test_logged_parts_of_a_token_are_truncated_and_escaped(app: Flask, log: io.StringIO) -> None:

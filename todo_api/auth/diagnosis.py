@@ -1,4 +1,4 @@
-"""What `flask token-check` tells an operator about a token; clients never see it."""
+"""Which checks a token fails: for `flask token-check`, and in development, but there alone, for clients."""
 
 import time
 from collections.abc import Iterator
@@ -23,6 +23,22 @@ def diagnose(token: str) -> tuple[list[Check], str | None]:
     except tokens.TokenInvalid as error:
         refusal = f"refused: {error.refusal}: {error.__cause__}"
     return list(checks(token)), refusal
+
+
+def explain(token: str) -> str:
+    """Return the failed checks of a token in words."""
+    if not token:
+        return "the Authorization header must hold one token after Bearer"
+    failed = [in_words(name, expected, found) for name, passed, expected, found in checks(token) if not passed]
+    return "; ".join(failed) or "it fails a check that cannot be named"
+
+
+def in_words(name: str, expected: str, found: str) -> str:
+    if name == "form":
+        return f"this is not a JWT ({found[:200]})"
+    if name == "signature":
+        return f"signature: {found}"
+    return f"{name} is missing" if found == "nothing" else f"{name}: expected {expected}, found {found}"
 
 
 def checks(token: str) -> Iterator[Check]:

@@ -8,8 +8,9 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import jwt as pyjwt
-from flask import g, request
+from flask import current_app, g, request
 
+from todo_api.auth.diagnosis import explain
 from todo_api.auth.tokens import BAD_TOKEN, TokenInvalid, TokenMissing, get_verifier
 
 P = ParamSpec("P")
@@ -47,6 +48,8 @@ def authenticate(header: str) -> str:
         return get_verifier().user_id(token)
     except TokenInvalid as error:
         log_refusal(str(error.refusal), token)
+        if current_app.config["ENVIRONMENT"] == "development" and type(error) is TokenInvalid:
+            error.detail = f"{error.detail.rstrip('.')}: {explain(token)}."
         raise
 
 
