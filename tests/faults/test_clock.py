@@ -1,4 +1,4 @@
-"""Faults of the system clock: it is set back while the service is under load."""
+"""Faults of the system clock: it is set back while the service is under load, or jumps ahead."""
 
 import shutil
 import time
@@ -16,6 +16,7 @@ from tests.faults.test_database import TERMINATE, assert_reads_and_creations_nev
 from tests.support import postgres
 from tests.support.load import Stack, under_load
 from tests.support.postgres import ControlledServer
+from tests.support.tokens import token
 
 PACKAGE = find_spec("libfaketime")
 LIBRARY = Path("vendor", "libfaketime", "src", "libfaketime.so.1")
@@ -93,3 +94,14 @@ def test_setting_the_clock_back_fails_no_read_and_no_creation_and_wastes_no_conn
                 assert before <= set(stack.query(BACKENDS))
         load.outage = 0.0  # the database was never away
         assert_reads_and_creations_never_failed(load)
+
+
+def test_a_token_ends_as_soon_as_the_clock_jumps_past_its_expiry(service: Start, clock: Clock) -> None:
+    """As on a machine that wakes up: the monotonic clock of the service does not jump."""
+    headers = {"Authorization": f"Bearer {token(exp=int(time.time()) + 600)}"}
+    with service(**clock.environment) as stack:
+        assert [stack.server.request("GET", "/api/tasks", **headers)[0] for _ in range(50)] == [200] * 50
+        clock.set("+1h")
+        assert seconds_ahead(stack) > 3500
+        answers = [stack.server.request("GET", "/api/tasks", **headers) for _ in range(50)]
+    assert {(status, body["error_code"]) for status, body in answers} == {(401, "TOKEN_EXPIRED")}

@@ -2,13 +2,11 @@
 
 import json
 import logging
-import ssl
+import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPSConnection
-from socket import SHUT_RDWR, create_connection, socket
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
@@ -23,7 +21,7 @@ RETRY_INTERVAL = 30  # after a failed fetch, unless a request asks sooner
 CLOCK_CHECK_INTERVAL = 30  # between two looks at the clock, which moves on while the machine sleeps
 COOLDOWN = 5  # between two fetches, however many requests ask
 MAX_AGE = 3600  # how long a key set serves through an outage
-FETCH_TIMEOUT = 3  # to connect, and again for TLS and the response; a request waits as long for both together
+FETCH_TIMEOUT = 3  # to connect, for TLS, and to read the response, each; a request waits as long for all together
 MAX_WAITERS = 2  # requests that wait for a fetch while there are keys: unknown kids must not block a whole worker
 MAX_UNKNOWN = 10_000  # unknown keys that are remembered; some 1 MB
 MAX_BYTES = 256 * 1024
@@ -158,15 +156,19 @@ class KeySet:
 def download(url: str) -> bytes:
     """Return the body at `url`; use no proxy and follow no redirect. Raises OSError, HTTPException, ValueError."""
     parts = urlsplit(url)
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
-    connection = HTTPSConnection(parts.netloc, context=tls) if tls else HTTPConnection(parts.netloc)
-    address = connection.host, connection.port
-    with create_connection(address, FETCH_TIMEOUT) as opened, deadline(opened), closing(connection):
-        connection.sock = tls.wrap_socket(opened, server_hostname=connection.host) if tls else opened
-        target = f"{parts.path or '/'}?{parts.query}".rstrip("?")
-        connection.request("GET", target, headers={"User-Agent": USER_AGENT})
-        response = connection.getresponse()
-        body = response.read(MAX_BYTES + 1)
+    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    with closing(connect(parts.netloc, timeout=FETCH_TIMEOUT)) as connection:
+        connection.connect()
+        # The connection's own timeout is for connecting and for each read; the timer is for all reads together.
+        deadline = threading.Timer(FETCH_TIMEOUT, shut_down, [connection.sock])
+        deadline.start()
+        try:
+            target = f"{parts.path or '/'}?{parts.query}".rstrip("?")
+            connection.request("GET", target, headers={"User-Agent": USER_AGENT})
+            response = connection.getresponse()
+            body = response.read(MAX_BYTES + 1)
+        finally:
+            deadline.cancel()
     if response.status != 200:
         raise ValueError(f"status {response.status}")
     if len(body) > MAX_BYTES:
@@ -174,21 +176,9 @@ def download(url: str) -> bytes:
     return body
 
 
-@contextmanager
-def deadline(connection: socket) -> Iterator[None]:
-    """End the connection after FETCH_TIMEOUT; its own timeout is for each read, not for all of them together."""
-    with connection.dup() as same:  # TLS takes the first over
-        timer = threading.Timer(FETCH_TIMEOUT, shut_down, [same])
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-
-def shut_down(connection: socket) -> None:
+def shut_down(connection: socket.socket) -> None:
     with suppress(OSError):  # it may have been closed meanwhile
-        connection.shutdown(SHUT_RDWR)
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def parse(body: bytes) -> Keys:
