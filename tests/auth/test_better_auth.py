@@ -114,6 +114,29 @@ def test_a_rotated_key_works_within_5_seconds_and_the_old_key_still_works(serve:
         assert ask(server, old)[0] == 200
 
 
+def test_while_strangers_name_random_keys_a_rotated_key_is_never_refused(serve: Callable[..., Any]) -> None:
+    def ask_as_stranger(kid: str) -> int:
+        return ask(server, Key("EdDSA", kid).token())[0]
+
+    with better_auth(rotate=4) as issuer, serve(**settings_of(issuer, "key set")) as server:
+        _, session, _ = issuer.sign_up("alice")
+        assert ask(server, issuer.token(session))[0] == 200
+        time.sleep(4)
+        wait_until(lambda: ask_as_stranger("random") == 401, 11)  # the keys have just been fetched
+        new = issuer.token(session)
+        refusals = set()
+
+        def is_accepted() -> bool:
+            ask_as_stranger(f"random {time.monotonic()}")
+            status, body = ask(server, new)
+            if status != 200:
+                refusals.add(body["error_code"])
+            return status == 200
+
+        wait_until(is_accepted, 11)
+    assert refusals == {"KEYS_UNAVAILABLE"}
+
+
 def test_users_stay_signed_in_during_an_outage_of_better_auth(serve: Callable[..., Any]) -> None:
     with better_auth() as issuer, serve(**settings_of(issuer, "key set")) as server:
         _, session, _ = issuer.sign_up("alice")
