@@ -137,7 +137,7 @@ def test_a_fetch_that_began_before_a_key_was_asked_for_does_not_make_it_unknown(
     def answer_late(handler: BaseHTTPRequestHandler) -> None:
         asked.set()
         rotated.wait(10)
-        answer(200, json.dumps({"keys": [ONE.jwk]}).encode())(handler)
+        respond_with(200, json.dumps({"keys": [ONE.jwk]}).encode())(handler)
 
     endpoint.behaviour = answer_late
     first = threading.Thread(target=outcome, args=[key_set, "one"])
