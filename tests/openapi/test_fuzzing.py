@@ -23,6 +23,7 @@ BREAKS = ["\n", "\r", "\r\n", "\0", "\x1b[2J", "\x85", "\u2028", "\x0b", "\x7f",
 ROUTES = [
     "/api/tasks",
     MISSING,
+    "/health",
     "/health/live",
     "/health/ready",
     "/metrics",

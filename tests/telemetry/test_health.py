@@ -53,11 +53,15 @@ def revision(database_url: str) -> Iterator[Any]:
 
 
 def status(app: Flask) -> int:
-    return app.test_client().get("/health/ready").status_code
+    """Return the status of /health/ready, after checking that /health says the same."""
+    [ready, same] = [app.test_client().get(path) for path in ("/health/ready", "/health")]
+    assert (ready.status_code, ready.json) == (same.status_code, same.json)
+    return ready.status_code
 
 
-def test_a_working_service_is_ready(app: Flask) -> None:
-    said = app.test_client().get("/health/ready")
+@pytest.mark.parametrize("path", ["/health/ready", "/health"])
+def test_a_working_service_is_ready(app: Flask, path: str) -> None:
+    said = app.test_client().get(path)
     assert (said.status_code, said.json) == (200, {"status": "ready"})
 
 

@@ -33,6 +33,7 @@ def live() -> Response:
     return Response('{"status": "ok"}', mimetype="application/json")
 
 
+@blueprint.get("")
 @blueprint.get("/ready")
 def ready() -> Response:
     """Answer 200 if requests can be answered, else 503 NOT_READY. Only the log has the reason."""
