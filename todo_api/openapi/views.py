@@ -20,6 +20,7 @@ ASSETS = {
     "swagger-ui-bundle.js": (SWAGGER_UI, "text/javascript"),
     "swagger-ui.css": (SWAGGER_UI, "text/css"),
 }
+SUFFIXES = ("", "-gzip", "-br")  # Apache adds one to the ETag of a response that it compresses
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -65,7 +66,8 @@ def asset(name: str) -> Response:
 
 def revalidated(response: Response) -> Response:
     """Answer 304 to a matching If-None-Match. Flask's `conditional` also answers 206, 412 and 416."""
-    if request.if_none_match.contains_weak(response.get_etag()[0] or ""):
+    tag = response.get_etag()[0] or ""
+    if any(request.if_none_match.contains_weak(tag + suffix) for suffix in SUFFIXES):
         response.status_code = 304
     if request.method == "HEAD" or response.status_code == 304:
         response.close()  # Werkzeug does not close a file that it does not send

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-# One tag of the list. W/ is ignored, because nginx adds it when it compresses.
-ELEMENT = re.compile(r'(?:^|,)[ \t]*(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?=,|$)')
+# One tag of the list. W/ and the suffixes are ignored, because nginx and Apache add them when they compress.
+ELEMENT = re.compile(r'(?:^|,)[ \t]*(?:W/)?"([\x21\x23-\x7e\x80-\xff]*?)(?:-gzip|-br)?"[ \t]*(?=,|$)')
 
 
 @dataclass(frozen=True)
