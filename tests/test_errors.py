@@ -30,11 +30,31 @@ def test_an_unknown_path_is_not_found_with_or_without_a_token(alice: Caller, nob
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(
+    ("path", "is_told"),
+    [
+        *(
+            (path, True)
+            for path in ("/api/tasks/", "/api/tasks//", f"{MISSING}/", "/docs/", "/openapi.json/", "/health/")
+        ),
+        *((path, False) for path in ("/", "/nowhere", "/nowhere/", "//api/tasks", "/api/")),
+    ],
+)
+def test_the_detail_of_an_unknown_path_tells_of_a_slash_at_its_end(nobody: Caller, path: str, is_told: bool) -> None:
+    for method in ("GET", "PUT"):
+        detail = assert_error(nobody(method, path), 404, "NOT_FOUND")["detail"]
+        slash = "; remove the slash at the end of the path" if is_told else ""
+        assert detail == f"There is no such route{slash}."
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
         ("PUT", "/api/tasks", {"GET", "HEAD", "OPTIONS", "POST", "PATCH", "DELETE"}),
         ("TRACE", MISSING, {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}),
         ("POST", "/health/live", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/health", {"GET", "HEAD", "OPTIONS"}),
+        ("BREW", "/api/tasks", {"GET", "HEAD", "OPTIONS", "POST", "PATCH", "DELETE"}),
     ],
 )
 def test_an_unknown_method_names_the_allowed_ones_with_or_without_a_token(

@@ -5,9 +5,12 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, json, request
+from flask import Flask, Response, current_app, json, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
+
+LONGEST_DETAIL = 300  # characters of the `detail` of VALIDATION_ERROR
+LONGEST_NAME = 50  # characters of a client's name for a field or parameter
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +38,8 @@ class BadRequest(ApiError):
 class InvalidInput(ApiError):
     status_code, error_code, detail = 400, "VALIDATION_ERROR", "Some fields, parameters or headers are not valid."
 
-    def __init__(self, errors: Any) -> None:
-        super().__init__()
+    def __init__(self, errors: Mapping[str, list[str]]) -> None:
+        super().__init__(one_line(errors))
         self.members = {"errors": errors}
 
 
@@ -79,6 +82,17 @@ def error_types(base: type[ApiError] = ApiError) -> Iterator[type[ApiError]]:
         yield from error_types(subclass)
 
 
+def one_line(errors: Mapping[str, list[str]]) -> str:
+    """Return the messages for people, each after the name of its field, parameter or header."""
+    text = "; ".join(f"{printable(name)}: {' '.join(messages)}" for name, messages in sorted(errors.items()))
+    return text if len(text) <= LONGEST_DETAIL else f"{text[: LONGEST_DETAIL - 3]}..."
+
+
+def printable(name: str) -> str:
+    """Return a name that a client sent, cut, with escapes for what cannot be printed."""
+    return repr(name[:LONGEST_NAME])[1:-1]
+
+
 def api_error(error: ApiError) -> Response:
     if error.log_message:
         logger.error("%s: %s", error.error_code, error.log_message)
@@ -89,11 +103,18 @@ def http_error(error: HTTPException) -> Response:
     """Convert an error of Flask or Werkzeug; 405 keeps its Allow header."""
     status = HTTPStatus(error.code or 500)
     converted = {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge}.get(status, ApiError)()
+    if status == 404 and request.path.endswith("/") and is_route(request.path.rstrip("/")):
+        converted.detail = "There is no such route; remove the slash at the end of the path."
     if type(converted) is ApiError:
         converted.status_code, converted.error_code = status, status.name
         converted.detail = status.description or status.phrase
     converted.headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     return ErrorResponse(converted)
+
+
+def is_route(path: str) -> bool:
+    """Return whether there is a route for the path, whatever its methods."""
+    return bool(current_app.url_map.bind("").allowed_methods(path))
 
 
 def unexpected_error(error: Exception) -> Response:

@@ -246,6 +246,9 @@ def test_an_invalid_or_unknown_parameter_is_rejected_by_name(alice: Caller, name
     assert_invalid(alice.get("/api/tasks", query_string={name: value}), name)
 
 
+UNKNOWN = "Unknown parameter; known are: is_completed, q, sort, limit, cursor, include_total."
+
+
 @pytest.mark.sqlite_only
 def test_all_invalid_parameters_are_named_at_once_with_what_is_allowed(alice: Caller) -> None:
     query = {"is_completed": "1", "q": "x" * 201, "sort": "id", "limit": "0", "include_total": "1", "colour": "red"}
@@ -255,8 +258,36 @@ def test_all_invalid_parameters_are_named_at_once_with_what_is_allowed(alice: Ca
         "sort": ["Must be one of: created_at, -created_at, updated_at, -updated_at, title, -title."],
         "limit": ["Must be a whole number from 1 to 1000."],
         "include_total": ["Must be true or false."],
-        "colour": ["Unknown parameter."],
+        "colour": [UNKNOWN],
     }
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize(
+    ("method", "path", "detail"),
+    [
+        ("GET", "/api/tasks?limit=0", "limit: Must be a whole number from 1 to 1000."),
+        (
+            "GET",
+            "/api/tasks?limit=0&q=%00",
+            "limit: Must be a whole number from 1 to 1000.; q: Must not contain U+0000",
+        ),
+        ("GET", "/api/tasks?page=2", f"page: {UNKNOWN}"),
+        ("GET", "/api/tasks?limit=1&limit=2", "limit: Must not be repeated."),
+        ("GET", "/api/tasks?%0A%FF=", f"\\n\\udcff: {UNKNOWN}"),
+        ("GET", "/api/tasks?cursor=x", "cursor: Is broken, or from a list with other parameters."),
+        ("DELETE", "/api/tasks", "is_completed: Missing data for required field."),
+        (
+            "DELETE",
+            "/api/tasks?is_completed=true&q=x",
+            "q: Unknown parameter; known are: is_completed.",
+        ),
+        ("POST", "/api/tasks?q=x", "q: Unknown parameter; known are: none."),
+    ],
+)
+def test_the_detail_says_what_is_wrong_with_which_parameter(alice: Caller, method: str, path: str, detail: str) -> None:
+    refused = alice(method, path, json={"title": "x"})
+    assert assert_error(refused, 400, "VALIDATION_ERROR")["detail"].startswith(detail)
 
 
 @pytest.mark.sqlite_only

@@ -113,6 +113,57 @@ def test_all_invalid_fields_are_named_at_once_with_what_is_allowed(alice: Caller
     }
 
 
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        ({"title": ""}, "title: Must have 1 to 200 characters."),
+        (
+            {"title": 1, "description": "\0"},
+            "description: Must not contain U+0000 or a lone surrogate.; title: Must be a string.",
+        ),
+        ({"titel": "x"}, "titel: Unknown field, did you mean title?; title: Missing data for required field."),
+        ({"title": "x", "isCompleted": True}, "isCompleted: Unknown field, did you mean is_completed?"),
+        ({"title": "x", "createdAt": "x"}, "createdAt: Unknown field, did you mean created_at?"),
+        ({"title": "x", "TITLE": "x"}, "TITLE: Unknown field, did you mean title?"),
+        ({"title": "x", "colour": "x"}, "colour: Unknown field."),
+        ({"title": "x", "": "x"}, ": Unknown field."),
+        ({"title": "x", "é\n\u202e\ud800\\": "x"}, "é\\n\\u202e\\ud800\\\\: Unknown field."),
+        ({"title": "x", "y" * 51: "x"}, f"{'y' * 50}: Unknown field."),
+    ],
+)
+def test_the_detail_says_what_is_wrong_with_which_field(alice: Caller, fields: dict[str, Any], detail: str) -> None:
+    assert assert_error(alice.post("/api/tasks", json=fields), 400, "VALIDATION_ERROR")["detail"] == detail
+
+
+@pytest.mark.sqlite_only
+def test_the_detail_of_a_bulk_request_names_the_fields_that_it_takes(alice: Caller) -> None:
+    refused = alice.patch("/api/tasks?is_completed=true", json={"is_completed": False, "isCompleted": False})
+    detail = "isCompleted: Unknown field, did you mean is_completed?"
+    assert assert_error(refused, 400, "VALIDATION_ERROR")["detail"] == detail
+
+
+@pytest.mark.sqlite_only
+def test_the_detail_is_short_and_quick_however_many_fields_are_wrong(alice: Caller) -> None:
+    body = dict.fromkeys((f"title{number}" for number in range(4000)), 1)
+    refused = assert_error(alice.post("/api/tasks", json=body), 400, "VALIDATION_ERROR")
+    assert len(refused["detail"]) == 300
+    assert refused["detail"].startswith("title: Missing data for required field.; title0: Unknown field, did you mean")
+    assert refused["detail"].endswith("...")
+    assert refused["errors"].keys() == body.keys() | {"title"}
+    explained = [name for name, messages in refused["errors"].items() if messages != ["Unknown field."]]
+    assert len(explained) == 21  # and the title
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("value", ["a private value", ["a private value"], {"title": "a private value"}])
+def test_no_value_is_repeated_in_an_error(alice: Caller, value: Any) -> None:
+    for fields in ({"title": "x", "is_completed": value}, {"title": [value]}, {"title": "x", "colour": value}):
+        assert "private" not in alice.post("/api/tasks", json=fields).text
+    for name in ("is_completed", "limit", "sort", "cursor", "include_total", "colour"):
+        assert "private" not in alice.get("/api/tasks", query_string={name: str(value)}).text
+
+
 @pytest.mark.parametrize(
     "changes",
     [

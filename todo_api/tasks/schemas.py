@@ -1,15 +1,19 @@
 """The marshmallow schemas of bodies and query parameters. A test compares openapi/openapi.yaml with them."""
 
 import re
+from difflib import get_close_matches
 from typing import Any
 
-from marshmallow import Schema, fields, post_load, pre_load
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load
 from marshmallow.validate import Length, OneOf, Range
+
+from todo_api.errors import LONGEST_NAME
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
 SORTS = ("created_at", "-created_at", "updated_at", "-updated_at", "title", "-title")
 LIMIT_MAX = 1000
 BAD_LIMIT = f"Must be a whole number from 1 to {LIMIT_MAX}."
+MOST_EXPLAINED = 20  # unknown names of one request
 
 
 class Text(fields.String):
@@ -62,7 +66,22 @@ def length(least: int, most: int) -> Length:
     return Length(least, most, error="Must have {min} to {max} characters.")
 
 
-class TaskSchema(Schema):
+class InputSchema(Schema):
+    """A schema that explains unknown names."""
+
+    def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:
+        """Replace marshmallow's message for unknown names, but not for thousands of them."""
+        unknown = sorted(error.messages_dict.keys() - self.fields.keys())
+        for name in unknown[:MOST_EXPLAINED]:
+            error.messages_dict[name] = [self.explain(name)]
+
+    def explain(self, unknown: str) -> str:
+        """Return the message for an unknown field: it has the name that was probably meant."""
+        meant = get_close_matches(unknown[:LONGEST_NAME].lower(), self.fields, n=1)
+        return f"Unknown field, did you mean {meant[0]}?" if meant else "Unknown field."
+
+
+class TaskSchema(InputSchema):
     """A task. A client may send back the fields that are `dump_only`; they are ignored."""
 
     id = fields.UUID(dump_only=True)
@@ -78,16 +97,20 @@ class TaskSchema(Schema):
         return {name: value for name, value in data.items() if name not in READ_ONLY}
 
 
-class MarkSchema(Schema):
+class MarkSchema(InputSchema):
     """What can be changed in many tasks at once."""
 
     is_completed = Boolean(required=True)
 
 
-class QuerySchema(Schema):
+class QuerySchema(InputSchema):
     """No parameters."""
 
     error_messages = {"unknown": "Unknown parameter."}
+
+    def explain(self, unknown: str) -> str:
+        """Return the message for an unknown parameter: it has the names of all known ones."""
+        return f"Unknown parameter; known are: {', '.join(self.fields) or 'none'}."
 
 
 class WhichSchema(QuerySchema):
