@@ -3,7 +3,7 @@
 import pytest
 from flask import Flask
 
-from tests.conftest import MISSING, Caller, MakeApp
+from tests.conftest import MISSING, Caller, MakeApp, assert_error
 
 PAGE = "https://app.example.com"
 ALLOW = "Access-Control-Allow-Origin"
@@ -81,9 +81,35 @@ def test_a_preflight_needs_no_token_and_lists_what_may_be_sent(nobody: Caller, p
     assert answer.data == b""
 
 
-def test_a_preflight_of_an_unknown_path_allows_nothing(nobody: Caller) -> None:
-    answer = nobody("OPTIONS", "/nowhere", headers={"Origin": PAGE, "Access-Control-Request-Method": "PATCH"})
-    assert answer.status_code == 404
+@pytest.mark.parametrize("path", ["/nowhere", "/api/tasks/", "/api/nothing", "/", "/docs/x/y"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "BREW"])
+def test_a_preflight_of_an_unknown_path_is_answered_so_that_the_page_sees_the_404(
+    alice: Caller, nobody: Caller, path: str, method: str
+) -> None:
+    answer = nobody("OPTIONS", path, headers={"Origin": PAGE, "Access-Control-Request-Method": method})
+    known = nobody("OPTIONS", MISSING, headers={"Origin": PAGE, "Access-Control-Request-Method": method})
+    assert (answer.status_code, answer.data) == (200, b"")
+    methods = answer.headers["Access-Control-Allow-Methods"].split(", ")
+    assert methods == ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "*"]
+    for name in (ALLOW, "Access-Control-Allow-Headers", "Access-Control-Max-Age", "Vary", "Cache-Control"):
+        assert answer.headers.getlist(name) == known.headers.getlist(name)
+    refused = alice(method, path, headers={"Origin": PAGE})
+    assert_error(refused, 404, "NOT_FOUND")
+    assert refused.headers[ALLOW] == PAGE
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": PAGE},
+        {"Access-Control-Request-Method": "GET"},
+        {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"},
+    ],
+)
+def test_other_requests_with_options_for_an_unknown_path_are_not_found(nobody: Caller, headers: dict[str, str]) -> None:
+    answer = nobody("OPTIONS", "/nowhere", headers=headers)
+    assert_error(answer, 404, "NOT_FOUND")
     assert "Access-Control-Allow-Methods" not in answer.headers
 
 
