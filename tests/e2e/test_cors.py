@@ -175,9 +175,10 @@ def test_errors_and_304_can_be_read(alice: Caller, page_of: Callable[..., Caller
     assert (foreign.status, "TASK_FORBIDDEN" in foreign.text) == (403, True)
 
 
-def test_the_404_of_an_unknown_route_can_be_read(alice: Caller) -> None:
-    alice.headers = {}  # otherwise the browser sends a preflight, which gets the same response
-    answer = alice("GET", "/api/nothing")
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "BREW"])
+@pytest.mark.parametrize("path", ["/api/nothing", "/api/tasks/", "/nothing"])
+def test_the_404_of_an_unknown_route_can_be_read(alice: Caller, method: str, path: str) -> None:
+    answer = alice(method, path)
     assert (answer.status, "NOT_FOUND" in answer.text) == (404, True)
     assert "x-request-id" in answer.headers
 

@@ -46,7 +46,7 @@ EXPOSED = {
 def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """nginx, gunicorn and a migrated database."""
     folder = tmp_path_factory.mktemp("nginx")
-    env = production_environment(migrated_database("nginx"), JWT_ISSUER="i", JWT_AUDIENCE="a")
+    env = production_environment(migrated_database("nginx"), JWT_ISSUER="i", JWT_AUDIENCE="a", CORS_ORIGINS=ORIGINS)
     with gunicorn(folder, env), nginx(folder) as proxy:
         yield proxy
 
@@ -196,11 +196,13 @@ def test_the_policy_of_the_docs_page_passes_nginx(service: Nginx) -> None:
 # --- Paths and headers ---
 
 
-PUBLIC = ["/api/tasks", "/api/tasks/1?x=/metrics", "/health/live", "/docs", "/docs/page.css", "/openapi.json"]
+PUBLIC = [
+    *("/api/tasks", "/api/tasks/1?x=/metrics", "/health", "/health/live", "/docs", "/docs/page.css", "/openapi.json"),
+]
 HIDDEN = [
     *("/", "/metrics", "/health/ready", "/health/live/", "/health/live/../ready", "/api", "/api/../metrics"),
     *("/api/%2e%2e/metrics", "/api/..%2fmetrics", "/%6detrics", "//metrics", "/docsx", "/openapi.json/x"),
-    *("/openapi_json", "/error", "/.env"),
+    *("/health/", "/healthy", "/openapi_json", "/.env", "/error", "/preflight"),
 ]
 
 
@@ -211,6 +213,54 @@ def test_nginx_forwards_only_the_public_paths(tmp_path: Path) -> None:
         for path in HIDDEN:
             assert_error(proxy.request("GET", path), 404, "NOT_FOUND")
     assert [asked for asked, _ in server.received] == PUBLIC
+
+
+@pytest.mark.parametrize(
+    ("path", "slash"),
+    [
+        *((path, "; remove the slash at the end of the path") for path in ("/health/", "/health/live/?x", "/docs/")),
+        *((path, "") for path in ("/nothing/", "/health/ready/", "/health/livex", "/health/live//")),
+    ],
+)
+def test_a_slash_at_the_end_of_a_path_is_named_as_the_reason(service: Nginx, path: str, slash: str) -> None:
+    answer = assert_error(service.request("GET", path), 404, "NOT_FOUND")
+    assert answer.json["detail"] == f"There is no such route{slash}."
+
+
+def test_the_service_behind_nginx_is_ready(service: Nginx) -> None:
+    answer = service.request("GET", "/health")
+    assert (answer.status, answer.json) == (200, {"status": "ready"})
+    assert service.log[-1]["path"] == "/health"
+
+
+def preflight(service: Nginx, path: str, **headers: str) -> Response:
+    return service.request("OPTIONS", path, **{"Origin": ORIGIN, "Access_Control_Request_Method": "PATCH", **headers})
+
+
+def test_a_preflight_of_a_path_that_nginx_does_not_forward_is_answered_as_the_service_does(service: Nginx) -> None:
+    names = ("Origin", "Methods", "Headers")
+    expected = preflight(service, "/api/nothing")
+    for path in HIDDEN[:-2]:  # without nginx's own
+        answer = preflight(service, path)
+        assert (answer.status, answer.body) == (204, b"")
+        for name in (*(f"Access-Control-Allow-{name}" for name in names), "Access-Control-Max-Age", "Vary"):
+            assert answer.headers.get_all(name) == expected.headers.get_all(name)
+        assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+        assert_no_header_twice(answer)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": FOREIGN},
+        {"Origin": ""},
+        {"Origin": FOREIGN, "Access_Control_Request_Method": f"{ORIGIN} OPTIONS PATCH"},
+        {"Access_Control_Request_Method": ""},
+    ],
+)
+def test_other_requests_with_options_for_an_unknown_path_are_not_found(service: Nginx, headers: dict[str, str]) -> None:
+    answer = assert_error(preflight(service, "/nothing", **headers), 404, "NOT_FOUND")
+    assert "Access-Control-Allow-Methods" not in answer.headers
 
 
 def test_no_header_lets_a_client_pose_as_a_proxy(tmp_path: Path) -> None:
