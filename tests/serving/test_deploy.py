@@ -231,6 +231,18 @@ def test_the_api_waits_for_the_migration_and_nginx_for_the_api() -> None:
     assert services["migrate"]["restart"] == "no"
 
 
+def test_the_health_of_nginx_is_that_of_the_whole_service() -> None:
+    """Nothing waits for it: a database that is away must not keep nginx from starting."""
+    services = compose()["services"]
+    assert services["nginx"]["healthcheck"]["test"][-1] == "http://127.0.0.1/health"
+    assert services["nginx"]["ports"] == ["80:80"]
+
+
+def test_a_small_init_is_process_1_of_the_containers_of_the_api() -> None:
+    """As process 1 itself, gunicorn ignores SIGTERM until it has set its handlers."""
+    assert [name for name, service in compose()["services"].items() if service.get("init")] == ["migrate", "api"]
+
+
 def test_secrets_come_from_files_and_only_nginx_is_reachable() -> None:
     read = compose()
     for name, service in read["services"].items():
