@@ -178,7 +178,7 @@ function verbs(change: Change): [string, string] {
 /** Says why something failed. */
 export function reason(error: unknown): string {
   if (isDeleted(error)) return "It was deleted elsewhere.";
-  if (error instanceof TaskApiError) return [error.message, ...Object.values(error.errors).flat()].join(" ");
+  if (error instanceof TaskApiError) return error.message;
   if (isTooLate(error)) return "The service does not answer.";
   return error instanceof TypeError ? "The service cannot be reached." : String((error as Error).message);
 }
