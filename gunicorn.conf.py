@@ -2,11 +2,9 @@
 
 import os
 import select
-import shutil
-from tempfile import mkdtemp
 from typing import Any
 
-from todo_api.serving import MULTIPROC_DIR_VARIABLE, startup
+from todo_api.serving import free_slot, startup
 
 startup.check()
 
@@ -27,15 +25,16 @@ forwarded_allow_ips = "*"
 control_socket_disable = True
 
 
-def on_starting(_server: Any) -> None:
-    os.environ[MULTIPROC_DIR_VARIABLE] = mkdtemp(prefix="todo-api-metrics-")
-
-
 def when_ready(server: Any) -> None:
     startup.check_before_reload(server)
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    worker.slot = free_slot(other.slot for other in server.WORKERS.values())
+
+
 def post_worker_init(worker: Any) -> None:
+    worker.wsgi.extensions["metrics"].use(worker.slot)
     worker.wsgi.extensions["log"].start()
 
 
@@ -46,10 +45,5 @@ def worker_exit(_server: Any, worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Take the gauges of a worker that has ended out of the sums; its counters stay."""
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # prometheus_client has no types here
-
-
-def on_exit(_server: Any) -> None:
-    shutil.rmtree(os.environ[MULTIPROC_DIR_VARIABLE], ignore_errors=True)
+    if worker.slot:
+        worker.slot.release()

@@ -204,11 +204,11 @@ def test_the_writing_thread_survives_any_exception(
 ) -> None:
     failures = iter([RuntimeError("once")])
 
-    def fail_once() -> None:
+    def fail_once(_: object) -> None:
         for failure in failures:
             raise failure
 
-    monkeypatch.setattr("todo_api.telemetry.metrics.set_gauges", fail_once)
+    monkeypatch.setattr("todo_api.telemetry.metrics.Metrics.publish", fail_once)
     app.extensions["log"].start()
     wait_until(lambda: log.lines)
     app.extensions["log"].enqueue(RequestRecord("r-1"))  # without any data of a request
@@ -234,7 +234,7 @@ def test_a_line_that_meets_the_end_of_the_thread_is_written(make_app: MakeApp, m
 
 def test_a_lasting_failure_is_logged_once_a_minute(app: Flask, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     failing, clock = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")), Mock(return_value=1000.0)
-    monkeypatch.setattr("todo_api.telemetry.metrics.set_gauges", failing)
+    monkeypatch.setattr("todo_api.telemetry.metrics.Metrics.publish", failing)
     monkeypatch.setattr("todo_api.telemetry.logging.WRITE_INTERVAL", 0.01)
     monkeypatch.setattr(time, "monotonic", clock)
     app.extensions["log"].start()

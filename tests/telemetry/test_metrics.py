@@ -1,6 +1,8 @@
 """/metrics: its values, its token, and the sums over all processes."""
 
+import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -8,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection
+from mmap import mmap
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
@@ -23,18 +27,19 @@ from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
 from todo_api import __version__
 from todo_api.database import get_database
-from todo_api.telemetry import metrics
+from todo_api.serving import NotKept
+from todo_api.serving.snapshots import SIZE, SLOTS, WORKERS
+from todo_api.telemetry.metrics import AllProcesses, numbers_of
 
 pytestmark = pytest.mark.sqlite_only
 METRICS_TOKEN = "a-token-for-the-metrics-of-the-tests"
+LISTS = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
 Samples = dict[tuple[str, ...], float]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_counted_yet() -> None:
-    metrics.REQUESTS.clear()
-    metrics.timer.cache_clear()
-    metrics.REFUSED_TOKENS.clear()
+def _nothing_is_counted_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("todo_api.serving.snapshots.MEMORY", mmap(-1, WORKERS * (1 + 2 * SIZE)))
 
 
 def samples(page: str) -> Samples:
@@ -200,9 +205,6 @@ def scraped(server: Server) -> Samples:
         return samples(response.read().decode())
 
 
-LISTS = ("todo_api_request_duration_seconds_count", "GET", "/api/tasks", "200")
-
-
 def lists(server: Server) -> float:
     return scraped(server).get(LISTS, 0)
 
@@ -251,29 +253,75 @@ def test_every_process_reports_the_connections_in_use_of_all(server: Server, set
     wait_for_lists(server, before + 2)
 
 
-def test_the_metrics_files_are_new_with_each_start_and_removed_at_the_end(
-    settings: dict[str, str], tmp_path: Path
-) -> None:
+def test_the_counts_begin_with_each_start_and_no_file_holds_them(settings: dict[str, str], tmp_path: Path) -> None:
     for _ in range(2):
         with serving(settings | {"TMPDIR": str(tmp_path), "WEB_CONCURRENCY": "1"}) as server:
             server.request("GET", "/api/tasks")
-            [folder] = tmp_path.glob("todo-api-metrics-*")
-            assert list(folder.glob("*.db"))
             wait_for_lists(server, 1)
-        assert list(tmp_path.glob("todo-api-metrics-*")) == []
+            assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_file_of_a_killed_worker_does_not_affect_the_others(server: Server, settings: dict[str, str]) -> None:
-    before = lists(server)
-    server.request("GET", "/api/tasks")
-    wait_for_lists(server, before + 1)
-    [folder] = Path(settings["TMPDIR"]).glob("todo-api-metrics-*")
-    (folder / "histogram_4194305.db").touch()  # no process has this number
-    assert lists(server) == before + 1
+def test_a_cleaner_of_temporary_files_affects_neither_the_service_nor_its_counts(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    with serving(settings | {"TMPDIR": str(tmp_path)}) as server:
+        server.request("GET", "/api/tasks")
+        wait_for_lists(server, 1)
+        for folder in tmp_path.iterdir():
+            shutil.rmtree(folder)
+        os.kill(server.workers[0], signal.SIGKILL)
+        wait_until(lambda: len(server.workers) == 3)
+        server.program.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(server.workers) == 5)
+        server.request("GET", "/api/tasks")
+        wait_for_lists(server, 2)
+        assert server.program.process.poll() is None
 
 
-def test_a_file_that_was_removed_meanwhile_is_not_added(tmp_path: Path) -> None:
-    assert not metrics.is_filled(tmp_path / "gauge_livesum_1.db")
+def test_a_worker_without_memory_is_not_measured_but_shows_the_others(development: Flask) -> None:
+    Caller(development.test_client(), "alice").get("/api/tasks")
+    before = figures(development)[LISTS]
+    development.extensions["metrics"].use(None)
+    Caller(development.test_client(), "alice").get("/api/tasks")
+    assert figures(development)[LISTS] == before
+    with development.app_context(), pytest.raises(NotKept):
+        development.extensions["metrics"].publish()
+
+
+def test_a_worker_continues_the_counts_of_the_one_before_but_not_its_gauges(
+    make_app: MakeApp,
+) -> None:
+    slot = SLOTS[1]
+    former, current = (make_app(ENVIRONMENT="development") for _ in range(2))
+    former.extensions["metrics"].use(slot)
+    Caller(former.test_client(), "alice").get("/api/tasks")
+    with former.app_context():
+        held = get_database().connections.take()
+    in_use = ("todo_api_database_connections_in_use",)
+    assert (figures(former)[LISTS], figures(former)[in_use]) == (1, 1)
+    held.close()
+    slot.release()
+    shown = samples(generate_latest(AllProcesses()).decode())
+    assert LISTS in shown
+    assert in_use not in shown
+    current.extensions["metrics"].use(slot)
+    Caller(current.test_client(), "alice").get("/api/tasks")
+    assert (figures(current)[LISTS], figures(current)[in_use]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        [["todo_api_removed_total", "x"], [1]],
+        [["todo_api_token_refusals"], [1]],
+        [["todo_api_request_duration_seconds", "/api/tasks", "GET", "200"], [1, 2, 3]],
+    ],
+)
+def test_what_another_release_counted_in_another_form_is_left_out(unknown: object) -> None:
+    known = [["todo_api_token_refusals", "expired"], [1]]
+    [slot, *_] = SLOTS
+    slot.write(json.dumps([unknown, known]).encode())
+    assert numbers_of(slot) == {("todo_api_token_refusals", "expired"): [1]}
 
 
 def test_a_reload_keeps_the_counts(server: Server) -> None:

@@ -1,4 +1,5 @@
-"""What runs in gunicorn: its worker, its logger, and the check before a start or reload."""
+"""What runs in gunicorn: its worker, its logger, the check before a start or reload, and memory of all workers."""
 
-# The environment variable that names prometheus_client's folder for the metrics of each process.
-MULTIPROC_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+from todo_api.serving.snapshots import SLOTS, NotKept, Slot, free_slot
+
+__all__ = ["SLOTS", "NotKept", "Slot", "free_slot"]

@@ -7,8 +7,6 @@ import sys
 from types import FrameType
 from typing import Any
 
-from todo_api.serving import MULTIPROC_DIR_VARIABLE
-
 # Holds the id of the process that was checked. Its workers do not repeat the warnings of the check.
 CHECKED_BY_VARIABLE = "TODO_API_CHECKED_BY"
 CHECK = (
@@ -19,8 +17,7 @@ CHECK = (
 
 def application_starts() -> bool:
     """Start the application in a process of its own, which prints what is wrong."""
-    own = (CHECKED_BY_VARIABLE, MULTIPROC_DIR_VARIABLE)
-    env = {name: value for name, value in os.environ.items() if name not in own}
+    env = {name: value for name, value in os.environ.items() if name != CHECKED_BY_VARIABLE}
     return subprocess.run([sys.executable, "-c", CHECK], env=env, check=False).returncode == 0  # noqa: S603 (ours)
 
 

@@ -9,7 +9,6 @@ from queue import Empty, SimpleQueue
 
 from flask import Flask, g, has_request_context
 
-from todo_api.telemetry import metrics
 from todo_api.telemetry.access_log import AccessLog
 from todo_api.telemetry.requests import RequestRecord
 
@@ -65,7 +64,7 @@ class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes non
             try:
                 self.flush()
                 with self._app.app_context():
-                    metrics.set_gauges()  # another process may serve /metrics
+                    self._app.extensions["metrics"].publish()  # another process may serve /metrics
             except Exception:  # the thread goes on whatever happens
                 if time.monotonic() >= report_at:
                     logger.exception("The log or the metrics could not be written")
@@ -89,7 +88,7 @@ class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes non
                     if record.levelno >= self.level:
                         yield self.format(record) + self.terminator
                     if isinstance(record, RequestRecord):
-                        metrics.count(record)
+                        self._app.extensions["metrics"].count(record)
                 except Exception:
                     logger.exception("A log record could not be handled")
 
