@@ -34,8 +34,10 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    worker.wsgi.extensions["metrics"].use(worker.slot)
-    worker.wsgi.extensions["log"].start()
+    log, metrics = (worker.wsgi.extensions[name] for name in ("log", "metrics"))
+    metrics.use(worker.slot)
+    log.start()
+    worker.log.use_queue(log.enqueue)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:

@@ -1,14 +1,20 @@
 """The log: a line for each request, one format for all lines, and nothing personal in it."""
 
 import errno
+import fcntl
 import io
 import json
 import logging
+import os
 import re
+import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,10 +26,11 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler
 
 from tests.conftest import MISSING, Caller, MakeApp, environ_for
-from tests.support.programs import ROOT, environment, production_environment, run, serving
+from tests.support.programs import GUNICORN, ROOT, environment, free_port, production_environment, run, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
 from todo_api.log_format import JSONFormatter
+from todo_api.log_stream import BoundedStream
 from todo_api.tasks import OwnedTasks
 from todo_api.telemetry.access_log import AccessLog
 from todo_api.telemetry.logging import batches, is_server_message
@@ -298,6 +305,128 @@ def test_a_worker_writes_all_lines_before_it_ends(migrated_database: Callable[[s
         for number in range(20):
             server.request("GET", "/health/live", X_Request_ID=f"asked-{number}")
     assert all(f'"asked-{number}"' in server.program.output for number in range(20))
+
+
+@contextmanager
+def serving_unread(settings: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], bytes]]]:
+    """Run gunicorn with a log of 4 KiB that nobody reads, and yield a function that sends it a request."""
+    port = free_port()
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    command = [*GUNICORN[:-1], f"127.0.0.1:{port}"]
+    process = subprocess.Popen(command, cwd=ROOT, env=settings, stdout=writer, stderr=writer, start_new_session=True)
+    os.close(writer)
+
+    def send(head: str) -> bytes:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            client.sendall(f"{head}\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return client.recv(20)
+        return b""
+
+    try:
+        wait_until(lambda: send(LIVE).startswith(b"HTTP/1.1 200 "))
+        yield process, send
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(reader)
+
+
+LIVE = "GET /health/live HTTP/1.1"
+NOT_READ = {
+    "requests": LIVE,
+    "refused tokens": f"GET /api/tasks HTTP/1.1\r\nAuthorization: Bearer {token(exp=1)}",
+    "broken requests": "GET /api/tasks HTTP/1.1 broken",
+}
+
+
+@pytest.mark.parametrize("kind", NOT_READ)
+def test_a_log_that_nobody_reads_delays_neither_requests_nor_the_end(
+    migrated_database: Callable[[str], str], kind: str
+) -> None:
+    with serving_unread(production_environment(migrated_database("unread"))) as (process, send):
+        for _ in range(100):
+            assert send(NOT_READ[kind]).startswith(b"HTTP/1.1 ")
+        assert send(LIVE).startswith(b"HTTP/1.1 200 ")
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(20) == 0
+        assert time.monotonic() - began < 10
+
+
+def test_a_log_that_nobody_reads_prevents_neither_a_reload_nor_a_new_worker(
+    migrated_database: Callable[[str], str],
+) -> None:
+    settings = production_environment(migrated_database("unread"), WEB_CONCURRENCY="1")
+    with serving_unread(settings) as (process, send):
+        for _ in range(100):
+            send(LIVE)
+        [first] = children(process)
+        os.kill(process.pid, signal.SIGHUP)
+        wait_until(lambda: len(children(process)) == 1 and first not in children(process))
+        [second] = children(process)
+        os.kill(second, signal.SIGKILL)
+        wait_until(lambda: len(children(process)) == 1 and second not in children(process))
+        wait_until(lambda: send(LIVE).startswith(b"HTTP/1.1 200 "))
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_a_stop_waits_for_the_reader_of_the_log_for_a_while_only(
+    app: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    class Stuck(Log):
+        def write(self, text: str) -> int:
+            if text:
+                go_on.wait(20)
+            return super().write(text)
+
+    monkeypatch.setattr("todo_api.telemetry.logging.END_TIMEOUT", 0.1)
+    log = listen(app, Stuck())
+    app.extensions["log"].start()
+    alice.get("/api/tasks")
+    began = time.monotonic()
+    app.extensions["log"].stop()
+    alice.get("/api/tasks")
+    app.extensions["log"].flush()
+    assert time.monotonic() - began < 5
+    go_on.set()
+    wait_until(lambda: log.lines)
+
+
+def test_standard_error_gets_lines_again_once_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, written = threading.Event(), []
+
+    class Slow(io.StringIO):
+        def write(self, text: str) -> int:
+            go_on.wait(20)
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr("todo_api.log_stream.standard_error", Slow)
+    monkeypatch.setattr("todo_api.log_stream.TIMEOUT", 0.01)
+    stream = BoundedStream()
+    for number in range(3):
+        stream.write(f"unread {number}")
+    go_on.set()
+    wait_until(lambda: written)
+    monkeypatch.undo()
+    wait_until(lambda: stream.write("read") and len(written) > 1)
+    assert written[:2] == ["unread 0", "read"]
+
+
+def test_the_level_of_the_log_does_not_apply_to_gunicorns_lines(migrated_database: Callable[[str], str]) -> None:
+    with serving(production_environment(migrated_database("level"), LOG_LEVEL="WARNING")) as server:
+        server.request("GET", "/health/live")
+    assert server.program.output.count('"Worker exiting') == 2
+    assert '"todo_api.request"' not in server.program.output
 
 
 def test_in_development_lines_are_human_readable(make_app: MakeApp) -> None:

@@ -3,11 +3,14 @@
 import logging
 import os
 import re
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.glogging import Logger
 
 from todo_api.log_format import formatter
+from todo_api.log_stream import BoundedStream
 
 # gunicorn names the fault, then quotes the request, which may contain a token or a search.
 BEFORE_QUOTE = re.compile(r"Invalid request from ip=\S*: [A-Za-z ]*|Error handling request")
@@ -20,11 +23,31 @@ def cut_quote(record: logging.LogRecord) -> bool:
     return True
 
 
+class Forward(logging.Handler):
+    """Gives records to the application's queue, whatever the level of the application's log."""
+
+    def __init__(self, enqueue: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__()
+        self._enqueue = enqueue
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._enqueue(record)
+
+
 class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's logger with the service's formatter."""
+    """gunicorn's logger with the service's formatter. No process waits for whoever reads standard error."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
+        self.error_log.addFilter(cut_quote)
         for handler in self.error_log.handlers:
             handler.setFormatter(formatter(os.environ.get("ENVIRONMENT")))
-            handler.addFilter(cut_quote)
+            if getattr(handler, "stream", None) is sys.stderr:
+                handler.setStream(BoundedStream())
+
+    def use_queue(self, enqueue: Callable[[logging.LogRecord], None]) -> None:
+        """Let the application's queue write what would go to standard error."""
+        self.error_log.handlers = [
+            Forward(enqueue) if isinstance(getattr(handler, "stream", None), BoundedStream) else handler
+            for handler in self.error_log.handlers
+        ]

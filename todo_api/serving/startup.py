@@ -7,6 +7,8 @@ import sys
 from types import FrameType
 from typing import Any
 
+from todo_api.log_stream import BoundedStream
+
 # Holds the id of the process that was checked. Its workers do not repeat the warnings of the check.
 CHECKED_BY_VARIABLE = "TODO_API_CHECKED_BY"
 CHECK = (
@@ -16,9 +18,11 @@ CHECK = (
 
 
 def application_starts() -> bool:
-    """Start the application in a process of its own, which prints what is wrong."""
+    """Start the application in a process of its own, and print what is wrong."""
     env = {name: value for name, value in os.environ.items() if name != CHECKED_BY_VARIABLE}
-    return subprocess.run([sys.executable, "-c", CHECK], env=env, check=False).returncode == 0  # noqa: S603 (ours)
+    ended = subprocess.run([sys.executable, "-c", CHECK], env=env, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603 (ours)
+    BoundedStream().write(ended.stderr)
+    return ended.returncode == 0
 
 
 def check() -> None:

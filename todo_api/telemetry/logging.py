@@ -1,6 +1,7 @@
 """The log on standard error. Every line passes through one bounded queue, which a thread empties under gunicorn."""
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from queue import Empty, SimpleQueue
 
 from flask import Flask, g, has_request_context
 
+from todo_api.log_stream import standard_error
 from todo_api.telemetry.access_log import AccessLog
 from todo_api.telemetry.requests import RequestRecord
 
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 WRITE_INTERVAL = 0.2  # seconds; waking a thread for each record costs a tenth of a request's CPU
 REPORT_INTERVAL = 60  # seconds between two reports that the log or the metrics cannot be written
 MAX_WAITING = 100_000  # records, some 50 MB
+END_TIMEOUT = 2  # seconds that the end of a process waits for whoever reads the log
 MAX_WRITE = 4096  # PIPE_BUF of Linux: shorter writes of several processes do not mix
 FULL = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR", "msg": "The log is full: lines are lost."}
 
@@ -29,8 +32,11 @@ class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes non
         self._app = app
         self._queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
         self._is_started = self._is_full = False
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._stopping = threading.Event()
+        self._writing = threading.Lock()  # not Handler's own, for which logging waits at the end
 
-    def handle(self, record: logging.LogRecord) -> bool:  # not emit(), which would wait for the lock during a write
+    def handle(self, record: logging.LogRecord) -> bool:  # not emit(), which would wait for Handler's lock
         """Queue a logger's record with the request's id."""
         if has_request_context():
             record.request_id = g.record.request_id
@@ -50,30 +56,39 @@ class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes non
 
     def start(self) -> None:
         """Write from a thread from now on."""
+        if self.stream is sys.stderr:
+            self.setStream(standard_error())
         self._is_started = True
-        threading.Thread(target=self._run, name="log", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
-        """Write all waiting lines, and from now on each one at once."""
-        self._is_started = False
+        """Write all waiting lines, and from now on each one at once. Without a reader, lines are lost after a while."""
+        self._stopping.set()
+        if self._is_started:
+            self._thread.join(END_TIMEOUT)
+            self._is_started = self._thread.is_alive()  # if it still waits for a reader, no one else must
         self.flush()
 
     def _run(self) -> None:
-        report_at = 0.0
-        while self._is_started:
+        report_at, is_last = 0.0, False
+        while not is_last:
+            is_last = self._stopping.wait(WRITE_INTERVAL)
             try:
-                self.flush()
+                self._write()
                 with self._app.app_context():
                     self._app.extensions["metrics"].publish()  # another process may serve /metrics
             except Exception:  # the thread goes on whatever happens
                 if time.monotonic() >= report_at:
                     logger.exception("The log or the metrics could not be written")
                     report_at = time.monotonic() + REPORT_INTERVAL
-            time.sleep(WRITE_INTERVAL)
 
     def flush(self) -> None:
-        """Write all waiting lines."""
-        with self.lock:  # type: ignore[union-attr]  # Handler's constructor makes it
+        """Write all waiting lines, unless a thread does."""
+        if not self._is_started:
+            self._write()
+
+    def _write(self) -> None:
+        with self._writing:
             for batch in batches(self._lines()):
                 with suppress(OSError, ValueError):  # a full disk or a closed stream must not fail a request
                     self.stream.write(batch)
@@ -84,10 +99,11 @@ class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes non
         with suppress(Empty):
             while True:
                 record = self._queue.get_nowait()
+                is_request = isinstance(record, RequestRecord)
                 try:
-                    if record.levelno >= self.level:
+                    if record.levelno >= self.level or not is_request:  # loggers have checked all others
                         yield self.format(record) + self.terminator
-                    if isinstance(record, RequestRecord):
+                    if is_request:
                         self._app.extensions["metrics"].count(record)
                 except Exception:
                     logger.exception("A log record could not be handled")

@@ -1,0 +1,34 @@
+"""Standard error for processes that must not wait for its reader. gunicorn's master process imports this module too."""
+
+import io
+import os
+import sys
+import threading
+
+TIMEOUT = 0.5  # seconds
+
+
+def standard_error() -> io.TextIOWrapper:
+    """Open standard error without the buffer of sys.stderr: a write that blocks holds its lock, even at the end."""
+    descriptor = 2 if sys.__stderr__ else os.open(os.devnull, os.O_WRONLY)  # a process can be started without one
+    raw = io.FileIO(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+class BoundedStream(io.TextIOBase):
+    """Writes to standard error, but waits for a reader half a second at most. Until it reads again, text is lost.
+
+    A thread writes, as a pipe, a socket and a terminal have no timeout in common. It exists only during a write, as
+    gunicorn's master forks.
+    """
+
+    def __init__(self) -> None:
+        self._stream = standard_error()
+        self._writer = threading.Thread()
+
+    def write(self, text: str) -> int:
+        if not self._writer.is_alive():
+            self._writer = threading.Thread(target=self._stream.write, args=[text], name="stderr", daemon=True)
+            self._writer.start()
+            self._writer.join(TIMEOUT)
+        return len(text)
