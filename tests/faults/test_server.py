@@ -8,9 +8,11 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 from tests.faults.conftest import Start
+from tests.faults.test_database import fill, small_disk
 from tests.support.load import Load, Stack, under_load
 from tests.support.programs import GUNICORN, ROOT, Server, running
 from tests.support.threads import wait_until
@@ -37,6 +39,22 @@ def test_a_killed_worker_is_replaced_and_no_write_is_lost(service: Start) -> Non
                 time.sleep(0.3)
         assert load.cuts() > 0
         assert load.unavailable() == 0
+
+
+def test_a_full_temporary_folder_affects_no_request(service: Start, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "full") as disk, service(TMPDIR=str(disk)) as stack:
+        filler = disk / "todo-faults-filler"
+        with under_load(stack, "The temporary folder is full, and a worker killed (SIGKILL)") as load:
+            try:
+                with load.fault():
+                    fill(filler)
+                    killed = stack.workers()[0]
+                    os.kill(killed, signal.SIGKILL)
+                    wait_for_other_workers(stack, than={killed})
+                    time.sleep(1)
+            finally:
+                filler.unlink(missing_ok=True)
+            assert load.unavailable() == 0
 
 
 def test_all_requests_that_arrive_before_a_reload_get_their_response(service: Start) -> None:

@@ -320,7 +320,6 @@ def under_load(stack: Stack, fault: str) -> Iterator[Load]:
     load = Load(stack)
     try:
         load.wait_for_recovery(0)
-        time.sleep(0.6)  # until each worker has opened its metrics file
         descriptors = settled(stack.descriptors) - USERS
         yield load
         load.stop()

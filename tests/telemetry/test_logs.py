@@ -225,6 +225,11 @@ def test_the_writing_thread_survives_any_exception(
     assert ["traceback" in line for line in log.lines] == [True, True, False]
 
 
+def test_a_record_that_cannot_be_handled_is_logged_before_the_thread_starts_too(app: Flask, log: Log) -> None:
+    app.extensions["log"].enqueue(RequestRecord("r-1"))  # without any data of a request
+    assert ["traceback" in line for line in log.lines] == [True]
+
+
 def test_a_line_that_meets_the_end_of_the_thread_is_written(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     class Late(SimpleQueue[Any]):
         def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:

@@ -34,7 +34,7 @@ class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes non
         self._is_started = self._is_full = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._stopping = threading.Event()
-        self._writing = threading.Lock()  # not Handler's own, for which logging waits at the end
+        self._writing = threading.RLock()  # not Handler's own, for which logging waits at the end
 
     def handle(self, record: logging.LogRecord) -> bool:  # not emit(), which would wait for Handler's lock
         """Queue a logger's record with the request's id."""
