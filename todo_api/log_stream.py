@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import threading
+from contextlib import suppress
 
 TIMEOUT = 0.5  # seconds
 
@@ -28,7 +29,11 @@ class BoundedStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         if not self._writer.is_alive():
-            self._writer = threading.Thread(target=self._stream.write, args=[text], name="stderr", daemon=True)
+            self._writer = threading.Thread(target=self._write, args=[text], name="stderr", daemon=True)
             self._writer.start()
             self._writer.join(TIMEOUT)
         return len(text)
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # a full disk, or a reader that has gone
+            self._stream.write(text)

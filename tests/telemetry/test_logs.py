@@ -427,6 +427,13 @@ def test_standard_error_gets_lines_again_once_it_is_read(monkeypatch: pytest.Mon
     assert written[:2] == ["unread 0", "read"]
 
 
+def test_a_reader_of_standard_error_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Mock(write=Mock(side_effect=BrokenPipeError))
+    monkeypatch.setattr("todo_api.log_stream.standard_error", lambda: broken)
+    assert BoundedStream().write("unread") == 6
+    broken.write.assert_called_once_with("unread")
+
+
 def test_the_level_of_the_log_does_not_apply_to_gunicorns_lines(migrated_database: Callable[[str], str]) -> None:
     with serving(production_environment(migrated_database("level"), LOG_LEVEL="WARNING")) as server:
         server.request("GET", "/health/live")
