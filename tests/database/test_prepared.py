@@ -50,16 +50,16 @@ def names(connection: Any) -> set[str]:
     """Return the names of the statements prepared on the server."""
     cursor = connection.cursor()
     cursor.execute("SELECT name FROM pg_prepared_statements")
-    return {name for (name,) in cursor.fetchall()}
+    return {name.decode() for (name,) in cursor.fetchall()}
 
 
 def test_prepare_and_execute_number_each_parameter_once(database: Database) -> None:
     compiled = database.compiled(Statement(text("SELECT :b, :a WHERE x = :b")))
-    assert compiled.sql == "SELECT %(b)s, %(a)s WHERE x = %(b)s"
+    assert compiled.steps == ("SELECT %(b)s, %(a)s WHERE x = %(b)s",)
     limit = "SET LOCAL statement_timeout = 10000; "
     assert compiled.declaration == f"{limit}PREPARE {compiled.name} AS SELECT $1, $2 WHERE x = $1"
     assert compiled.call == f"{limit}EXECUTE {compiled.name}(%(b)s, %(a)s)"
-    other = PreparedStatement.compile(text("SELECT 1"), database.connections.dialect, timeout=10)
+    other = PreparedStatement.compile(Statement(text("SELECT 1")), database.connections.dialect, timeout=10)
     assert other.call == f"{limit}EXECUTE {other.name}"
     assert other.name != compiled.name
 
@@ -114,7 +114,7 @@ def test_a_prepared_statement_whose_result_type_changed_is_sent_as_text(database
     try:
         assert database.fetch(read, {}) == [(1,)]
         rows_of(database_url, "ALTER TABLE changing ALTER n TYPE text")
-        assert database.fetch(read, {}) == [("1",)]
+        assert database.fetch(read, {}) == [(b"1",)]
     finally:
         rows_of(database_url, "DROP TABLE changing")
 
@@ -138,7 +138,7 @@ def test_the_statement_timeout_covers_prepare_and_execute_only(database: Databas
             impatient.fetch(count, {})
     cursor = connection_of(database)[0].cursor()
     cursor.execute("SHOW statement_timeout")
-    assert cursor.fetchone() == ("0",)
+    assert cursor.fetchone() == (b"0",)
 
 
 @pytest.mark.parametrize("pooler", [True, False])

@@ -28,7 +28,7 @@ def recorded(app: Flask) -> Iterator[list[tuple[str, Mapping[str, Any]]]]:
 
     def recorder(run: Callable[[Statement, Mapping[str, Any]], Any]) -> Any:
         def record(statement: Statement, values: Mapping[str, Any]) -> Any:
-            seen.append((database.compiled(statement).sql, values))
+            seen.append(("; ".join(database.compiled(statement).steps), values))
             return run(statement, values)
 
         return record

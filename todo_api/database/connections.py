@@ -9,6 +9,7 @@ import time
 from threading import get_ident
 from typing import Any
 
+from psycopg2.extensions import BYTES, register_type
 from sqlalchemy import URL, PoolProxiedConnection, event
 from sqlalchemy.pool import QueuePool
 
@@ -63,9 +64,13 @@ class Connections:
         connection.invalidate()
 
     def _open(self) -> Any:
+        """Connect. Text comes as bytes of UTF-8: JSON is passed on without decoding it."""
         connection = self.driver.connect(*self._positional, **self._named)
-        if not self.is_sqlite:
+        if self.is_sqlite:
+            connection.text_factory = bytes
+        else:
             connection.autocommit = True
+            register_type(BYTES, connection)
         return connection
 
     def _is_stale(self, connection: PoolProxiedConnection) -> bool:

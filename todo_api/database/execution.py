@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from threading import Lock
 from typing import Any
 
@@ -18,6 +19,8 @@ from todo_api.database.watchdog import Watchdog
 RETRY_WINDOW = 2.0  # seconds that requests wait for a database that just became unavailable; later ones fail at once
 RETRY_PAUSE = 0.05
 MAX_RETRIES = 3
+
+ONE_STEP = nullcontext()
 
 Rows = list[tuple[Any, ...]]
 Result = tuple[Rows, int]  # the rows, and how many rows changed
@@ -40,7 +43,7 @@ class Database:
         self._probing = Lock()
 
     def fetch(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
-        """Run a statement and return its rows. Raises DatabaseError."""
+        """Run a statement and return its rows, with text as bytes of UTF-8. Raises DatabaseError."""
         return self._run(statement, values)[0]
 
     def execute(self, statement: Statement, values: Mapping[str, Any]) -> int:
@@ -50,7 +53,7 @@ class Database:
     def compiled(self, statement: Statement) -> PreparedStatement:
         """Return the statement compiled for the dialect in use."""
         if not (found := self._compiled.get(statement)):
-            found = PreparedStatement.compile(statement.core, self.connections.dialect, self._timeout)
+            found = PreparedStatement.compile(statement, self.connections.dialect, self._timeout)
             self._compiled[statement] = found
         return found
 
@@ -80,10 +83,12 @@ class Database:
             try:
                 self._watchdog.watch(watched)
                 cursor: Any = connection.cursor()
-                sql = compiled.sql if self.is_sqlite else compiled.prepare(cursor, connection.info)
+                steps = compiled.steps if self.is_sqlite else [compiled.prepare(cursor, connection.info)]
                 sent = True
-                cursor.execute(sql, values)
-                rows = cursor.fetchall() if cursor.description else []
+                with transaction(cursor) if len(steps) > 1 else ONE_STEP:
+                    for step in steps:
+                        cursor.execute(step, values)
+                    rows = cursor.fetchall() if cursor.description else []
                 self._unavailable_since = None
                 return rows, cursor.rowcount
             except self._driver.Error as error:
@@ -127,6 +132,12 @@ class Database:
             return ConstraintViolated(error)
         away = isinstance(error, self._driver.OperationalError | self._driver.InterfaceError)
         return (DatabaseUnavailable if away or lost or sqlstate(error) == errors.READ_ONLY else DatabaseError)(error)
+
+
+def transaction(cursor: Any) -> Any:
+    """Begin to write on SQLite; return a context manager that commits, or rolls back after an error."""
+    cursor.execute("BEGIN IMMEDIATE")
+    return cursor.connection
 
 
 def retry_window_elapsed(since: float) -> bool:

@@ -19,34 +19,39 @@ PREPARED = "prepared"  # key of `connection.info`: the names of prepared stateme
 class Statement:
     """A Core statement whose values are all named parameters.
 
+    `on_sqlite`: what SQLite runs instead, in one transaction, as it cannot write in a CTE; the last one has the result.
     `repeatable`: running it twice is the same as once, so it may be run again after a lost connection.
     """
 
-    def __init__(self, core: ClauseElement, *, repeatable: bool = False) -> None:
+    def __init__(self, core: ClauseElement, *on_sqlite: ClauseElement, repeatable: bool = False) -> None:
         self.core = core
+        self.on_sqlite = on_sqlite
         self.repeatable = repeatable
 
 
 class PreparedStatement(NamedTuple):
-    """A statement compiled for one dialect. All but `sql` are for PostgreSQL, and run under a time limit."""
+    """A statement compiled for one dialect: `steps` as plain SQL, the rest for PostgreSQL."""
 
-    sql: str
+    steps: tuple[str, ...]
     name: str
     declaration: str
     call: str
     limited_sql: str
 
     @classmethod
-    def compile(cls, core: ClauseElement, dialect: Dialect, timeout: float) -> "PreparedStatement":
+    def compile(cls, statement: Statement, dialect: Dialect, timeout: float) -> "PreparedStatement":
         """Return the statement as the driver takes it; the same text gets the same name."""
-        sql = str(core.compile(dialect=dialect))
+        parts = statement.on_sqlite if statement.on_sqlite and dialect.name == "sqlite" else (statement.core,)
+        steps = tuple(str(part.compile(dialect=dialect)) for part in parts)
+        sql = steps[-1]
         names = list(dict.fromkeys(PLACEHOLDER.findall(sql)))
         name = f"todo_{sha256(sql.encode()).hexdigest()[:16]}"
         declared = PLACEHOLDER.sub(lambda place: f"${names.index(place[1]) + 1}", sql)
         arguments = f"({', '.join(f'%({name})s' for name in names)})" if names else ""
         # Sent in the same message, so it costs no round trip, and a pooler in transaction mode keeps nothing of it.
         limit = f"SET LOCAL statement_timeout = {int(timeout * 1000)}; "
-        return cls(sql, name, f"{limit}PREPARE {name} AS {declared}", f"{limit}EXECUTE {name}{arguments}", limit + sql)
+        texts = (f"PREPARE {name} AS {declared}", f"EXECUTE {name}{arguments}", sql)
+        return cls(steps, name, *(limit + text for text in texts))
 
     def prepare(self, cursor: Any, info: dict[Any, Any]) -> str:
         """Return what to execute on a psycopg2 cursor; `info` is the pool's dictionary of its connection."""

@@ -74,7 +74,7 @@ class CachedCheck:
 def check_database() -> str | None:
     """Return why the database is not ready, or None. A revision that this code does not know is newer, and ready."""
     try:
-        found = [row[0] for row in get_database().fetch(REVISIONS, {})]
+        found = [row[0].decode() for row in get_database().fetch(REVISIONS, {})]
     except DatabaseError as error:
         return f"the database does not answer, or has no schema yet (flask db upgrade): {error}"
     scripts = ScriptDirectory(current_app.extensions["migrate"].directory)
