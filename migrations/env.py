@@ -1,13 +1,79 @@
-"""How Alembic reaches the database: with MIGRATION_DATABASE_URL where it is set."""
+"""How Alembic reaches the database: with MIGRATION_DATABASE_URL where it is set.
+
+Commands that run at the same time take turns. A step that would wait for a lock gives up, so that requests do not wait
+behind it, and is tried again.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from alembic import context
 from flask import current_app
-from sqlalchemy import create_engine, pool, text
+from sqlalchemy import Connection, Engine, create_engine, event, pool, text
 from sqlalchemy.exc import OperationalError
 
-metadata = current_app.extensions["migrate"].db.metadata
+# Times are in seconds.
+LOCK_TIMEOUT = 1
+ATTEMPTS = 10
+PAUSE = 1
+LOCK_NOT_AVAILABLE = "55P03"
+ADVISORY_LOCK = 8_387_232_614_092_149_113  # no other program's
+POLL_INTERVAL = 0.2
+
+migrate = current_app.extensions["migrate"]
+options = {"target_metadata": migrate.db.metadata, "compare_type": True, **migrate.configure_args}
 url = current_app.config["MIGRATION_DATABASE_URL"]
-options = {"target_metadata": metadata, "compare_type": True, **current_app.extensions["migrate"].configure_args}
+
+
+def run(connection: Connection) -> None:
+    for _ in range(ATTEMPTS):
+        context.configure(connection=connection, transaction_per_migration=True, **options)
+        try:
+            with context.begin_transaction():
+                context.run_migrations()
+            return
+        except OperationalError as error:
+            if getattr(error.orig, "pgcode", None) != LOCK_NOT_AVAILABLE:
+                raise
+            connection.rollback()
+            time.sleep(PAUSE)
+    raise SystemExit(
+        "todo_api: another transaction keeps a table locked. No migration is half done: run the command again later"
+    )
+
+
+@contextmanager
+def taking_turns(engine: Engine) -> Iterator[None]:
+    """Wait until no other command migrates the database."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            # Of a transaction, so a pooler cannot keep it. Whoever waits ends each transaction: an index that is built
+            # concurrently waits for open ones.
+            while not connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})")):
+                connection.rollback()
+                time.sleep(POLL_INTERVAL)
+            yield
+    else:
+        import fcntl  # not above: Windows has none
+
+        with Path(__file__).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def limit_locks(connection: Connection) -> None:
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
+
+
+def warn_of_ascii(connection: Connection) -> None:
+    if not connection.scalar(text("SELECT lower('\u00c4') = '\u00e4'")):
+        current_app.logger.warning(
+            "This database knows upper and lower case of ASCII letters only, and so does a search (q)."
+            " Create it with LC_CTYPE 'C.UTF-8' or another locale in UTF-8."
+        )
+
 
 if context.is_offline_mode():
     context.configure(url=url, literal_binds=True, **options)
@@ -15,16 +81,13 @@ if context.is_offline_mode():
         context.run_migrations()
 else:
     engine = create_engine(url, poolclass=pool.NullPool)
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "begin", limit_locks)
     try:
         connection = engine.connect()
     except OperationalError as error:
         raise SystemExit(f"todo_api: the database cannot be reached: {str(error.orig).splitlines()[0]}") from None
-    with connection:
-        context.configure(connection=connection, **options)
-        with context.begin_transaction():
-            context.run_migrations()
-        if engine.dialect.name == "postgresql" and not connection.scalar(text("SELECT lower('\u00c4') = '\u00e4'")):
-            current_app.logger.warning(
-                "This database knows upper and lower case of ASCII letters only, and so does a search (q)."
-                " Create it with LC_CTYPE 'C.UTF-8' or another locale in UTF-8."
-            )
+    with connection, taking_turns(engine):
+        run(connection)
+        if engine.dialect.name == "postgresql":
+            warn_of_ascii(connection)

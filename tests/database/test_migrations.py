@@ -1,18 +1,28 @@
 """The migrations, and the rules that the schema enforces by itself."""
 
+import subprocess
+import sys
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from flask import Flask
 from flask_migrate import check, downgrade, upgrade
 from sqlalchemy import Engine, inspect, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
-from tests.conftest import dispose, environ_for
+from tests.conftest import Caller, dispose, environ_for
 from tests.support.databases import engine_of, rows_of
+from tests.support.programs import ROOT, environment
+from tests.support.threads import wait_until
 from todo_api import create_app
 from todo_api.extensions import Base
 
@@ -31,16 +41,16 @@ TASK = {
     "idempotency_key": None,
     "idempotency_digest": None,
 }
-TABLES = {"users", "tasks", "alembic_version"}
+TABLES = {"users", "tasks", "deletions", "alembic_version"}
 # Columns, constraints and indexes in PostgreSQL's catalogue.
 CATALOGUE = (
     "SELECT format('%s %s %s %s %s %s %s', attrelid::regclass, attnum, attname, format_type(atttypid, atttypmod),"
     " attnotnull, attcollation::regcollation, pg_get_expr(adbin, adrelid)) FROM pg_attribute"
     " LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
-    " WHERE attrelid IN ('users'::regclass, 'tasks'::regclass) AND attnum > 0 AND NOT attisdropped",
+    " WHERE attrelid = ANY ('{users,tasks,deletions}'::regclass[]) AND attnum > 0 AND NOT attisdropped",
     "SELECT format('%s %s %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid), condeferrable,"
-    " convalidated) FROM pg_constraint WHERE conrelid IN ('users'::regclass, 'tasks'::regclass)",
-    "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid IN ('users'::regclass, 'tasks'::regclass)",
+    " convalidated) FROM pg_constraint WHERE conrelid = ANY ('{users,tasks,deletions}'::regclass[])",
+    "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = ANY ('{users,tasks,deletions}'::regclass[])",
 )
 
 
@@ -170,6 +180,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"description": "🎹" * 2000},
     {"is_completed": True},
     {"user_id": "bob"},
+    {"id": TASK_1, "user_id": "bob"},
     {"idempotency_key": "k" * 255, "idempotency_digest": b"d"},
     {"idempotency_key": "used", "idempotency_digest": b"d", "user_id": "bob"},
 ]
@@ -180,7 +191,6 @@ REFUSED: list[dict[str, Any]] = [
     {"description": "x" * 2001},
     {"user_id": "carol"},
     {"id": TASK_1},
-    {"id": TASK_1, "user_id": "bob"},
     {"is_completed": "maybe"},
     {"is_completed": "2"},
     {"idempotency_key": "other"},
@@ -228,3 +238,134 @@ def test_a_locale_without_unicode_case_mapping_logs_a_warning(
                 assert capfd.readouterr().err.count("LC_CTYPE") == warnings
         finally:
             connection.execute(text(f"DROP DATABASE {other} WITH (FORCE)"))
+
+
+# --- On a database in use ---
+
+# What the code of revision 0002 sends: it knows neither the owner's row nor deletions.
+OLD_USER = "INSERT INTO users (id, created_at) VALUES (%(user)s, now()) ON CONFLICT DO NOTHING"
+OLD_CREATION = (
+    "INSERT INTO tasks (user_id, id, title, is_completed, created_at, updated_at)"
+    " SELECT id, %(id)s, 'Old', false, now(), now() FROM users WHERE id = %(user)s RETURNING id"
+)
+OLD_CHANGE = (
+    "UPDATE tasks SET title = 'Changed', updated_at = greatest(now(), updated_at + interval '1 microsecond')"
+    " WHERE user_id = %(user)s AND id = %(id)s RETURNING id"
+)
+OLD_DELETION = "DELETE FROM tasks WHERE user_id = %(user)s AND id = %(id)s RETURNING id"
+OLD_LIST = 'SELECT id FROM tasks WHERE user_id = %(user)s ORDER BY title COLLATE "C", id LIMIT 20'
+FILL = (
+    "INSERT INTO users (id, created_at) SELECT 'user' || n, now() FROM generate_series(0, 199) n",
+    "INSERT INTO tasks (user_id, id, title, is_completed, created_at, updated_at)"
+    " SELECT 'user' || n % 200, gen_random_uuid(), 'Task ' || n, n % 3 = 0, now(), now()"
+    " FROM generate_series(1, 200000) n",
+)
+SLOWEST = 3.0  # seconds; a request gives up after 10
+
+
+def flask_db(url: str, folder: Path, *command: str) -> "subprocess.Popen[str]":
+    env = environment(**environ_for(url))
+    arguments = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), "db", *command]
+    return subprocess.Popen(arguments, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def serve_as_old_code(url: str, user: str, stop: threading.Event) -> list[float]:
+    """Write as revision 0002 did; return the seconds that each statement took."""
+    seconds = []
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        while not stop.is_set():
+            task = {"user": user, "id": str(uuid.uuid4())}
+            for statement in (OLD_USER, OLD_CREATION, OLD_CHANGE, OLD_LIST, OLD_CREATION, OLD_DELETION):
+                began = time.monotonic()
+                if statement is OLD_CREATION:
+                    task["id"] = str(uuid.uuid4())
+                cursor.execute(statement, task)
+                seconds.append(time.monotonic() - began)
+    return seconds
+
+
+@pytest.mark.slow
+def test_the_owners_row_comes_while_the_code_before_it_serves(postgresql: str, tmp_path: Path) -> None:
+    with application(postgresql, tmp_path):
+        upgrade(revision="0002")
+    for statement in FILL:
+        rows_of(postgresql, statement)
+    stop = threading.Event()
+    with ThreadPoolExecutor(4) as threads:
+        serving = [threads.submit(serve_as_old_code, postgresql, f"user{number}", stop) for number in (0, 1, 500, 501)]
+        command = flask_db(postgresql, tmp_path, "upgrade")
+        output, _ = command.communicate(timeout=120)
+        assert command.returncode == 0, output
+        with application(postgresql, tmp_path) as app:
+            for number in (0, 1, 500, 501):
+                Caller(app.test_client(), f"user{number}").create("By the new code, beside the old")
+        stop.set()
+        slowest = max(second for thread in serving for second in thread.result())
+    assert slowest < SLOWEST
+    with application(postgresql, tmp_path) as app:
+        assert app.test_cli_runner().invoke(args=["recount"]).exit_code == 0
+        check()
+        counts = "SELECT count(*) FROM users WHERE task_count <> (SELECT count(*) FROM tasks WHERE user_id = users.id)"
+        assert rows_of(postgresql, counts) == [0]
+        assert rows_of(postgresql, "SELECT count(*) FROM users WHERE task_count IS NULL") == [0]
+        for number in (0, 1, 17, 500):
+            caller = Caller(app.test_client(), f"user{number}")
+            stored = {*rows_of(postgresql, "SELECT id::text FROM tasks WHERE user_id = :user", user=f"user{number}")}
+            copy: set[str] = set()
+            query: dict[str, str] = {}
+            while True:
+                body: Any = caller.get("/api/tasks/changes", query_string=query).json
+                copy |= {task["id"] for task in body["tasks"]}
+                query = {"since": body["next"]}
+                if not body["has_more"]:
+                    break
+            assert copy == stored
+
+
+@pytest.mark.parametrize("start", ["base", "0002"])
+def test_three_upgrades_at_once_all_succeed(fresh: str, tmp_path: Path, start: str) -> None:
+    if start != "base":
+        with application(fresh, tmp_path):
+            upgrade(revision=start)
+    commands = [flask_db(fresh, tmp_path, "upgrade") for _ in range(3)]
+    outputs = [command.communicate(timeout=120)[0] for command in commands]
+    assert [command.returncode for command in commands] == [0, 0, 0], outputs
+    with application(fresh, tmp_path):
+        check()
+
+
+def waits(number: int, url: str) -> bool:
+    """Return whether that many statements wait for the lock of a table."""
+    return rows_of(url, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'") == [number]
+
+
+def test_an_upgrade_waits_for_a_lock_in_short_turns(postgresql: str, tmp_path: Path) -> None:
+    """Requests that come after it would wait behind it."""
+    with application(postgresql, tmp_path):
+        upgrade(revision="0002")
+    with engine_of(postgresql) as engine, engine.connect() as other:
+        other.execute(text("LOCK TABLE users IN ROW EXCLUSIVE MODE"))
+        command = flask_db(postgresql, tmp_path, "upgrade")
+        for wanted in (1, 0, 1):
+            wait_until(partial(waits, wanted, postgresql))
+        other.rollback()
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 0, output
+
+
+@pytest.mark.slow
+def test_an_upgrade_that_never_gets_its_lock_gives_up(postgresql: str, tmp_path: Path) -> None:
+    with application(postgresql, tmp_path):
+        upgrade(revision="0002")
+    with engine_of(postgresql) as engine, engine.connect() as other:
+        other.execute(text("LOCK TABLE users IN ROW EXCLUSIVE MODE"))
+        command = flask_db(postgresql, tmp_path, "upgrade")
+        output, _ = command.communicate(timeout=120)
+        assert command.returncode == 1
+        assert "keeps a table locked" in output.splitlines()[-1]
+        assert "Traceback" not in output
+    command = flask_db(postgresql, tmp_path, "upgrade")
+    assert (command.communicate(timeout=60)[0], command.returncode)[1] == 0
+    with application(postgresql, tmp_path):
+        check()

@@ -80,8 +80,8 @@ def explain(app: Flask, statement: RecordedStatement, options: str = "") -> tupl
 
 @pytest.mark.parametrize("filters", FILTERS)
 @pytest.mark.parametrize("sort", SORTS)
-def test_a_page_comes_from_an_index_in_order(filled: Flask, caller: Caller, sort: str, filters: str) -> None:
-    """If few tasks match, the planner may collect and sort them."""
+def test_a_page_reads_the_users_tasks_by_an_index(filled: Flask, caller: Caller, sort: str, filters: str) -> None:
+    """By creation they come in order, unless so few match that the planner sorts them."""
     path = f"/api/tasks?sort={sort}&limit=50{filters}"
     response = caller.get(path)
     assert response.status_code == 200
@@ -93,11 +93,12 @@ def test_a_page_comes_from_an_index_in_order(filled: Flask, caller: Caller, sort
         kinds = {node["Node Type"] for node in nodes}
         assert not kinds & {"Seq Scan", "Parallel Seq Scan"}, kinds
         assert kinds & {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
-        for node in nodes:
-            assert "Sort" not in node["Node Type"] or node["Plan Rows"] < ALICES / 50, node
+        if sort.endswith("created_at"):
+            for node in nodes:
+                assert "Sort" not in node["Node Type"] or node["Plan Rows"] < ALICES / 50, node
 
 
-@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("sort", ["created_at", "-created_at"])
 def test_page_2000_reads_as_much_as_page_1(filled: Flask, caller: Caller, sort: str) -> None:
     whole = caller.get(f"/api/tasks?sort={sort}&limit=1000")
     for _ in range(99):
