@@ -1,6 +1,8 @@
 """The flask commands, and the names that `flask shell` offers."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import BinaryIO
 
@@ -11,7 +13,7 @@ from flask_jwt_extended import create_access_token
 from todo_api.auth import diagnose, get_key_set, is_user_id
 from todo_api.database import DatabaseError
 from todo_api.openapi import get_document
-from todo_api.tasks import OwnedTasks
+from todo_api.tasks import OwnedTasks, user_ids
 
 blueprint = Blueprint("cli", __name__, cli_group=None)
 
@@ -25,6 +27,15 @@ def user_id(text: str) -> str:
 def printable(text: str) -> str:
     """Return the text with all but visible ASCII escaped: other characters could control the terminal."""
     return re.sub("[^ -~]", lambda found: ascii(found[0])[1:-1], text)
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Report errors of the database in one line."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise click.ClickException(f"the database failed (has flask db upgrade run?): {error}") from None
 
 
 @blueprint.cli.command()
@@ -68,12 +79,20 @@ def user_delete(user: str, yes: bool) -> None:
     """Delete USER and all their tasks."""
     if not yes:
         click.confirm(f"Delete {user!r} and all their tasks? This cannot be undone.", abort=True)
-    try:
+    with reported_errors():
         if not OwnedTasks(user).delete_user():
             raise click.ClickException(f"there is no user {user!r}")
-    except DatabaseError as error:
-        raise click.ClickException(f"the database failed (has flask db upgrade run?): {error}") from None
     click.echo(f"Deleted {user!r} and all their tasks.")
+
+
+@blueprint.cli.command()
+def recount() -> None:
+    """Count the tasks of all users, once no code from before revision 0003 runs."""
+    with reported_errors():
+        users = user_ids()
+        for user in users:
+            OwnedTasks(user).recount()
+    click.echo(f"Counted the tasks of {len(users)} users.")
 
 
 @blueprint.cli.command()

@@ -117,6 +117,7 @@ class Settings(Schema):
     LOG_HASH_KEY = fields.String(load_default=None, validate=VISIBLE)
     METRICS_TOKEN = fields.String(load_default=None, validate=VISIBLE)
     CONCEAL_FOREIGN_TASKS = fields.String(load_default="false", validate=OneOf(["true", "false"]))
+    DELETIONS_KEPT_DAYS = _whole_number(90, least=1, most=3650)
     MAX_TASKS_PER_USER = _whole_number(10_000, least=0, most=2**31 - 1)
     CORS_ORIGINS = Setting(_origins, "must be like https://a.example,https://b.example (* in development)", frozenset())
     READY_INTERVAL = _whole_number(5, least=1, most=86400)

@@ -86,7 +86,7 @@ def test_every_route_but_the_public_ones_demands_a_valid_token(app: Flask) -> No
     assert {rule.rule for rule in app.url_map.iter_rules()} > PUBLIC
     assert len(guarded) >= 5
     for rule in guarded:
-        path = rule.rule.replace("<task_id>", MISSING_ID)
+        path = rule.rule.replace("<task:task_id>", MISSING_ID)
         for method in (rule.methods or set()) - {"OPTIONS"}:
             missing, bad = (
                 client.open(path, method=method, headers=headers, json={"title": "x"})

@@ -26,7 +26,7 @@ from todo_api import __version__
 from todo_api.cors import ALLOWED_HEADERS, EXPOSED_HEADERS
 from todo_api.errors import error_types
 from todo_api.tasks.ownership import TASK_ID
-from todo_api.tasks.schemas import CHANGES, LIST, MARK, NEW_TASK, WHICH
+from todo_api.tasks.schemas import CHANGES, FEED, LIST, MARK, NEW_TASK, WHICH
 from todo_api.tasks.views import IDEMPOTENCY_KEY
 from todo_api.telemetry.requests import REQUEST_ID
 
@@ -37,7 +37,12 @@ OF_OTHER_PROXIES = "REQUEST_TIMEOUT"  # nginx hangs up instead
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
 LINTER = Path(__file__).parent / "openapi_lint"
 DOCUMENT = ROOT / "todo_api" / "openapi" / "openapi.yaml"
-QUERIES = {"GET /api/tasks": LIST, "PATCH /api/tasks": WHICH, "DELETE /api/tasks": WHICH}
+QUERIES = {
+    "GET /api/tasks": LIST,
+    "GET /api/tasks/changes": FEED,
+    "PATCH /api/tasks": WHICH,
+    "DELETE /api/tasks": WHICH,
+}
 
 
 @pytest.fixture
@@ -94,7 +99,7 @@ def errors_of_nginx() -> dict[str, tuple[int, str]]:
 
 def test_every_route_is_described_and_nothing_else(app: Flask, document: Any) -> None:
     routes = {
-        f"{method} {rule.rule.replace('<task_id>', '{id}')}"
+        f"{method} {rule.rule.replace('<task:task_id>', '{id}')}"
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
@@ -104,7 +109,7 @@ def test_every_route_is_described_and_nothing_else(app: Flask, document: Any) ->
 def test_the_parameters_and_fields_follow_from_the_schemas(document: Any) -> None:
     assert (document["openapi"], document["info"]["title"]) == ("3.1.0", "Task API")
     query = {found["name"]: found for found in document["paths"]["/api/tasks"]["get"]["parameters"] if "name" in found}
-    assert query["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 1000}
+    assert query["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000}
     assert query["sort"]["schema"]["default"] == "-created_at"
     schemas = document["components"]["schemas"]
     assert (
@@ -176,7 +181,7 @@ def test_the_version_is_that_of_the_code(document: Any) -> None:
 
 def test_the_summaries_are_those_of_the_views(app: Flask, document: Any) -> None:
     views: dict[str, str] = {
-        f"{method} {rule.rule.replace('<task_id>', '{id}')}": app.view_functions[rule.endpoint].__doc__ or ""
+        f"{method} {rule.rule.replace('<task:task_id>', '{id}')}": app.view_functions[rule.endpoint].__doc__ or ""
         for rule in app.url_map.iter_rules()
         for method in rule.methods or set()
     }

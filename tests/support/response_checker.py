@@ -50,7 +50,7 @@ class ResponseChecker:
         try:
             method = "GET" if request.method == "HEAD" else request.method
             rule, _ = app.url_map.bind("").match(request.path, method, return_rule=True)
-            responses = self.by_route.get(f"{method} {rule.rule.replace('<task_id>', '{id}')}")
+            responses = self.by_route.get(f"{method} {rule.rule.replace('<task:task_id>', '{id}')}")
         except NotFound:
             responses = None if is_preflight(response) else {"404": self.components["responses"]["NotFound"]}
         except MethodNotAllowed:

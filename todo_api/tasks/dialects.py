@@ -5,7 +5,7 @@ SQLite keeps times as text in the format of the API; `extensions` gives it the f
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text
+from sqlalchemy import Boolean, ColumnElement, Text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -15,8 +15,11 @@ POSTGRESQL_RFC3339 = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 TEMPLATES = {
     # The time of the statement.
     "now": ("now()", ":now"),
-    # Now, or 1 µs after a version where that is later.
-    "next_version": ("greatest(now(), {0} + interval '1 microsecond')", "next_version({0}, :now)"),
+    # Now, or 1 µs after a version where that is later. In UTC the sum is immutable, which Citus wants.
+    "next_version": (
+        "greatest(now(), ({0} AT TIME ZONE 'UTC' + interval '1 microsecond') AT TIME ZONE 'UTC')",
+        "next_version({0}, :now)",
+    ),
     # A time as text in the format of the API, and as JSON.
     "rfc3339": (f"to_char({{0}} AT TIME ZONE 'UTC', '{POSTGRESQL_RFC3339}')", "{0}"),
     "json_time": (rf"to_char({{0}} AT TIME ZONE 'UTC', '\"{POSTGRESQL_RFC3339}\"')", "json_quote({0})"),
@@ -31,15 +34,18 @@ TEMPLATES = {
 }
 
 
+CONDITIONS = ("contains", "one_of")
+
+
 class DialectExpression(FunctionElement[Any]):
     """An expression that is written by one of TEMPLATES."""
 
-    type = Text()
     inherit_cache = False  # each is compiled once
 
     def __init__(self, name: str, *arguments: ColumnElement[Any]) -> None:
         super().__init__(*arguments)
         self.templates = TEMPLATES[name]
+        self.type = Boolean() if name in CONDITIONS else Text()
 
 
 @compiles(DialectExpression)

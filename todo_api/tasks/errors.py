@@ -30,6 +30,18 @@ class IdempotencyKeyReused(ApiError):
     detail = "This Idempotency-Key was sent before with another body."
 
 
+class ChangesExpired(ApiError):
+    status_code, error_code = 410, "CHANGES_EXPIRED"
+    detail = "What was deleted since then is no longer known; begin again without `since`."
+
+
+class InvalidSince(InvalidInput):
+    """The token is broken or another user's."""
+
+    def __init__(self) -> None:
+        super().__init__({"since": ["Is broken, or another user's."]})
+
+
 class InvalidCursor(InvalidInput):
     """The cursor is broken, another user's, or made under other parameters."""
 

@@ -6,27 +6,31 @@ whether an id exists at all, after the owner's own look-up found nothing. It ret
 
 import json
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import count
 from typing import Any, NamedTuple
 
 from flask import current_app
 
 from todo_api.database import ConstraintViolated, DatabaseUnavailable, Statement, get_database
 from todo_api.models import RFC3339, new_task_id
-from todo_api.tasks import errors, statements
+from todo_api.tasks import errors, feed, statements
 from todo_api.tasks.etags import Tags
-from todo_api.tasks.pagination import DEFAULT_QUERY, Position, Query, is_moment
+from todo_api.tasks.pagination import DEFAULT_QUERY, MAX_LIMIT, Query, is_moment
 
 TASK_ID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 MAX_ATTEMPTS = 5  # of a creation: it retries if the user, or the key's task, is deleted at the same time
-TASKS_IN_A_PIECE = 1000
+NO_LIMIT = 2**31 - 1
+NO_VERSION = b"none"  # of a user without a row
+MAX_DELETIONS_KEPT = 100_000  # of each user; some 10 MB
+PRUNE_EVERY = 100
+DELETIONS = count(1)  # by requests of this process
 # The order and the values decide the digests of Idempotency-Keys: only append.
 DEFAULTS = {column.name: getattr(column.default, "arg", None) for column in statements.WRITABLE}
 
 Rows = list[Any]
-Texts = list[str]
 
 
 class StoredTask(NamedTuple):
@@ -34,17 +38,23 @@ class StoredTask(NamedTuple):
 
     id: str
     version: str
-    json: str
+    json: bytes
     replayed: bool = False  # an earlier call with the same key made it
+
+    @classmethod
+    def of(cls, row: tuple[Any, ...]) -> "StoredTask":
+        """Return the task in a row of `statements.task_columns`."""
+        task_id, version, document = row
+        return cls(task_id.decode(), version.decode(), document)
 
 
 class Page(NamedTuple):
-    """Tasks as a JSON array in pieces, None when the client has them already, and what to know about them."""
+    """A JSON document made of the user's tasks, None when the client has it already, and what to know about it."""
 
-    tasks: list[bytes] | None
+    json: bytes | None
     tag: str
     next_cursor: str | None = None
-    total: int | None = None
+    total: str | None = None
 
 
 class OwnedTasks:
@@ -57,29 +67,51 @@ class OwnedTasks:
 
     def list(self, query: Query = DEFAULT_QUERY, if_none_match: Tags | None = None) -> Page:
         """Return a page of tasks, without them if `if_none_match` has their tag. Raises InvalidCursor."""
-        start = query.start(self.user_id)
-        total = self._count(query) if query.include_total else None
-        rows = self._page(query, start)
-        next_cursor = None
-        if query.limit and len(rows) > query.limit:
-            del rows[query.limit :]
-            next_cursor = self._cursor_after(query, rows[-1])
-        pieces = json_array(rows)
-        tag = tag_of(pieces, self.user_id, query, total, next_cursor)
-        return Page(None, tag) if if_none_match and if_none_match.match(tag) else Page(pieces, tag, next_cursor, total)
+        sort_value, task_id = query.start(self.user_id) or (None, None)
+        digest = query.digest(self.user_id)
+        known = if_none_match.versions(digest) if if_none_match else ()
+        statement = statements.page(
+            is_completed=query.is_completed is not None,
+            q=bool(query.q),
+            sort=query.sort,
+            after=task_id is not None,
+            total=query.include_total,
+            known=bool(known),
+        )
+        values = {"is_completed": query.is_completed, "q": query.q, "limit": query.limit + 1, "known": array_of(known)}
+        rows = self._fetch(statement, {**values, "value": sort_value, "after_id": task_id})
+        version, total = rows.pop(0) if rows else (NO_VERSION, b"0" if query.include_total else None)
+        tag = f"{version.decode()}/{digest}"
+        if if_none_match and if_none_match.match(tag):
+            return Page(None, tag)
+        tasks = [row[1] for row in rows[: query.limit]]
+        next_cursor = query.cursor_after(tasks[-1], self.user_id) if len(rows) > query.limit else None
+        return Page(json_array(tasks), tag, next_cursor, total.decode() if total else None)
+
+    def changes(self, since: str | None = None, limit: int = MAX_LIMIT, if_none_match: Tags | None = None) -> Page:
+        """Return what changed since a token, or a first copy. Raises InvalidSince, ChangesExpired."""
+        seen = feed.Position() if since is None else feed.decode(since, self.user_id)
+        digest = feed.digest(since, limit, self.user_id)
+        known = if_none_match.versions(digest) if if_none_match else ()
+        values = {**seen.parameters(), "limit": limit + 1, "known": array_of(known)}
+        rows = self._fetch(statements.changes(first=since is None, known=bool(known)), values)
+        owner = feed.Owner.of(rows.pop(0)) if rows else None
+        seen.check(owner, current_app.config["DELETIONS_KEPT_DAYS"])
+        tag = f"{owner.version if owner else NO_VERSION.decode()}/{digest}"
+        if if_none_match and if_none_match.match(tag):
+            return Page(None, tag)
+        return Page(feed.document(rows, seen, owner, limit, self.user_id), tag)
 
     def create(self, title: str, *, key: str | None = None, **fields: Any) -> StoredTask:
-        """Store a new task, once for all calls with the same key. Raises TaskLimitReached, IdempotencyKeyReused.
-
-        n simultaneous creations can pass the limit by n - 1 at most.
-        """
+        """Store a new task, once for all calls with the same key. Raises TaskLimitReached, IdempotencyKeyReused."""
         body = DEFAULTS | {"title": title} | fields
         digest = sha256(json.dumps(body).encode()).digest() if key else None
-        values: dict[str, Any] = {"id": new_task_id(), **body, "key": key, "digest": digest}
+        max_tasks = current_app.config["MAX_TASKS_PER_USER"] or NO_LIMIT
+        values: dict[str, Any] = {"id": new_task_id(), **body, "key": key, "digest": digest, "max_tasks": max_tasks}
         for _ in range(MAX_ATTEMPTS):
             if created := self._insert(values) or (key and self._find_by_key(values)):
                 return created
-            if not self._create_user() and self._is_full(values):
+            if not self._create_user() and self._fetch(statements.LIMIT_REACHED, values):
                 if stored := self._find(values["id"]):
                     return stored  # the connection was lost after it took the last place
                 raise errors.TaskLimitReached
@@ -87,7 +119,7 @@ class OwnedTasks:
 
     def get(self, task_id: str) -> StoredTask:
         """Return the task. Raises TaskNotFound, TaskForbidden."""
-        return StoredTask(*self._run_on_task(statements.get(), task_id))
+        return StoredTask.of(self._run_on_task(statements.get(), task_id))
 
     def update(self, task_id: str, changes: Mapping[str, Any], if_match: Tags | None = None) -> StoredTask:
         """Change the named fields, none or more, of the task at a version of `if_match`.
@@ -99,12 +131,14 @@ class OwnedTasks:
             statement = statements.change(tuple(sorted(changes)), if_match=versions is not None)
         else:
             statement = statements.get(if_match=versions is not None)
-        return StoredTask(*self._run_on_task(statement, task_id, versions, changes))
+        return StoredTask.of(self._run_on_task(statement, task_id, versions, changes))
 
     def delete(self, task_id: str, if_match: Tags | None = None) -> None:
         """Delete the task at a version of `if_match`. Raises TaskNotFound, TaskForbidden, PreconditionFailed."""
         versions = versions_of(if_match)
         self._run_on_task(statements.remove(if_match=versions is not None), task_id, versions)
+        if next(DELETIONS) % PRUNE_EVERY == 0:
+            self._prune()
 
     def mark_all(self, *, is_completed: bool, mark: bool) -> int:
         """Set `is_completed` of all tasks with that value to `mark`, and return their number."""
@@ -112,7 +146,22 @@ class OwnedTasks:
 
     def delete_all(self, *, is_completed: bool) -> int:
         """Delete all tasks with that value of `is_completed`, and return their number."""
-        return self._execute(statements.DELETE_ALL, {"is_completed": is_completed})
+        number = self._execute(statements.DELETE_ALL, {"is_completed": is_completed})
+        self._prune()
+        return number
+
+    def recount(self) -> None:
+        """Count the user's tasks, and let all copies and lists be read anew.
+
+        Only needed after code has run that does not write through the owner's row.
+        """
+        self._execute(statements.FORGET, {})
+        self._execute(statements.RECOUNT, {})
+
+    def _prune(self) -> None:
+        """Forget deletions that are too old or too many."""
+        horizon = datetime.now(UTC) - timedelta(days=current_app.config["DELETIONS_KEPT_DAYS"])
+        self._execute(statements.PRUNE, {"horizon": horizon.strftime(RFC3339), "kept": MAX_DELETIONS_KEPT})
 
     def delete_user(self) -> bool:
         """Delete the user and all their tasks; return whether there was such a user."""
@@ -138,31 +187,30 @@ class OwnedTasks:
 
     def _find(self, task_id: str) -> StoredTask | None:
         rows = self._fetch(statements.get(), {"id": task_id})
-        return StoredTask(*rows[0]) if rows else None
+        return StoredTask.of(rows[0]) if rows else None
 
     def _insert(self, values: Mapping[str, Any]) -> StoredTask | None:
         """Store the task. Return None if the user is unknown, the limit is reached or the key was used."""
-        row_at_limit = current_app.config["MAX_TASKS_PER_USER"] - 1
-        statement = statements.create(limited=row_at_limit >= 0, keyed=values["key"] is not None)
         try:
-            rows = self._fetch(statement, {**values, "row_at_limit": row_at_limit})
+            rows = self._fetch(statements.create(keyed=values["key"] is not None), values)
         except ConstraintViolated as error:
             if not error.is_key_violation:
                 raise
             # The user was deleted or the key was used at the same time; or the task was stored before the connection
             # was lost, and this is the retry.
             return self._find(values["id"])
-        return StoredTask(*rows[0]) if rows else None
+        return StoredTask.of(rows[0]) if rows else None
 
     def _find_by_key(self, values: Mapping[str, Any]) -> StoredTask | None:
         """Return the task that the key made. Raises IdempotencyKeyReused."""
         rows = self._fetch(statements.FIND_KEY, {"key": values["key"]})
         if not rows:
             return None
-        task_id, version, document, digest = rows[0]
+        *columns, digest = rows[0]
         if bytes(digest) != values["digest"]:
             raise errors.IdempotencyKeyReused
-        return StoredTask(task_id, version, document, replayed=task_id != values["id"])
+        task = StoredTask.of(tuple(columns))
+        return task._replace(replayed=task.id != values["id"])
 
     def _create_user(self) -> bool:
         """Create the user's row; return whether there was none."""
@@ -170,34 +218,6 @@ class OwnedTasks:
             return bool(self._execute(statements.CREATE_USER, {}))
         except ConstraintViolated:  # another request created it in this very moment
             return False
-
-    def _is_full(self, values: Mapping[str, Any]) -> bool:
-        row_at_limit = current_app.config["MAX_TASKS_PER_USER"] - 1
-        # In one statement: a simultaneous call with the same key may have taken the last place.
-        return row_at_limit >= 0 and bool(
-            self._fetch(statements.LIMIT_REACHED, {"key": values["key"], "row_at_limit": row_at_limit})
-        )
-
-    def _count(self, query: Query) -> int:
-        statement = statements.count(is_completed=query.is_completed is not None, q=bool(query.q))
-        return int(self._fetch(statement, {"is_completed": query.is_completed, "q": query.q})[0][0])
-
-    def _page(self, query: Query, start: Position | None) -> Texts:
-        """Return the JSON of each task of the page, and of the task after it when there is one."""
-        statement = statements.page(
-            is_completed=query.is_completed is not None,
-            q=bool(query.q),
-            sort=query.sort,
-            after=start is not None,
-            limited=query.limit is not None,
-        )
-        value, task_id = start or (None, None)
-        values = {"is_completed": query.is_completed, "q": query.q, "limit": (query.limit or 0) + 1}
-        return [row[0] for row in self._fetch(statement, {**values, "value": value, "after_id": task_id})]
-
-    def _cursor_after(self, query: Query, task: str) -> str:
-        last = json.loads(task)
-        return query.cursor_after(Position(last[query.column], last["id"]), self.user_id)
 
     def _fetch(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
         return self._database.fetch(statement, self._with_user(values))
@@ -212,23 +232,24 @@ class OwnedTasks:
         return found
 
 
+def json_array(members: list[bytes]) -> bytes:
+    """Return a JSON array, made without a second copy of what may be 9 MB."""
+    members = members or [b""]
+    members[0] = b"[" + members[0]
+    members[-1] += b"]"
+    return b",".join(members)
+
+
+def user_ids() -> list[str]:
+    """Return all users."""
+    return [row[0].decode() for row in get_database().fetch(statements.USERS, {})]
+
+
 def versions_of(if_match: Tags | None) -> str | None:
-    """Return the versions of an `If-Match` header as the text of a PostgreSQL array, None if any version will do."""
-    if if_match is None or if_match.any:
-        return None
-    return f"{{{','.join(filter(is_moment, if_match.listed))}}}"
+    """Return the versions of an `If-Match` header as a PostgreSQL array, None if any version will do."""
+    return None if if_match is None or if_match.any else array_of(filter(is_moment, if_match.listed))
 
 
-def json_array(tasks: Texts) -> list[bytes]:
-    """Return the tasks as a JSON array in pieces, which take half the memory of one text."""
-    starts = range(0, len(tasks), TASKS_IN_A_PIECE)
-    pieces = [",".join(tasks[start : start + TASKS_IN_A_PIECE]).encode() for start in starts]
-    return [b"[", *[part for piece in pieces for part in (b",", piece)][1:], b"]"]
-
-
-def tag_of(pieces: list[bytes], *rest: Any) -> str:
-    """Return a digest of the body and of `rest`."""
-    digest = sha256(repr(rest).encode())
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()[:32]
+def array_of(times: Iterable[str]) -> str:
+    """Return the text of a PostgreSQL array."""
+    return f"{{{','.join(times)}}}"

@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from todo_api.models import RFC3339
@@ -15,7 +15,12 @@ from todo_api.tasks.errors import InvalidCursor
 SCOPE_BYTES = 12
 VALUE_AT = SCOPE_BYTES + 16  # after the scope and the task's id
 LONGEST_TITLE = 200
+MAX_LIMIT = 1000
 BASE64URL = re.compile("(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?")
+
+
+def digest_of(*values: Any) -> bytes:
+    return blake2b(json.dumps(values).encode(), digest_size=SCOPE_BYTES).digest()
 
 
 class Position(NamedTuple):
@@ -32,7 +37,7 @@ class Query:
     is_completed: bool | None = None
     q: str | None = None
     sort: str = "-created_at"
-    limit: int | None = None
+    limit: int = MAX_LIMIT
     cursor: str | None = None
     include_total: bool = False
 
@@ -42,8 +47,7 @@ class Query:
 
     def scope(self, user_id: str) -> bytes:
         """Return a digest of the user and of the parameters that all pages of one list share."""
-        shared = json.dumps([user_id, self.is_completed, self.q, self.sort])
-        return blake2b(shared.encode(), digest_size=SCOPE_BYTES).digest()
+        return digest_of(user_id, self.is_completed, self.q, self.sort)
 
     def parameters_after(self, cursor: str) -> dict[str, str]:
         """Return the parameters of the page at `cursor`, without those at their defaults."""
@@ -51,15 +55,20 @@ class Query:
         texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
         return texts | {"cursor": cursor}
 
-    def cursor_after(self, position: Position, user_id: str) -> str:
-        """Return the cursor of the page that begins after `position`."""
-        return _encode(self.scope(user_id) + UUID(position.task_id).bytes + position.sort_value.encode())
+    def digest(self, user_id: str) -> str:
+        """Return a digest of the user and of all parameters."""
+        return digest_of(user_id, *vars(self).values()).hex()
+
+    def cursor_after(self, task: bytes, user_id: str) -> str:
+        """Return the cursor of the page that begins after a task, which is JSON."""
+        last = json.loads(task)
+        return encode_base64(self.scope(user_id) + UUID(last["id"]).bytes + last[self.column].encode())
 
     def start(self, user_id: str) -> Position | None:
         """Return the position that the cursor holds, None without a cursor. Raises InvalidCursor."""
         if self.cursor is None:
             return None
-        raw = _decode(self.cursor)
+        raw = decode_base64(self.cursor)
         scope, task_id, value = raw[:SCOPE_BYTES], raw[SCOPE_BYTES:VALUE_AT], raw[VALUE_AT:]
         try:
             position = Position(value.decode(), str(UUID(bytes=task_id)))
@@ -85,12 +94,12 @@ def is_moment(text: str) -> bool:
 DEFAULT_QUERY = Query()
 
 
-def _encode(raw: bytes) -> str:
+def encode_base64(raw: bytes) -> str:
     return urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def _decode(cursor: str) -> bytes:
+def decode_base64(cursor: str) -> bytes:
     """Return what was encoded. Raises InvalidCursor, for other spellings that base64 tolerates too."""
-    if not BASE64URL.fullmatch(cursor) or _encode(raw := urlsafe_b64decode(cursor + "==")) != cursor:
+    if not BASE64URL.fullmatch(cursor) or encode_base64(raw := urlsafe_b64decode(cursor + "==")) != cursor:
         raise InvalidCursor
     return raw

@@ -8,11 +8,11 @@ from marshmallow import Schema, ValidationError, fields, post_load, pre_load
 from marshmallow.validate import Length, OneOf, Range
 
 from todo_api.errors import LONGEST_NAME
+from todo_api.tasks.pagination import MAX_LIMIT
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
 SORTS = ("created_at", "-created_at", "updated_at", "-updated_at", "title", "-title")
-LIMIT_MAX = 1000
-BAD_LIMIT = f"Must be a whole number from 1 to {LIMIT_MAX}."
+BAD_LIMIT = f"Must be a whole number from 1 to {MAX_LIMIT}."
 MOST_EXPLAINED = 20  # unknown names of one request
 
 
@@ -60,6 +60,15 @@ class QueryInteger(fields.Integer):
         if not re.fullmatch("[1-9][0-9]{0,9}", value):
             raise self.make_error("invalid")
         return super()._deserialize(value, *args, **kwargs)
+
+
+class Limit(QueryInteger):
+    """How many entries an answer may have."""
+
+    default_error_messages = {"invalid": BAD_LIMIT}
+
+    def __init__(self) -> None:
+        super().__init__(load_default=MAX_LIMIT, validate=Range(1, MAX_LIMIT, error=BAD_LIMIT))
 
 
 def length(least: int, most: int) -> Length:
@@ -125,7 +134,7 @@ class ListSchema(QuerySchema):
     is_completed = QueryBoolean()
     q = Text(trim=True, validate=length(0, 200))
     sort = fields.String(load_default="-created_at", validate=OneOf(SORTS))
-    limit = QueryInteger(validate=Range(1, LIMIT_MAX, error=BAD_LIMIT), error_messages={"invalid": BAD_LIMIT})
+    limit = Limit()
     cursor = fields.String()
     include_total = QueryBoolean(load_default=False)
 
@@ -134,10 +143,18 @@ class ListSchema(QuerySchema):
         return data | {"q": data.get("q") or None}
 
 
+class FeedSchema(QuerySchema):
+    """The parameters of the feed of changes."""
+
+    since = fields.String()
+    limit = Limit()
+
+
 NEW_TASK = TaskSchema()
 CHANGES = TaskSchema(partial=True)
 MARK = MarkSchema()
 NO_PARAMETERS = QuerySchema()
 WHICH = WhichSchema()
 LIST = ListSchema()
+FEED = FeedSchema()
 READ_ONLY = frozenset(name for name, field in NEW_TASK.fields.items() if field.dump_only)

@@ -1,9 +1,14 @@
-"""SQL for tasks, in SQLAlchemy Core. Every statement but `EXISTS` names the owner.
+"""SQL for tasks, in SQLAlchemy Core. Every statement but `EXISTS` and `USERS` names the owner.
 
-A task comes as `TASK_COLUMNS`: its id, its version, and the JSON that the API returns. Statements are built once, and
+A task comes as `task_columns`: its id, its version, and the JSON that the API returns. Statements are built once, and
 the database compiles each once.
+
+Every write goes through its owner's row: it gives a new version to the row and to the tasks that it changes. So one
+user's writes take turns, and the order of their versions is the order of their commits. On PostgreSQL a write is one
+statement. A deletion, and a change under a condition, first lock the row: only then is it known what they find.
 """
 
+from collections.abc import Iterable
 from functools import cache, reduce
 from typing import Any, cast
 
@@ -11,10 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, bindparam, literal_column, select
 
 from todo_api.database import Statement
-from todo_api.models import Task, Timestamp, User
+from todo_api.models import Deletion, Task, Timestamp, User
 from todo_api.tasks.dialects import DialectExpression
 
-tasks, users = cast(sa.Table, Task.__table__), cast(sa.Table, User.__table__)
+tasks, users, deletions = (cast(sa.Table, model.__table__) for model in (Task, User, Deletion))
 
 # What a client may write. A new field of the task is added here, in the model and in the schema.
 WRITABLE = (tasks.c.title, tasks.c.description, tasks.c.is_completed)
@@ -24,85 +29,158 @@ USER = users.c.id == bindparam("user_id")
 OWNED = tasks.c.user_id == bindparam("user_id")
 BY_ID = OWNED & (tasks.c.id == bindparam("id"))
 BY_KEY = OWNED & (tasks.c.idempotency_key == bindparam("key"))
+BY_STATE = OWNED & (tasks.c.is_completed == bindparam("is_completed"))
 NOW = DialectExpression("now")
-NEXT_VERSION = DialectExpression("next_version", tasks.c.updated_at)
-ROW: ColumnElement[int] = literal_column("1")
+NEXT_VERSION = DialectExpression("next_version", users.c.updated_at)
+ONE: ColumnElement[int] = literal_column("1")
+ZERO: ColumnElement[int] = literal_column("0")
+LAST_ID = sa.cast(literal_column("'ffffffff-ffff-ffff-ffff-ffffffffffff'"), deletions.c.task_id.type)
+VERSION = select(users.c.updated_at).where(USER).scalar_subquery()
+COUNT = sa.func.coalesce(users.c.task_count, select(sa.func.count()).select_from(tasks).where(OWNED).scalar_subquery())
+HAS_ROOM = bindparam("max_tasks") > COUNT
 
 
-def json_of(column: sa.Column[Any]) -> ColumnElement[str]:
-    """Return a column as JSON text."""
+def json_of(column: sa.Column[Any], source: Any) -> ColumnElement[str]:
+    """Return a column of a table or CTE as JSON text."""
     if column is tasks.c.user_id:
         return bindparam("user_json")  # the same in each row
     if isinstance(column.type, sa.Boolean):
-        return sa.case((column, literal_column("'true'")), else_=literal_column("'false'"))
-    return DialectExpression("json_time" if isinstance(column.type, Timestamp) else "json_text", column)
+        return sa.case((source[column.name], literal_column("'true'")), else_=literal_column("'false'"))
+    return DialectExpression("json_time" if isinstance(column.type, Timestamp) else "json_text", source[column.name])
 
 
-def json_object() -> ColumnElement[str]:
-    """Return the task as JSON text, joined from pieces: json_build_object takes several times as long."""
+def json_object(source: Any) -> ColumnElement[str]:
+    """Return a task as JSON text, joined from pieces: json_build_object takes several times as long."""
     pieces: list[ColumnElement[str]] = []
     for column in FIELDS:
-        pieces += [literal_column(f"""'{"," if pieces else "{"}"{column.name}":'"""), json_of(column)]
+        pieces += [literal_column(f"""'{"," if pieces else "{"}"{column.name}":'"""), json_of(column, source)]
     return reduce(ColumnElement.concat, [*pieces, literal_column("'}'")])
 
 
-TASK_JSON = json_object().label("json")
-TASK_COLUMNS = (tasks.c.id, DialectExpression("rfc3339", tasks.c.updated_at).label("version"), TASK_JSON)
+def task_columns(source: Any) -> tuple[ColumnElement[Any], ...]:
+    """Return the id, the version and the JSON of a task in a table or CTE."""
+    version = DialectExpression("rfc3339", source.updated_at).label("version")
+    return sa.cast(source.id, sa.Text), version, json_object(source).label("json")
 
-EXISTS = Statement(select(ROW).where(tasks.c.id == bindparam("id")), repeatable=True)
-FIND_KEY = Statement(select(*TASK_COLUMNS, tasks.c.idempotency_digest).where(BY_KEY), repeatable=True)
-NEW_USER = select(sa.cast(bindparam("user_id"), sa.Text), NOW).where(~sa.exists().where(USER))
+
+def locked_owner() -> sa.CTE:
+    """Return the owner's row, locked, with its next version."""
+    locked = select(users.c.id, NEXT_VERSION.label("version")).where(USER).with_for_update(key_share=True)
+    return locked.cte("owner")
+
+
+def move_owner(which: ColumnElement[bool]) -> sa.Update:
+    """Return the statement that gives the owner's row its next version if there is such a task."""
+    return sa.update(users).values(updated_at=NEXT_VERSION).where(USER, sa.exists().where(which))
+
+
+EXISTS = Statement(select(ONE).where(tasks.c.id == bindparam("id")), repeatable=True)
+FIND_KEY = Statement(select(*task_columns(tasks.c), tasks.c.idempotency_digest).where(BY_KEY), repeatable=True)
+LIMIT_REACHED = Statement(select(ONE).where(USER, ~HAS_ROOM, ~sa.exists().where(BY_KEY)), repeatable=True)
+NEW_USER = {
+    "id": sa.cast(bindparam("user_id"), sa.Text),
+    "created_at": NOW,
+    "updated_at": NOW,
+    "task_count": ZERO,
+}
 CREATE_USER = Statement(
-    sa.insert(users).from_select(["id", "created_at"], NEW_USER, include_defaults=False), repeatable=True
+    sa.insert(users).from_select(
+        [*NEW_USER], select(*NEW_USER.values()).where(~sa.exists().where(USER)), include_defaults=False
+    ),
+    repeatable=True,
 )
-# Bulk changes lock the user's row first, to avoid deadlocks. Inserts do not conflict with this lock.
-USER_LOCKED = tasks.c.user_id == select(users.c.id).where(USER).with_for_update(key_share=True).scalar_subquery()
-MATCHING = OWNED & (tasks.c.is_completed == bindparam("is_completed")) & USER_LOCKED
-MARK_ALL = Statement(sa.update(tasks).values(is_completed=bindparam("mark"), updated_at=NEXT_VERSION).where(MATCHING))
-DELETE_ALL = Statement(sa.delete(tasks).where(MATCHING))
 DELETE_USER = Statement(sa.delete(users).where(USER))
-# The limit is reached if there is a row at OFFSET limit - 1: 50 µs cheaper than count(*).
-ROW_AT_LIMIT = select(ROW).where(OWNED).limit(ROW).offset(bindparam("row_at_limit"))
-LIMIT_REACHED = Statement(select(ROW).where(sa.exists(ROW_AT_LIMIT), ~sa.exists().where(BY_KEY)), repeatable=True)
+USERS = Statement(select(users.c.id), repeatable=True)
+LAST_CHANGE = select(sa.func.max(tasks.c.updated_at)).where(OWNED).scalar_subquery()
+AFTER_ALL = DialectExpression(
+    "next_version", sa.case((users.c.updated_at < LAST_CHANGE, LAST_CHANGE), else_=users.c.updated_at)
+)
+FORGET = Statement(
+    sa.update(users).values(updated_at=AFTER_ALL, forgotten_at=AFTER_ALL, task_count=sa.null()).where(USER)
+)
+# A write that meets this one has counted, and this one then counts nothing.
+RECOUNT = Statement(sa.update(users).values(task_count=COUNT).where(USER, users.c.task_count.is_(None)))
 
 
 @cache
-def create(*, limited: bool, keyed: bool) -> Statement:
-    """Return the INSERT of a task. It inserts nothing if the limit is reached or the key was used."""
-    stored = {
-        "user_id": users.c.id,
+def create(*, keyed: bool) -> Statement:
+    """Return the creation of a task. It creates nothing if the limit is reached or the key was used."""
+    counted = sa.update(users).values(updated_at=NEXT_VERSION, task_count=COUNT + ONE).where(USER, HAS_ROOM)
+    if keyed:
+        counted = counted.where(~sa.exists().where(BY_KEY))
+    owner = counted.returning(users.c.id, users.c.updated_at).cte("owner")
+    task = insert_task(select(*stored_values(owner.c))).returning(*tasks.c).cte("task")
+    was_counted = USER & (literal_column("changes()") > ZERO)
+    on_sqlite = insert_task(select(*stored_values(users.c)).where(was_counted)).returning(*task_columns(tasks.c))
+    return Statement(select(*task_columns(task.c)), counted, on_sqlite, repeatable=True)
+
+
+def stored_values(owner: Any) -> list[ColumnElement[Any]]:
+    """Return the values of a new task, in the order of the table's columns."""
+    values = {
+        "user_id": owner.id,
         "id": sa.cast(bindparam("id"), tasks.c.id.type),  # PostgreSQL would take the parameter as text
-        **{column.name: bindparam(column.name) for column in WRITABLE},
-        "created_at": NOW,
-        "updated_at": NOW,
+        "created_at": owner.updated_at,
+        "updated_at": owner.updated_at,
         "idempotency_key": bindparam("key"),
         "idempotency_digest": bindparam("digest"),
     }
-    source = select(*stored.values()).where(USER)
-    if limited:
-        source = source.where(~sa.exists(ROW_AT_LIMIT))
-    if keyed:
-        source = source.where(~sa.exists().where(BY_KEY))
-    created = sa.insert(tasks).from_select([*stored], source, include_defaults=False)
-    return Statement(created.returning(*TASK_COLUMNS), repeatable=True)
+    return [values.get(column.name, bindparam(column.name)) for column in tasks.c]
+
+
+def insert_task(source: sa.Select[Any]) -> sa.Insert:
+    return sa.insert(tasks).from_select([column.name for column in tasks.c], source, include_defaults=False)
 
 
 @cache
 def get(*, if_match: bool = False) -> Statement:
-    return Statement(select(*TASK_COLUMNS).where(by_id(if_match)), repeatable=True)
+    return Statement(select(*task_columns(tasks.c)).where(by_id(if_match)), repeatable=True)
 
 
 @cache
 def change(names: tuple[str, ...], *, if_match: bool) -> Statement:
     """Return the change of the named fields of one task."""
-    changes: dict[str, ColumnElement[Any]] = {name: bindparam(name) for name in names}
-    changed = sa.update(tasks).values(updated_at=NEXT_VERSION, **changes)
-    return Statement(changed.where(by_id(if_match)).returning(*TASK_COLUMNS))
+    which = by_id(if_match)
+    changed = sa.update(tasks).values({name: bindparam(name) for name in names}).where(which)
+    moved = move_owner(which)
+    # Without a condition the row need not be locked first, which saves 50 µs.
+    moved_owner = moved.returning(users.c.id, users.c.updated_at.label("version")).cte("owner")
+    owner = locked_owner() if if_match else moved_owner
+    written = changed.values(updated_at=owner.c.version).where(tasks.c.user_id == owner.c.id)
+    task = written.returning(*tasks.c).cte("task")
+    core = select(*task_columns(task.c))
+    if if_match:
+        following = sa.update(users).values(updated_at=task.c.updated_at).where(users.c.id == task.c.user_id)
+        core = core.add_cte(following.cte("moved"))
+    return Statement(core, moved, changed.values(updated_at=VERSION).returning(*task_columns(tasks.c)))
 
 
 @cache
 def remove(*, if_match: bool) -> Statement:
-    return Statement(sa.delete(tasks).where(by_id(if_match)).returning(tasks.c.id))
+    return delete(by_id(if_match), counts=False)
+
+
+def delete(which: ColumnElement[bool], *, counts: bool) -> Statement:
+    """Return the deletion of the owner's tasks, with a record of each. It returns their ids, or just counts them."""
+    owner = locked_owner()
+    gone = sa.delete(tasks).where(which, tasks.c.user_id == owner.c.id).returning(tasks.c.id).cte("gone")
+    recorded = record_deletions(select(owner.c.id, owner.c.version, gone.c.id).join_from(owner, gone, sa.true()))
+    number = select(sa.func.count().label("number")).select_from(gone).cte("number")
+    counted = sa.update(users).values(updated_at=NEXT_VERSION, task_count=COUNT - number.c.number)
+    moved = counted.where(USER, number.c.number > ZERO).cte("moved")
+    core = recorded.add_cte(moved) if counts else select(gone.c.id).add_cte(recorded.cte("recorded"), moved)
+    found = select(sa.func.count()).select_from(tasks).where(which).scalar_subquery()
+    deleted = sa.delete(tasks).where(which)
+    return Statement(
+        core,
+        move_owner(which).values(task_count=COUNT - found),
+        record_deletions(select(tasks.c.user_id, VERSION, tasks.c.id).where(which)),
+        deleted if counts else deleted.returning(tasks.c.id),
+    )
+
+
+def record_deletions(source: sa.Select[Any]) -> sa.Insert:
+    return sa.insert(deletions).from_select(["user_id", "deleted_at", "task_id"], source)
 
 
 def by_id(if_match: bool) -> ColumnElement[bool]:
@@ -110,37 +188,111 @@ def by_id(if_match: bool) -> ColumnElement[bool]:
     return BY_ID & DialectExpression("one_of", tasks.c.updated_at, bindparam("versions")) if if_match else BY_ID
 
 
+def mark_all() -> Statement:
+    owner = locked_owner()
+    matching = select(tasks.c.user_id).where(BY_STATE, tasks.c.user_id == owner.c.id).limit(ONE)
+    # Locking a row looks at it as it is now. The last UPDATE reads from `moved`, so that it runs after this.
+    some = matching.with_for_update(key_share=True, of=tasks).cte("some")
+    moved = sa.update(users).values(updated_at=NEXT_VERSION).where(USER, users.c.id == some.c.user_id)
+    version = moved.returning(users.c.id, users.c.updated_at).cte("moved")
+    marked = sa.update(tasks).values(is_completed=bindparam("mark")).where(BY_STATE)
+    return Statement(
+        marked.values(updated_at=version.c.updated_at).where(tasks.c.user_id == version.c.id),
+        move_owner(BY_STATE),
+        marked.values(updated_at=VERSION),
+    )
+
+
+MARK_ALL, DELETE_ALL = mark_all(), delete(BY_STATE, counts=True)
+
+
 @cache
-def page(*, is_completed: bool, q: bool, sort: str, after: bool, limited: bool) -> Statement:
-    """Return the list with these filters and this order, from the start or after a cursor."""
+def page(*, is_completed: bool, q: bool, sort: str, after: bool, total: bool, known: bool) -> Statement:
+    """Return a page of the list: the owner's version and the total, then the JSON of each task.
+
+    `known`: the client has seen the list at the versions in `:known`. At one of them there is only the first row.
+    """
     column = tasks.c[sort.removeprefix("-")]
     value = DialectExpression("code_points", column) if column is tasks.c.title else column
-    descending = sort.startswith("-")
-    listed = select(TASK_JSON).where(filtered(is_completed=is_completed, q=q))
+    condition = filtered(is_completed=is_completed, q=q)
+    listed = select(sa.null().label("version"), json_object(tasks.c).label("json")).where(condition)
     if after:
         keys, position = sa.tuple_(value, tasks.c.id), sa.tuple_(bindparam("value"), bindparam("after_id"))
-        listed = listed.where(keys < position if descending else keys > position)
-    listed = listed.order_by(*(key.desc() if descending else key.asc() for key in (value, tasks.c.id)))
-    if limited:
-        listed = listed.limit(bindparam("limit")).offset(
-            literal_column("0")
-        )  # without it, SQLAlchemy adds an unnamed parameter on SQLite
-    return Statement(listed, repeatable=True)
+        listed = listed.where(keys < position if sort.startswith("-") else keys > position)
+    listed = listed.order_by(*(key.desc() if sort.startswith("-") else key.asc() for key in (value, tasks.c.id)))
+    count = select(sa.cast(sa.func.count(), sa.Text)).select_from(tasks).where(condition)
+    if known:
+        listed, count = listed.where(CHANGED), count.where(CHANGED)
+    head = (DialectExpression("rfc3339", users.c.updated_at), count.scalar_subquery() if total else sa.null())
+    return owner_and(head, [limited(listed)])
 
 
-@cache
-def count(*, is_completed: bool, q: bool) -> Statement:
-    counted = select(sa.func.count()).select_from(tasks).where(filtered(is_completed=is_completed, q=q))
-    return Statement(counted, repeatable=True)
+# Whether the client has not seen the owner's tasks at their version. Read once, and before any task.
+CHANGED = ~DialectExpression("one_of", VERSION, bindparam("known"))
 
 
 def filtered(*, is_completed: bool, q: bool) -> ColumnElement[bool]:
     """Return the condition for the owner's tasks under the filters in use."""
-    found = OWNED
-    if is_completed:
-        found &= tasks.c.is_completed == bindparam("is_completed")
+    found = BY_STATE if is_completed else OWNED
     if q:
         found &= sa.or_(
             *(DialectExpression("contains", text, bindparam("q")) for text in (tasks.c.title, tasks.c.description))
         )
     return found
+
+
+def limited(found: Any) -> Any:
+    return found.limit(bindparam("limit")).offset(ZERO)  # without it, SQLAlchemy adds an unnamed parameter on SQLite
+
+
+def owner_and(head: Iterable[ColumnElement[Any]], parts: Iterable[sa.Select[Any]]) -> Statement:
+    """Return a statement that reads columns of the owner's row, then the rows of `parts`, all in one snapshot."""
+    rows = [select(part.subquery()) for part in parts]
+    return Statement(sa.union_all(select(*head).where(USER), *rows), repeatable=True)
+
+
+@cache
+def changes(*, first: bool, known: bool) -> Statement:
+    """Return what changed after a position: a row of the owner, then deletions, then tasks, each in order of time.
+
+    The columns are: version, creation and `forgotten_at` of the owner; time and id of a deletion and null; null, null
+    and the JSON of a task. A `first` copy has no use for deletions. `known` is as in `page`.
+    """
+    times = (users.c.updated_at, users.c.created_at, users.c.forgotten_at)
+    head = [DialectExpression("rfc3339", time) for time in times]
+    gone = [DialectExpression("rfc3339", deletions.c.deleted_at), sa.cast(deletions.c.task_id, sa.Text), sa.null()]
+    changed = [sa.null(), sa.null(), json_object(tasks.c)]
+    parts = [] if first else [newer(gone, deletions.c.deleted_at, deletions.c.task_id)]
+    parts.append(newer(changed, tasks.c.updated_at, tasks.c.id))
+    return owner_and(head, [part.where(CHANGED) for part in parts] if known else parts)
+
+
+def newer(columns: list[Any], time: sa.Column[Any], task_id: sa.Column[str]) -> Any:
+    """Return deletions or tasks after the position in the parameters <table>_time and <table>_id."""
+    table = time.table
+    position = sa.tuple_(bindparam(f"{table.name}_time"), bindparam(f"{table.name}_id"))
+    labelled = (column.label(f"column_{number}") for number, column in enumerate(columns))
+    found = select(*labelled).where(table.c.user_id == bindparam("user_id"), sa.tuple_(time, task_id) > position)
+    anything_new = sa.tuple_(VERSION, LAST_ID) > position  # else the owner's row alone is read
+    return limited(found.where(anything_new).order_by(time, task_id))
+
+
+def prune() -> Statement:
+    """Return the deletion of the owner's records of deletions that are before `:horizon` or more than `:kept`."""
+    owned = deletions.c.user_id == bindparam("user_id")
+    last_kept = select(deletions.c.deleted_at).where(owned).order_by(deletions.c.deleted_at.desc())
+    beyond = last_kept.limit(ONE).offset(bindparam("kept")).scalar_subquery()
+    old = owned & ((deletions.c.deleted_at < bindparam("horizon")) | (deletions.c.deleted_at <= beyond))
+    owner = locked_owner()
+    pruned = sa.delete(deletions).where(old, deletions.c.user_id == owner.c.id).returning(deletions.c.deleted_at)
+    latest = select(sa.func.max(pruned.cte("pruned").c.deleted_at).label("deleted_at")).cte("latest")
+    forget = sa.update(users).where(USER)
+    oldest = select(sa.func.max(deletions.c.deleted_at)).where(old).scalar_subquery()
+    return Statement(
+        forget.values(forgotten_at=latest.c.deleted_at).where(latest.c.deleted_at.is_not(None)),
+        forget.values(forgotten_at=sa.func.coalesce(oldest, users.c.forgotten_at)),
+        sa.delete(deletions).where(old),
+    )
+
+
+PRUNE = prune()

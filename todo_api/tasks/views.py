@@ -5,15 +5,23 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, Response, request
 from marshmallow import ValidationError
+from werkzeug.routing import BaseConverter
 
 from todo_api.auth import current_user_id, jwt_required
 from todo_api.tasks.etags import Tags, tags_of
-from todo_api.tasks.ownership import OwnedTasks, StoredTask
+from todo_api.tasks.ownership import OwnedTasks, Page, StoredTask
 from todo_api.tasks.pagination import DEFAULT_QUERY, Query
 from todo_api.tasks.parsing import body, parameters
-from todo_api.tasks.schemas import CHANGES, LIST, MARK, NEW_TASK, NO_PARAMETERS, WHICH
+from todo_api.tasks.schemas import CHANGES, FEED, LIST, MARK, NEW_TASK, NO_PARAMETERS, WHICH
 
 IDEMPOTENCY_KEY = re.compile("[!-+\\--~]{1,255}")  # visible ASCII but the comma
+
+
+class TaskConverter(BaseConverter):
+    """An id in a path: anything but the name of another route, which has its own methods."""
+
+    regex = "(?!changes$)[^/]+"
+
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 
@@ -24,16 +32,22 @@ def list_tasks() -> Response:
     """List the caller's tasks."""
     query = Query(**parameters(LIST)) if request.query_string else DEFAULT_QUERY  # saves 8 µs
     page = current_user_tasks().list(query, if_none_match=sent_tags("If-None-Match"))
-    if page.tasks is None:
-        return empty_response(304, page.tag)
-    response = json_response(page.tasks, tag=page.tag)
+    response = page_response(page)
     if page.next_cursor:
         following = urlencode(query.parameters_after(page.next_cursor))
         response.headers["Link"] = f'</api/tasks?{following}>; rel="next"'
         response.headers["X-Next-Cursor"] = page.next_cursor
     if page.total is not None:
-        response.headers["X-Total-Count"] = str(page.total)
+        response.headers["X-Total-Count"] = page.total
     return response
+
+
+@blueprint.get("/changes")
+@jwt_required
+def list_changes() -> Response:
+    """List what was created, changed and deleted since a token."""
+    tags = sent_tags("If-None-Match")
+    return page_response(current_user_tasks().changes(**parameters(FEED), if_none_match=tags))
 
 
 @blueprint.post("")
@@ -66,7 +80,7 @@ def delete_tasks() -> Response:
     return json_response(f'{{"count": {current_user_tasks().delete_all(**parameters(WHICH))}}}')
 
 
-@blueprint.get("/<task_id>")
+@blueprint.get("/<task:task_id>")
 @jwt_required
 def get_task(task_id: str) -> Response:
     """Get a task."""
@@ -77,14 +91,14 @@ def get_task(task_id: str) -> Response:
     return task_response(task)
 
 
-@blueprint.route("/<task_id>", methods=["PUT", "PATCH"])
+@blueprint.route("/<task:task_id>", methods=["PUT", "PATCH"])
 @jwt_required
 def update_task(task_id: str) -> Response:
     """Change some fields of a task."""
     return task_response(current_user_tasks().update(task_id, body(CHANGES), if_match=sent_tags("If-Match")))
 
 
-@blueprint.delete("/<task_id>")
+@blueprint.delete("/<task:task_id>")
 @jwt_required
 def delete_task(task_id: str) -> Response:
     """Delete a task."""
@@ -110,7 +124,7 @@ def idempotency_key() -> str | None:
     return key
 
 
-def json_response(document: str | list[bytes], status: int = 200, tag: str | None = None) -> Response:
+def json_response(document: str | bytes, status: int = 200, tag: str | None = None) -> Response:
     response = Response(document, status, mimetype="application/json")
     if tag:
         response.headers["ETag"] = f'"{tag}"'
@@ -121,6 +135,10 @@ def task_response(task: StoredTask, status: int = 200) -> Response:
     return json_response(task.json, status, task.version)
 
 
+def page_response(page: Page) -> Response:
+    return empty_response(304, page.tag) if page.json is None else json_response(page.json, tag=page.tag)
+
+
 def empty_response(status: int, tag: str | None = None) -> Response:
     response = json_response("", status, tag)
     del response.headers["Content-Type"]
@@ -128,4 +146,5 @@ def empty_response(status: int, tag: str | None = None) -> Response:
 
 
 def init_app(app: Flask) -> None:
+    app.url_map.converters["task"] = TaskConverter
     app.register_blueprint(blueprint)
