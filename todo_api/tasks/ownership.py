@@ -179,10 +179,11 @@ class OwnedTasks:
             return row
         if versions is not None and self._find(values["id"]):
             raise errors.PreconditionFailed
-        if not self._database.fetch(statements.EXISTS, {"id": values["id"]}):
-            raise errors.TaskNotFound
-        error = errors.TaskNotFound() if current_app.config["CONCEAL_FOREIGN_TASKS"] else errors.TaskForbidden()
-        error.foreign_task = True  # for the log and the metrics
+        # The same steps for a foreign and a missing task: with CONCEAL_FOREIGN_TASKS the time must not tell them apart.
+        [(exists,)] = self._database.fetch(statements.EXISTS, {"id": values["id"]})
+        is_foreign, conceals = bool(exists), current_app.config["CONCEAL_FOREIGN_TASKS"]
+        error = errors.TaskForbidden() if is_foreign and not conceals else errors.TaskNotFound()
+        error.foreign_task = is_foreign  # for the log and the metrics
         raise error
 
     def _find(self, task_id: str) -> StoredTask | None:
