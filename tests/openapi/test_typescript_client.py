@@ -38,9 +38,11 @@ def test_the_types_are_those_of_the_service(project: Path) -> None:
 
 @pytest.mark.client
 def test_the_client_works_as_documented(built: Path, database_url: str) -> None:
-    with running(*GUNICORN, cwd=built, env=environment(**environ_for(database_url))) as program:
+    service = environ_for(database_url)
+    with running(*GUNICORN, cwd=built, env=environment(**service)) as program:
         settings = {"TASKS_URL": f"http://127.0.0.1:{Server(program).port}", "TASKS_SECRET": SECRET}
-        tested = run("npm", "run", "test:node", cwd=built / CLIENT, env=environment(**settings), seconds=300)
+        env = environment(**service, **settings)  # of the service too, so that the tests can run `flask`
+        tested = run("npm", "run", "test:node", cwd=built / CLIENT, env=env, seconds=300)
     assert tested.returncode == 0, tested.stdout
     counts = {name: int(number) for name, number in re.findall(r"^# (\w+) (\d+)$", tested.stdout, re.MULTILINE)}
     assert counts["pass"] == counts["tests"] > 0, tested.stdout

@@ -2,10 +2,12 @@
 
 import createClient from "openapi-fetch";
 
+import { type Changes, followed, type TaskCopy } from "./copy.js";
 import { TaskApiError } from "./errors.js";
 import type { paths } from "./schema.js";
 import { Transport, type TransportOptions } from "./transport.js";
 
+export { type Changes, type TaskCopy } from "./copy.js";
 export { type ErrorCode, TaskApiError } from "./errors.js";
 export { type GetToken, keepToken, userOf } from "./transport.js";
 
@@ -52,9 +54,16 @@ export class TaskClient {
     this.#api = createClient<paths>({ baseUrl, fetch, ...(cache && { cache }) });
   }
 
-  /** All tasks that match, newest first unless `sort` says otherwise, in one request. */
+  /** All tasks that match, newest first unless `sort` says otherwise; one request for each 1000. */
   async list(query: ListQuery = {}, options: CallOptions = {}): Promise<Task[]> {
-    return (await this.page(query, options)).tasks;
+    const found = new Map<string, Task>();
+    for await (const { tasks } of this.#pages(query, options)) {
+      for (const task of tasks) {
+        found.delete(task.id); // a task whose sort value changed comes again: keep its new place
+        found.set(task.id, task);
+      }
+    }
+    return [...found.values()];
   }
 
   async page(query: PageQuery = {}, { signal = null }: CallOptions = {}): Promise<Page> {
@@ -64,17 +73,42 @@ export class TaskClient {
     return { tasks: accepted(answer), nextCursor, total: total === null ? undefined : Number(total) };
   }
 
-  /** Every task that matches, page by page: each once, whatever changes meanwhile. */
+  /** Every task that matches, page by page. A task whose sort value changes meanwhile may come twice or be missed. */
   async *all({ limit = 100, ...query }: PageQuery = {}, options?: CallOptions): AsyncGenerator<Task, void, undefined> {
-    for (let asked: PageQuery | undefined = { ...query, limit }; asked; ) {
-      const { tasks, nextCursor: cursor }: Page = await this.page(asked, options);
-      yield* tasks;
-      asked = cursor === undefined ? undefined : { ...asked, cursor };
+    for await (const { tasks } of this.#pages({ ...query, limit }, options)) yield* tasks;
+  }
+
+  async *#pages(query: PageQuery, options?: CallOptions): AsyncGenerator<Page, void, undefined> {
+    for (let asked: PageQuery | undefined = query; asked; ) {
+      const page: Page = await this.page(asked, options);
+      yield page;
+      asked = page.nextCursor === undefined ? undefined : { ...asked, cursor: page.nextCursor };
     }
   }
 
+  /** One response of the feed: what changed since the `next` of another, or without it the start of a first copy. */
+  async changes(
+    since?: string | undefined,
+    { limit, signal = null }: CallOptions & { limit?: number | undefined } = {},
+  ): Promise<Changes> {
+    const query = { ...(since !== undefined && { since }), ...(limit !== undefined && { limit }) };
+    return accepted(await this.#api.GET("/api/tasks/changes", { params: { query }, signal }));
+  }
+
+  /**
+   * Bring a copy of all tasks up to date, or make one. Returns the same object if nothing changed, otherwise a new one.
+   * Throws if a request fails; the copy passed in can be used again. A copy that is too old is replaced by a first one.
+   */
+  async sync(copy?: TaskCopy | undefined, options: CallOptions = {}): Promise<TaskCopy> {
+    const read = (since: string | undefined): Promise<Changes> => this.changes(since, options);
+    return followed(copy, read).catch((error: unknown) => {
+      if (!isOutdated(error)) throw error;
+      return followed(undefined, read);
+    });
+  }
+
   async get(id: string, { signal = null }: CallOptions = {}): Promise<Task> {
-    return accepted(await this.#api.GET("/api/tasks/{id}", { params: { path: { id } }, signal }));
+    return accepted(await this.#api.GET("/api/tasks/{id}", { params: { path: pathOf(id) }, signal }));
   }
 
   /** Create a task, once however often it is called with one key: give the key when the caller repeats by itself. */
@@ -88,7 +122,7 @@ export class TaskClient {
 
   /** Change the fields given, and no other. */
   async update(id: string, changes: TaskChanges, { ifMatch, signal = null }: WriteOptions = {}): Promise<Task> {
-    const params = { path: { id }, ...condition(ifMatch) };
+    const params = { path: pathOf(id), ...condition(ifMatch) };
     const answer = await this.#api.PATCH("/api/tasks/{id}", { params, body: changes, signal });
     if (answer.response.status === 412 && this.#transport.doubtful.has(answer.response)) {
       const task = await this.get(id, { signal });
@@ -98,7 +132,7 @@ export class TaskClient {
   }
 
   async remove(id: string, { ifMatch, signal = null }: WriteOptions = {}): Promise<void> {
-    const params = { path: { id }, ...condition(ifMatch) };
+    const params = { path: pathOf(id), ...condition(ifMatch) };
     const answer = await this.#api.DELETE("/api/tasks/{id}", { params, signal });
     if (answer.error?.error_code === "TASK_NOT_FOUND" && this.#transport.doubtful.has(answer.response)) return;
     accepted(answer);
@@ -134,7 +168,15 @@ function accepted<T>({ data, error, response }: { data?: T; error?: unknown; res
   return data as T;
 }
 
+/** `changes` is a route and no id: in upper case it is what any other text is, an unknown id. */
+const pathOf = (id: string) => ({ id: id === "changes" ? id.toUpperCase() : id });
+
 const condition = (ifMatch: string | undefined) => ifMatch !== undefined && { header: { "If-Match": `"${ifMatch}"` } };
+
+/** Whether a copy cannot be continued: it is too old, another user's, or not readable any more. */
+function isOutdated(error: unknown): boolean {
+  return error instanceof TaskApiError && (error.code === "CHANGES_EXPIRED" || error.errors["since"] !== undefined);
+}
 
 /** Whether a task is as these changes, one at least, would have made it. */
 function isDone({ id, user_id, created_at, updated_at, title, ...rest }: TaskChanges, task: Task): boolean {

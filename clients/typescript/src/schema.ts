@@ -42,6 +42,32 @@ export interface paths {
         patch: operations["markTasks"];
         trace?: never;
     };
+    "/api/tasks/changes": {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what was created, changed and deleted since a token
+         * @description For clients that keep a copy of all tasks. Without `since`, a first copy is returned. Remove the tasks in `deleted` from the copy, replace or add those in `tasks`, and send `next` as `since` of the next request. While `has_more` is true, send it at once. The copy is then equal to the list; no change is missed.
+         */
+        get: operations["listChanges"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/tasks/{id}": {
         parameters: {
             query?: never;
@@ -331,6 +357,16 @@ export interface components {
             /** @description The number of matching tasks. */
             count: number;
         };
+        Changes: {
+            /** @description Tasks that were created or changed, as they are now. */
+            tasks: components["schemas"]["Task"][];
+            /** @description IDs of tasks that were deleted. The copy may not have some of them. */
+            deleted: string[];
+            /** @description `since` of the next request. */
+            next: string;
+            /** @description Whether there is more to get at once. */
+            has_more: boolean;
+        };
         Status: {
             status: string;
         };
@@ -417,6 +453,14 @@ export interface components {
             error_code: "REQUEST_TIMEOUT";
             /** @constant */
             status_code: 408;
+        };
+        ChangesExpiredError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "CHANGES_EXPIRED";
+            /** @constant */
+            status_code: 410;
         };
         PreconditionFailedError: {
             /** @description A message for people. */
@@ -732,6 +776,22 @@ export interface components {
                 "application/json": components["schemas"]["RequestTimeoutError"];
             };
         };
+        /** @description - `CHANGES_EXPIRED`: What was deleted since then is no longer known; begin again without `since`. */
+        ChangesExpired: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ChangesExpiredError"];
+            };
+        };
         /** @description - `PRECONDITION_FAILED`: The task has changed since you read it. */
         PreconditionFailed: {
             headers: {
@@ -1021,7 +1081,7 @@ export interface operations {
                 q?: string;
                 /** @description `-` sorts in descending order. `title` sorts by code point; ties sort by `id`. */
                 sort?: "created_at" | "-created_at" | "updated_at" | "-updated_at" | "title" | "-title";
-                /** @description Maximum number of tasks to return. Without it, all tasks (after `cursor`) are returned. */
+                /** @description Maximum number of tasks to return. If there are more, `Link` and `X-Next-Cursor` lead to them. */
                 limit?: number;
                 /** @description `X-Next-Cursor` of the previous page. Only `limit` and `include_total` may change in between. */
                 cursor?: string;
@@ -1235,6 +1295,83 @@ export interface operations {
             413: components["responses"]["PayloadTooLarge"];
             414: components["responses"]["UriTooLong"];
             415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
+        };
+    };
+    listChanges: {
+        parameters: {
+            query?: {
+                /** @description `next` of the previous response. After 410, begin again without it. */
+                since?: string;
+                /** @description Maximum number of tasks and ids to return. */
+                limit?: number;
+            };
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+                /**
+                 * @description `ETag` of the cached response: if it is still current, the response is 304.
+                 * @example "2026-02-08T09:30:00.123456Z"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What changed. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    Vary: components["headers"]["Vary"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                    "Server-Timing": components["headers"]["Server-Timing"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "tasks": [
+                     *         {
+                     *           "id": "01a1fc99-ee71-72ec-b587-48e127eeb180",
+                     *           "user_id": "alice",
+                     *           "title": "Buy milk",
+                     *           "description": "2 l",
+                     *           "is_completed": false,
+                     *           "created_at": "2026-02-08T09:30:00.123456Z",
+                     *           "updated_at": "2026-02-08T09:30:00.123456Z"
+                     *         }
+                     *       ],
+                     *       "deleted": [
+                     *         "01a1fc99-ee71-72ec-b587-48e127eeb181"
+                     *       ],
+                     *       "next": "2Dr8wex1GQYABmF56G62yFEzAAZheehu44n_____________________AAZheehu44n_____________________",
+                     *       "has_more": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Changes"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["InvalidParameters"];
+            401: components["responses"]["TokenRefused"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            410: components["responses"]["ChangesExpired"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["BadGateway"];

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { type ErrorCode, TaskApiError } from "@todo-api/client";
 
-import { clientOf, proxy, someone } from "./support.js";
+import { clientOf, fill, inPagesOf, proxy, someone } from "./support.js";
 
 test("every route has a method", async () => {
   const tasks = clientOf(someone());
@@ -49,12 +49,49 @@ test("a walk without a limit goes page by page", async (t) => {
   assert.deepEqual(between.passed.slice(1).map(({ path }) => path), ["/api/tasks?limit=100", "/api/tasks?limit=100"]);
 });
 
+test("a list of more than 1000 tasks is read to its end, and costs no body while nothing changes", async (t) => {
+  const between = await proxy(t);
+  const user = someone();
+  const tasks = clientOf(user, { baseUrl: between.url });
+  await fill(clientOf(user), 1001);
+  const all = await tasks.list();
+  assert.equal(new Set(all.map(({ id }) => id)).size, 1001);
+  assert.deepEqual(all, [...all].sort((a, b) => (a.created_at < b.created_at ? 1 : -1)));
+  assert.deepEqual(await tasks.list(), all);
+  assert.deepEqual(between.passed.map(({ status }) => status), [200, 200, 304, 304]);
+  const byTitle = (await tasks.list({ is_completed: false, sort: "title" })).map(({ title }) => title);
+  assert.deepEqual(byTitle, all.map(({ title }) => title).sort());
+});
+
+test("a task that is changed while a list is read is there once, in its new place", async (t) => {
+  const user = someone();
+  for (let n = 0; n < 4; n += 1) await clientOf(user).create({ title: `Task ${n}` });
+  const between = await proxy(t);
+  const tasks = clientOf(user, { baseUrl: between.url, fetch: inPagesOf(2) });
+  const [first] = await clientOf(user).list({ sort: "updated_at" });
+  assert.ok(first);
+  between.faults.push({ meanwhile: () => clientOf(user).update(first.id, { title: "Changed" }) });
+  const read = await tasks.list({ sort: "updated_at" });
+  assert.deepEqual(read.map(({ title }) => title), ["Task 1", "Task 2", "Task 3", "Changed"]);
+  assert.equal(between.passed.length, 3);
+});
+
+test("a list whose second page fails is an error and no part of a list", async (t) => {
+  const user = someone();
+  await fill(clientOf(user), 3);
+  const answer = { status: 500, body: '{"detail": "A bug.", "error_code": "INTERNAL_ERROR", "status_code": 500}' };
+  const between = await proxy(t, {}, { answer });
+  const tasks = clientOf(user, { baseUrl: between.url, fetch: inPagesOf(2) });
+  assert.equal((await caught(tasks.list())).code, "INTERNAL_ERROR");
+});
+
 test("whatever stands where an id should is no other address", async (t) => {
   const between = await proxy(t);
   const user = someone();
   await clientOf(user).create({ title: "Task", is_completed: true });
   const tasks = clientOf(user, { baseUrl: between.url });
-  for (const id of ["?is_completed=true", "../tasks?is_completed=1", "x/../../tasks", "#", "%2e%2e", "é;$&", "{id}"]) {
+  const addresses = ["?is_completed=true", "../tasks?is_completed=1", "x/../../tasks", "changes"];
+  for (const id of [...addresses, "#", "%2e%2e", "é;$&", "{id}"]) {
     for (const call of [() => tasks.get(id), () => tasks.update(id, { title: "x" }), () => tasks.remove(id)]) {
       assert.match((await caught(call())).code, /NOT_FOUND$/);
     }

@@ -1,5 +1,6 @@
 /** The stage: the real service, tokens for it, and a proxy in front that loses what it is told to lose. */
 
+import { execFileSync } from "node:child_process";
 import { createHmac, randomUUID } from "node:crypto";
 import { createServer, request as forward, type IncomingHttpHeaders, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -32,6 +33,29 @@ export function token(user: string, seconds = 900): string {
 export function clientOf(user: string, options: Partial<TaskClientOptions> = {}): TaskClient {
   const kept = token(user);
   return new TaskClient({ baseUrl: SERVICE, getToken: () => Promise.resolve(kept), ...options });
+}
+
+/** Create tasks, some at once. */
+export async function fill(tasks: TaskClient, count: number): Promise<void> {
+  const titles = Array.from({ length: count }, (_, n) => `Task ${n}`).values();
+  const createAll = async (): Promise<void> => {
+    for (const title of titles) await tasks.create({ title });
+  };
+  await Promise.all(Array.from({ length: 8 }, createAll));
+}
+
+/** A `fetch` for which the service has small pages. */
+export function inPagesOf(limit: number): (request: Request) => Promise<Response> {
+  return (request) => {
+    const url = new URL(request.url);
+    url.searchParams.set("limit", `${limit}`);
+    return fetch(new Request(url, request));
+  };
+}
+
+/** Delete a user and their tasks, as an operator does. */
+export function deleteUser(user: string): void {
+  execFileSync("flask", ["user-delete", user, "--yes"], { cwd: new URL("../../../..", import.meta.url) });
 }
 
 export interface Passed {
