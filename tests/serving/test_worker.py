@@ -1,5 +1,6 @@
 """gunicorn's worker with polling threads: all kinds of connections, few threads, an orderly stop."""
 
+import json
 import os
 import select
 import selectors
@@ -8,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,112 @@ def test_a_slow_client_delays_no_other(server: Server) -> None:
             assert server.request("GET", "/health/live")[0] == 200
         slow.sendall(LIVE[20:])
         assert ALIVE in read_responses(slow)
+
+
+HEAD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
+HALF_REQUESTS = {
+    "nothing but a letter": b"G",
+    "a head": HEAD + b"X-Header: ",
+    "a body": HEAD + b"Content-Length: 60\r\n\r\n{",
+    "chunks": HEAD + b"Transfer-Encoding: chunked\r\n\r\nff\r\n{",
+    "a body too large": HEAD + b"Content-Length: 600000\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("kind", HALF_REQUESTS)
+def test_half_requests_occupy_no_thread(server: Server, kind: str) -> None:
+    server.request("GET", "/health/live")
+    with ExitStack() as stack:
+        for _ in range(24):
+            stack.enter_context(connected(server)).sendall(HALF_REQUESTS[kind])
+        for _ in range(5):
+            with connected(server) as other:
+                other.settimeout(1.5)
+                other.sendall(LIVE)
+                assert ALIVE in answers(other)
+
+
+def trickle(clients: list[socket.socket], seconds: float) -> dict[socket.socket, tuple[float, bytes]]:
+    """Send a byte a second to each until it closes; return after how long it did, and what it sent."""
+    began, received = time.monotonic(), dict.fromkeys(clients, b"")
+    ended: dict[socket.socket, tuple[float, bytes]] = {}
+    while len(ended) < len(clients) and time.monotonic() - began < seconds:
+        for client in clients:
+            if client not in ended and select.select([client], [], [], 0)[0]:
+                part = client.recv(65536)
+                received[client] += part
+                if not part:
+                    ended[client] = time.monotonic() - began, received[client]
+            elif client not in ended:
+                client.sendall(b"0")
+        time.sleep(1)
+    return ended
+
+
+def test_a_request_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(server: Server) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(server)) for _ in range(4)]
+        parts = [*HALF_REQUESTS.values()][:4]
+        for client, part in zip(clients, parts, strict=True):
+            client.sendall(LIVE)  # a connection that has been used is no different
+            assert ALIVE in answers(client)
+            client.sendall(part)
+        ended = trickle(clients, 30)
+        assert len(ended) == 4
+        for seconds, received in ended.values():
+            assert 19 < seconds < 23
+            assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+            assert json.loads(received.partition(b"\r\n\r\n")[2])["error_code"] == "REQUEST_TIMEOUT"
+
+
+def test_a_body_in_many_parts_is_read_whole(server: Server) -> None:
+    body = b'{"title": "In parts"}'
+    head = f"POST /api/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token('parts')}\r\n".encode()
+    head += b"Content-Type: application/json\r\n"
+    length = head + b"Content-Length: %d\r\n\r\n" % len(body)
+    chunks = head + b"Transfer-Encoding: chunked\r\n\r\n"
+    with connected(server) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for whole in (length + body, chunks + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"):
+            for start in range(0, len(whole), 5):
+                client.sendall(whole[start : start + 5])
+            assert answers(client, holding=b"In parts").startswith(b"HTTP/1.1 201 ")
+
+
+def test_a_client_that_waits_for_100_continue_gets_it_once(server: Server) -> None:
+    head = b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    with connected(server) as client:
+        client.sendall(head)
+        assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"12345" + head + b"12345")
+        received = answers(client, 2, b"TOKEN_MISSING")
+        assert received.count(b"HTTP/1.1 401 ") == 2
+        assert b"100 Continue" not in received
+
+
+def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
+    (tmp_path / "large.py").write_text(
+        "def app(environ, start_response):\n"
+        "    length = 100_000_000 if environ['PATH_INFO'] == '/large' else 1\n"
+        "    start_response('200 OK', [('Content-Length', str(length))])\n"
+        "    return [b'y' * length]\n"
+    )
+    with (
+        serving_another("large:app", "todo_api.serving.worker.PollingWorker", tmp_path) as server,
+        ExitStack() as stack,
+    ):
+        for _ in range(2):  # there are two threads
+            stack.enter_context(connected(server)).sendall(LIVE.replace(b"/health/live", b"/large"))
+        began = time.monotonic()
+        wait_until(lambda: is_served(server), 35)
+        assert time.monotonic() - began > 10, "the clients hold both threads for a while"
+
+
+def is_served(server: Server) -> bool:
+    with suppress(ConnectionResetError), connected(server) as client:  # reset if no thread is free for 5 seconds
+        client.sendall(LIVE)
+        return answers(client, holding=b"y").endswith(b"y")
+    return False
 
 
 def test_a_connection_over_the_limit_waits_for_another_to_end(start: Start) -> None:

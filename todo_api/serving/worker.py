@@ -1,14 +1,17 @@
 """A gunicorn worker whose threads wait for requests themselves.
 
 In gunicorn's threaded worker, one thread waits for requests and hands them over through futures and a pipe. Here the
-main thread accepts clients, and any idle thread takes the next readable connection from one epoll set. gunicorn parses
-and answers the requests (`ThreadWorker.handle`). This relies on gunicorn's internals as of 27.0.1.
+main thread accepts clients, and any idle thread takes the next readable connection from one epoll set. It reads what
+has arrived, and only a complete request goes to gunicorn (`ThreadWorker.handle`), so no client can hold a thread by
+sending slowly. This relies on gunicorn's internals as of 27.0.1.
 """
 
+import json
 import os
 import resource
 import select
 import socket
+import struct
 import threading
 import time
 from typing import Any
@@ -17,9 +20,13 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
+from todo_api.serving.arrival import Incomplete, Parser
+
 OWN_DESCRIPTORS = 256  # for the database, files and everything else except clients
 # Times are in seconds.
 FIRST_REQUEST_TIMEOUT = 5
+REQUEST_TIMEOUT = 20  # from the first bytes of a request until it is complete
+RESPONSE_TIMEOUT = 10  # how long a client may read nothing of its response
 LINGER = 2  # how long a client may take to hang up after "Connection: close"
 TICK = 1.0
 SHORT_TICK = 0.05  # while the worker is full or stops, and waits for connections to end
@@ -27,6 +34,25 @@ ERROR_PAUSE = 0.1
 # After accepting a client, a worker leaves the next one to another. If one takes a whole burst, it is half as fast.
 ACCEPT_PAUSE = 0.0003
 ONE_THREAD = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+TIMED_OUT = json.dumps(
+    {"detail": "The request did not arrive in time.", "error_code": "REQUEST_TIMEOUT", "status_code": 408}
+).encode()
+TIMED_OUT_RESPONSE = (
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    b"Cache-Control: private, no-cache\r\nContent-Length: %d\r\n\r\n%b" % (len(TIMED_OUT), TIMED_OUT)
+)
+
+
+class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
+    """A connection with a parser that reads what has arrived, and not the socket."""
+
+    deadline = 0.0  # of the request that has begun to arrive, or 0
+
+    def init(self) -> None:
+        if not self.initialized:
+            super().init()
+            self.parser = Parser(self.cfg, self.client)
 
 
 class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -43,10 +69,10 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, limit))
         self.worker_connections = max(descriptors - OWN_DESCRIPTORS, self.cfg.threads)
         self.epoll = select.epoll()
-        self.connections: set[TConn] = set()
-        self.lingering: set[TConn] = set()  # they have all responses; the client should hang up
+        self.connections: set[Client] = set()
+        self.lingering: set[Client] = set()  # they have all responses; the client should hang up
         # Waiting connections by descriptor. The thread that removes one owns it.
-        self.keepalived_conns: dict[int, TConn] = {}
+        self.keepalived_conns: dict[int, Client] = {}
         # Reading settings as plain attributes saves 8 µs a request.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         Worker.init_process(self)
@@ -67,7 +93,8 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while self.connections and time.monotonic() < deadline:
             for connection in list(self.keepalived_conns.values()):
-                connection.timeout = min(connection.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+                if not connection.deadline:
+                    connection.timeout = min(connection.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
             time.sleep(SHORT_TICK)
             self._tick()
 
@@ -93,7 +120,8 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             return
         try:
             client, address = listener.accept()
-            connection = TConn(self.cfg, client, address, listener.getsockname())
+            connection = Client(self.cfg, client, address, listener.getsockname())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", RESPONSE_TIMEOUT, 0))
             connection.data_ready = True  # it is handled only once it is readable
             self.connections.add(connection)
             self._watch(connection, self.epoll.register, max(self.cfg.keepalive, FIRST_REQUEST_TIMEOUT))
@@ -109,7 +137,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         now = time.monotonic()
         for descriptor, connection in list(self.keepalived_conns.items()):
             if connection.timeout <= now and self.keepalived_conns.pop(descriptor, None):
-                self._close(connection)
+                self._time_out(connection)
 
     def _serve(self) -> None:
         while True:
@@ -117,46 +145,84 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
                 if connection := self.keepalived_conns.pop(descriptor, None):
                     self._answer(connection)
 
-    def _answer(self, connection: TConn) -> None:
+    def _answer(self, connection: Client) -> None:
         """Answer the requests on a readable connection, then wait for more or for the client to hang up."""
         try:
             if connection not in self.lingering:
-                self._watch(connection, self.epoll.modify, self._handle_requests(connection))
-                return
-            if connection.sock.recv(65536):
-                self._watch(connection, self.epoll.modify, connection.timeout - time.monotonic())
-                return
+                seconds = self._handle_requests(connection)
+            else:
+                seconds = connection.timeout - time.monotonic() if connection.sock.recv(65536) else 0
+            if seconds > 0:
+                self._watch(connection, self.epoll.modify, seconds)
+            else:
+                self._time_out(connection)
+            return
         except OSError:  # the client has gone
             pass
         except BaseException:  # whatever it is, the thread goes on
             self.log.exception("Error handling a connection")
         self._close(connection)
 
-    def _handle_requests(self, connection: TConn) -> float:
+    def _handle_requests(self, connection: Client) -> float:
         """Answer all requests that have arrived. Return how many seconds to wait for more or for the end."""
-        while self.handle(connection):
-            if not connection.parser.unreader.buf.getvalue():  # else the next request has already been read
-                return float(self.cfg.keepalive)
-        # Do not close yet. Unread data would reset the connection and lose the response (RFC 9112, section 9.6).
+        connection.init()
+        received = connection.parser.received
+        received.add(connection.sock.recv(65536))
+        try:
+            while self.handle(connection):
+                connection.deadline = 0.0
+                if not received.size():
+                    return float(self.cfg.keepalive)
+        except Incomplete:
+            return self._seconds_for_the_rest(connection)
+        return self._linger(connection)
+
+    def _seconds_for_the_rest(self, connection: Client) -> float:
+        """Return how many seconds are left for a request that has begun to arrive."""
+        now = time.monotonic()
+        connection.deadline = connection.deadline or now + REQUEST_TIMEOUT
+        if connection.parser.wants_continue:
+            connection.parser.wants_continue = False
+            connection.sock.sendall(CONTINUE)
+        return connection.deadline - now
+
+    def _linger(self, connection: Client) -> float:
+        """End the responses. Return how many seconds to wait for the client to hang up.
+
+        Unread data would reset a connection that is closed at once, and lose the response (RFC 9112, section 9.6).
+        """
         connection.sock.shutdown(socket.SHUT_WR)
+        connection.deadline = 0.0
         self.lingering.add(connection)
         return LINGER
 
-    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+    def _time_out(self, connection: Client) -> None:
+        """Close a connection that has waited too long; if a request had begun, say so."""
+        try:
+            if connection.deadline:
+                connection.sock.setblocking(False)
+                connection.sock.send(TIMED_OUT_RESPONSE)
+                self._watch(connection, self.epoll.modify, self._linger(connection))
+                return
+        except OSError:  # the client has gone
+            pass
+        self._close(connection)
+
+    def _keepalive_after(self, conn: Client, keepalive: bool) -> bool:
         """Close a connection if the rest of a request body cannot be read. The request has had its response."""
         try:
-            return bool(super()._keepalive_after(conn, keepalive))
+            return bool(super()._keepalive_after(conn, keepalive)) and not conn.parser.received.was_exhausted
         except ParseException:
             return False
 
-    def _watch(self, connection: TConn, add: Any, seconds: float) -> None:
+    def _watch(self, connection: Client, add: Any, seconds: float) -> None:
         """Let any idle thread take the connection when it is readable."""
         connection.timeout = time.monotonic() + seconds
         descriptor = connection.sock.fileno()
         self.keepalived_conns[descriptor] = connection
         add(descriptor, ONE_THREAD)
 
-    def _close(self, connection: TConn) -> None:
+    def _close(self, connection: Client) -> None:
         connection.close()
         self.lingering.discard(connection)
         self.connections.discard(connection)
