@@ -33,6 +33,10 @@ def pre_fork(server: Any, worker: Any) -> None:
     worker.slot = free_slot(other.slot for other in server.WORKERS.values())
 
 
+def post_fork(server: Any, _worker: Any) -> None:
+    startup.let_worker_stop(server)
+
+
 def post_worker_init(worker: Any) -> None:
     log, metrics = (worker.wsgi.extensions[name] for name in ("log", "metrics"))
     metrics.use(worker.slot)

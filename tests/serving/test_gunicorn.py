@@ -1,7 +1,9 @@
 """The production server: gunicorn with its own configuration, on PostgreSQL."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import children
 from tests.support.programs import GUNICORN, Server, copy_project, environment, production_environment, run, running
-from tests.support.threads import at_once
+from tests.support.threads import at_once, wait_until
 from tests.support.tokens import SECRET, token
 
 OTHER_SECRET = "another-secret-of-the-tests-0123456789-abcdef"
@@ -170,6 +173,32 @@ def test_a_reload_of_a_broken_configuration_file_keeps_the_old_workers(
 def test_unchecked_claims_are_warned_about_once(server: Server) -> None:
     server.request("GET", "/api/tasks")
     assert server.program.output.count("JWT_ISSUER and JWT_AUDIENCE not set") == 1
+
+
+CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
+needs_unshare = pytest.mark.skipif(
+    not shutil.which("unshare")
+    or subprocess.run([*CONTAINER, "true"], check=False, capture_output=True).returncode != 0,
+    reason="install util-linux, and be root, to run this test",
+)
+
+
+@needs_unshare
+@pytest.mark.parametrize("moment", ["its check", "its workers"])
+def test_as_process_1_of_a_container_gunicorn_stops_while_it_starts(
+    settings: dict[str, str], project: Path, moment: str
+) -> None:
+    """The kernel does not deliver a signal to process 1 that it does not handle."""
+    with running(*CONTAINER, *GUNICORN, cwd=project, env=settings) as program:
+        wait_until(lambda: children(program.process.pid))
+        [gunicorn] = children(program.process.pid)
+        if moment == "its check":
+            wait_until(lambda: children(gunicorn))
+        else:
+            program.wait_for("Booting worker")
+        os.kill(gunicorn, signal.SIGTERM)
+        assert program.process.wait(15) == 0
+        assert "Traceback" not in program.output
 
 
 def test_a_bad_setting_ends_gunicorn_without_its_configuration_file_too(tmp_path: Path, project: Path) -> None:

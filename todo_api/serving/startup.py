@@ -29,9 +29,20 @@ def application_starts() -> bool:
 def check() -> None:
     """Exit unless the application starts. A process is checked once, although a reload calls this again."""
     process = str(os.getpid())
-    if os.environ.get(CHECKED_BY_VARIABLE) != process and not application_starts():
-        sys.exit(1)
+    if os.environ.get(CHECKED_BY_VARIABLE) != process:
+        # Process 1 of a container ignores signals that it does not handle. Later gunicorn sets its own handlers.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        if not application_starts():
+            sys.exit(1)
     os.environ[CHECKED_BY_VARIABLE] = process
+
+
+def let_worker_stop(server: Any) -> None:
+    """Let SIGTERM end a worker that is starting. It has inherited handlers that keep signals for the master."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    while not server.SIG_QUEUE.empty():
+        if server.SIG_QUEUE.get() == signal.SIGTERM:
+            sys.exit(0)
 
 
 def check_before_reload(server: Any) -> None:
