@@ -66,6 +66,15 @@ def test_an_unknown_method_names_the_allowed_ones_with_or_without_a_token(
         assert set(response.headers["Allow"].split(", ")) == allowed
 
 
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("protocol", ["websocket", "WebSocket", "h2c", "TLS/1.0"])
+def test_an_upgrade_to_another_protocol_is_ignored(alice: Caller, protocol: str) -> None:
+    upgrade = {"Connection": "keep-alive, Upgrade", "Upgrade": protocol}
+    assert alice("GET", "/api/tasks", headers=upgrade).status_code == 200
+    refused = alice("TRACE", "/api/tasks", headers=upgrade)
+    assert (refused.status_code, "GET" in refused.headers["Allow"]) == (405, True)
+
+
 TEXT, JSON = "text/plain", "application/json"
 JUDGED = {  # each request also fails the later checks, as far as one request can
     "token": ("nobody", TOO_LARGE, TEXT, (401, "TOKEN_MISSING")),

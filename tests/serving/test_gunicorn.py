@@ -64,6 +64,12 @@ def test_two_authorization_headers_are_rejected(server: Server) -> None:
     assert "TOKEN_INVALID" in answer
 
 
+@pytest.mark.parametrize(("size", "status"), [(11_000, 200), (32 * 1024, 200), (34 * 1024, 431)])
+def test_cookies_of_another_service_on_the_domain_are_ignored(server: Server, size: int, status: int) -> None:
+    head = f"Host: x\r\nAuthorization: Bearer {token()}\r\nCookie: {'c' * size}\r\nConnection: close\r\n\r\n"
+    assert server.raw(f"GET /api/tasks?limit=1 HTTP/1.1\r\n{head}").startswith(f"HTTP/1.1 {status} ")
+
+
 @pytest.mark.parametrize(("size", "status"), [(64 * 1024, 201), (64 * 1024 + 1, 413)])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_size_of_a_body_is_limited_however_it_is_sent(

@@ -1,9 +1,14 @@
 """nginx as an operator runs it: the real program with the real configuration, in front of the service or a fake."""
 
 import gzip
+import http.client
 import json
 import re
+import resource
+import select
+import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -29,7 +34,7 @@ from tests.support.nginx import (
     nginx,
     uncommented,
 )
-from tests.support.programs import environment, free_port, production_environment, run
+from tests.support.programs import ROOT, environment, free_port, production_environment, run
 from tests.support.tokens import token
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="install nginx to run these tests")
@@ -163,16 +168,79 @@ def test_a_compressed_response_has_a_weak_etag_and_a_plain_one_keeps_its_own(tmp
     assert "Accept-Encoding" in plain.headers["Vary"]
 
 
-def test_a_slow_sender_occupies_no_thread_of_the_service(tmp_path: Path) -> None:
-    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server), closing(proxy.connect()) as connection:
-        connection.putrequest("POST", "/api/tasks")
-        connection.putheader("Content-Length", "10")
-        connection.endheaders(b"12345")
-        assert proxy.request("GET", "/health/live").status == 200
-        assert [path for path, _ in server.received] == ["/health/live"]
-        connection.send(b"67890")
-        assert connection.getresponse().status == 200
-    assert [path for path, _ in server.received] == ["/health/live", "/api/tasks"]
+def slow_body(proxy: Nginx, stack: ExitStack) -> http.client.HTTPConnection:
+    connection = stack.enter_context(closing(proxy.connect()))
+    connection.putrequest("POST", "/api/tasks")
+    for name, value in (signed("slow") | {"Content_Length": "25"}).items():
+        connection.putheader(name.replace("_", "-"), value)
+    connection.endheaders(b'{"title": ')
+    return connection
+
+
+def test_a_slow_sender_occupies_no_thread_of_the_service(service: Nginx) -> None:
+    with ExitStack() as stack:
+        senders = [slow_body(service, stack) for _ in range(24)]
+        for _ in range(8):
+            with closing(service.connect()) as other:
+                other.timeout = 2
+                assert ask(other, "GET", "/health/live").status == 200
+        assert service.request("GET", "/api/tasks", **signed("slow")).json == []
+        for connection in senders:
+            connection.send(b'"In two parts"}')
+            assert connection.getresponse().status == 201
+
+
+def test_a_body_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(service: Nginx) -> None:
+    with ExitStack() as stack:
+        connection = slow_body(service, stack)
+        began = time.monotonic()
+        while not select.select([connection.sock], [], [], 2)[0] and time.monotonic() - began < 30:
+            connection.send(b" ")
+        answer = connection.getresponse()
+        assert 19 < time.monotonic() - began < 24
+        assert (answer.status, json.loads(answer.read())["error_code"]) == (408, "REQUEST_TIMEOUT")
+        assert connection.sock.recv(1) == b"", "nginx closes the connection"
+
+
+def test_a_head_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(tmp_path: Path) -> None:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, _), closing(proxy.connect()) as connection:
+        connection.connect()
+        began = time.monotonic()
+        connection.sock.sendall(b"GET /api/tasks HTTP/1.1\r\nX-Header: ")
+        while not select.select([connection.sock], [], [], 1)[0] and time.monotonic() - began < 30:
+            connection.sock.sendall(b"x")
+        assert connection.sock.recv(1) == b""
+        assert 9 < time.monotonic() - began < 20
+
+
+def documented(name: str) -> int:
+    """Return the number that docs/deploy.md gives for a setting of nginx's main file."""
+    [number] = re.findall(rf"\b{name} (\d+);", (ROOT / "docs/deploy.md").read_text(encoding="utf-8"))
+    return int(number)
+
+
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2048, reason="needs 2048 open files")
+def test_with_the_documented_connections_half_heads_of_one_address_do_not_silence_nginx(tmp_path: Path) -> None:
+    connections = documented("worker_connections")
+    assert documented("worker_rlimit_nofile") >= 2 * connections
+    with fake_gunicorn(tmp_path), nginx(tmp_path, connections=4096) as proxy, ExitStack() as stack:
+        for _ in range(1100):
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), timeout=5))
+            half.sendall(b"GET /api/ta")
+        assert proxy.request("GET", "/health/live", source="127.0.0.2").status == 200
+    assert connections >= 4096
+
+
+@pytest.mark.parametrize("size", [11_000, 32 * 1024])
+def test_cookies_of_another_service_on_the_domain_are_not_forwarded(tmp_path: Path, size: int) -> None:
+    with nginx_and_fake_gunicorn(tmp_path) as (proxy, server):
+        assert proxy.request("GET", "/api/tasks", Cookie="c" * size).status == 200
+    assert "Cookie" not in server.received[0][1]
+
+
+def test_an_upgrade_to_a_web_socket_is_ignored(service: Nginx) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    assert service.request("GET", "/api/tasks", **signed(), **upgrade).status == 200
 
 
 def test_the_docs_page_is_compressed_and_not_sent_twice(service: Nginx) -> None:
@@ -347,13 +415,35 @@ ONE_A_MINUTE = [
 ]
 
 
-def test_preflights_are_not_counted(tmp_path: Path) -> None:
-    with nginx_and_fake_gunicorn(tmp_path, *ONE_A_MINUTE) as (proxy, _):
-        for _ in range(20):
-            assert proxy.request("OPTIONS", "/api/tasks", Origin=ORIGIN, **signed()).status == 200
-        assert proxy.request("GET", "/api/tasks").status == 200
-        assert proxy.request("GET", "/api/tasks").status == 429
+def test_preflights_are_counted(tmp_path: Path) -> None:
+    """They cost the service as much as other requests that it rejects."""
+    with nginx_and_fake_gunicorn(tmp_path, *ONE_A_MINUTE) as (proxy, server):
         assert proxy.request("OPTIONS", "/api/tasks", Origin=ORIGIN).status == 200
+        assert_error(proxy.request("OPTIONS", "/api/tasks", Origin=ORIGIN), 429, "RATE_LIMITED")
+        assert proxy.request("GET", "/api/tasks").status == 429
+        assert proxy.request("OPTIONS", "/api/tasks", source="127.0.0.2").status == 200
+    assert len(server.received) == 2
+
+
+def test_the_options_of_a_token_are_counted(tmp_path: Path) -> None:
+    changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
+    with nginx_and_fake_gunicorn(tmp_path, *changes) as (proxy, _):
+        answers = [proxy.request("OPTIONS", "/api/tasks", **signed()).status for _ in range(3)]
+        assert answers == [200, 200, 429]
+
+
+def test_a_token_with_too_many_requests_at_once_is_refused_and_others_are_served(tmp_path: Path) -> None:
+    fewer = ("limit_conn token_connections 100", "limit_conn token_connections 1")
+    with nginx_and_fake_gunicorn(tmp_path, fewer) as (proxy, server), closing(proxy.connect()) as slow:
+        slow.request("GET", "/api/slow", headers={"Authorization": signed()["Authorization"]})
+        assert server.waiting.wait(10)
+        refused = assert_error(proxy.request("GET", "/api/tasks", **signed()), 503, "SERVICE_UNAVAILABLE")
+        assert refused.headers["Retry-After"] == "2"
+        assert proxy.request("GET", "/api/tasks", **signed("bob")).status == 200
+        assert proxy.request("GET", "/api/tasks").status == 200
+        server.released.set()
+        assert slow.getresponse().status == 200
+        assert proxy.request("GET", "/api/tasks", **signed()).status == 200
 
 
 def test_a_header_does_not_change_the_address_that_is_limited(tmp_path: Path) -> None:
@@ -418,7 +508,8 @@ SLOW = ("proxy_read_timeout 30s", "proxy_read_timeout 1s")
 TWO_TOKENS = "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n"
 PROVOKED: dict[str, tuple[int, str, Provoke]] = {
     "two lengths": (400, "BAD_REQUEST", raw("POST /api/tasks", "Content-Length: 1\r\nContent-Length: 2\r\n\r\nx")),
-    "a header too large": (400, "BAD_REQUEST", raw("GET /api/tasks", f"Cookie: {'x' * 8000}\r\n\r\n")),
+    "a header too large": (400, "BAD_REQUEST", raw("GET /api/tasks", f"Cookie: {'x' * 34_000}\r\n\r\n")),
+    "a token too large": (400, "BAD_REQUEST", raw("GET /api/tasks", f"Authorization: Bearer {'x' * 8000}\r\n\r\n")),
     "an unknown coding": (400, "BAD_REQUEST", raw("POST /api/tasks", "Transfer-Encoding: gzip\r\n\r\n")),
     "two tokens": (400, "BAD_REQUEST", raw("GET /api/tasks", TWO_TOKENS)),
     "an address with a letter as it is": (400, "BAD_REQUEST", raw("GET /api/tasks?q=é", "\r\n")),
@@ -481,7 +572,7 @@ def test_the_connection_of_an_unfinished_request_is_closed(tmp_path: Path, part:
     soon = [(f"client_{name}_timeout 10s", f"client_{name}_timeout 1s") for name in ("header", "body")]
     with nginx_and_fake_gunicorn(tmp_path, *soon) as (proxy, server):
         assert proxy.raw(part) is None
-    assert server.received == []
+    assert [path for path, _ in server.received] == (["/api/tasks"] if part.startswith("POST") else [])
     assert [line["status"] for line in proxy.log] == [408]
 
 

@@ -27,9 +27,10 @@ ORIGINS = f"{ORIGIN},https://other.example.com:8443"
 PROGRAM = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 MAIN = """
 worker_processes 1;
+worker_rlimit_nofile {files};
 pid {folder}/nginx.pid;
 error_log stderr warn;
-events {{ worker_connections 1024; }}
+events {{ worker_connections {connections}; }}
 http {{
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
@@ -99,7 +100,7 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str, body: An
     return Response(response.status, response.headers, response.read())
 
 
-def install(folder: Path, port: int, *changes: Change, origins: str = ORIGINS) -> Path:
+def install(folder: Path, port: int, *changes: Change, origins: str, connections: int) -> Path:
     """Install the files of `deploy/` as an operator does, with the paths and port of a test; return the main file."""
     settings = folder / "settings.env"
     settings.write_text(f"ENVIRONMENT=production\nCORS_ORIGINS={origins}\n")
@@ -118,15 +119,16 @@ def install(folder: Path, port: int, *changes: Change, origins: str = ORIGINS) -
     (folder / "conf.d" / "todo-api.conf").write_text(text)
     (folder / "conf.d" / "todo-api-cors.conf").write_text(script.stdout)
     main = folder / "nginx.conf"
-    main.write_text(("user root;" if os.getuid() == 0 else "") + MAIN.format(folder=folder))
+    text = MAIN.format(folder=folder, connections=connections, files=2 * connections + 64)
+    main.write_text(("user root;" if os.getuid() == 0 else "") + text)
     return main
 
 
 @contextmanager
-def nginx(folder: Path, *changes: Change, origins: str = ORIGINS) -> Iterator[Nginx]:
+def nginx(folder: Path, *changes: Change, origins: str = ORIGINS, connections: int = 1024) -> Iterator[Nginx]:
     """Run nginx in front of whatever listens on app.sock in that folder."""
     port = free_port()
-    main = install(folder, port, *changes, origins=origins)
+    main = install(folder, port, *changes, origins=origins, connections=connections)
     tested = run(str(PROGRAM), "-t", "-q", "-c", str(main), cwd=folder, env=environment())
     assert (tested.returncode, tested.stderr) == (0, "")
     with running(str(PROGRAM), "-c", str(main), "-g", "daemon off;", cwd=folder, env=environment()):
