@@ -193,7 +193,7 @@ def test_half_requests_occupy_no_thread(server: Server, kind: str) -> None:
             with connected(server) as other:
                 other.settimeout(1.5)
                 other.sendall(LIVE)
-                assert ALIVE in answers(other)
+                assert ALIVE in read_responses(other)
 
 
 def trickle(clients: list[socket.socket], seconds: float) -> dict[socket.socket, tuple[float, bytes]]:
@@ -219,7 +219,7 @@ def test_a_request_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes
         parts = [*HALF_REQUESTS.values()][:4]
         for client, part in zip(clients, parts, strict=True):
             client.sendall(LIVE)  # a connection that has been used is no different
-            assert ALIVE in answers(client)
+            assert ALIVE in read_responses(client)
             client.sendall(part)
         ended = trickle(clients, 30)
         assert len(ended) == 4
@@ -240,7 +240,7 @@ def test_a_body_in_many_parts_is_read_whole(server: Server) -> None:
         for whole in (length + body, chunks + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"):
             for start in range(0, len(whole), 5):
                 client.sendall(whole[start : start + 5])
-            assert answers(client, holding=b"In parts").startswith(b"HTTP/1.1 201 ")
+            assert read_responses(client, holding=b"In parts").startswith(b"HTTP/1.1 201 ")
 
 
 def test_a_client_that_waits_for_100_continue_gets_it_once(server: Server) -> None:
@@ -249,7 +249,7 @@ def test_a_client_that_waits_for_100_continue_gets_it_once(server: Server) -> No
         client.sendall(head)
         assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(b"12345" + head + b"12345")
-        received = answers(client, 2, b"TOKEN_MISSING")
+        received = read_responses(client, 2, b"TOKEN_MISSING")
         assert received.count(b"HTTP/1.1 401 ") == 2
         assert b"100 Continue" not in received
 
@@ -262,7 +262,7 @@ def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
         "    return [b'y' * length]\n"
     )
     with (
-        serving_another("large:app", "todo_api.serving.worker.PollingWorker", tmp_path) as server,
+        serving_application("large:app", "todo_api.serving.worker.PollingWorker", tmp_path) as server,
         ExitStack() as stack,
     ):
         for _ in range(2):  # there are two threads
@@ -275,7 +275,7 @@ def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
 def is_served(server: Server) -> bool:
     with suppress(ConnectionResetError), connected(server) as client:  # reset if no thread is free for 5 seconds
         client.sendall(LIVE)
-        return answers(client, holding=b"y").endswith(b"y")
+        return read_responses(client, holding=b"y").endswith(b"y")
     return False
 
 
