@@ -1,6 +1,7 @@
 """Lists: filters, search, order, pages and ETags. Also bulk changes, which take the same filter."""
 
 import re
+import time
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from urllib.parse import parse_qsl, quote_plus
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
@@ -18,6 +19,7 @@ from tests.support.databases import rows_of
 from tests.support.tasks import Task, assert_invalid, ids, listed, path_of, set_times
 from todo_api import create_app
 from todo_api.extensions import db
+from todo_api.tasks import statements
 from todo_api.tasks.pagination import Query
 
 SORTS = ["created_at", "updated_at", "title", "-created_at", "-updated_at", "-title"]
@@ -531,3 +533,24 @@ def test_an_unchanged_list_reads_no_task(alice: Caller, app: Flask, database_url
         assert alice.get(path, headers={"If-None-Match": f'"x", {etag}'}).status_code == 304
     alice.patch(path_of(task), json={"is_completed": True})
     assert alice.get(path, headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_a_search_has_a_time_limit_of_its_own(
+    migrated_database: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's strpos takes 10 seconds with texts and a search that are made for it; here it sleeps."""
+    url = migrated_database("slow")
+    sleeping = "SELECT 1 FROM pg_sleep(5)"
+    rows_of(url, f"CREATE FUNCTION public.strpos(text, text) RETURNS int LANGUAGE sql AS '{sleeping}'")
+    mine = make_url(url).update_query_dict({"options": "-c search_path=public,pg_catalog"})
+    monkeypatch.setattr(statements, "MAX_SEARCH_SECONDS", 0.5)
+    statements.page.cache_clear()
+    app = create_app(environ_for(mine.render_as_string(hide_password=False)), tmp_path)
+    alice = Caller(app.test_client(), "alice")
+    alice.create()
+    began = time.monotonic()
+    assert_error(alice.get("/api/tasks?q=milk"), 503, "DATABASE_UNAVAILABLE")
+    assert time.monotonic() - began < 3
+    assert len(listed(alice)) == 1
+    dispose(app)
+    statements.page.cache_clear()

@@ -23,14 +23,19 @@ logger = logging.getLogger(__name__)
 
 
 def jwt_required(view: Callable[P, R]) -> Callable[P, R]:
-    """Run the view only with a valid token. Goes below the route decorator."""
+    """Run the view only with a valid token, and few at a time for one user. Goes below the route decorator."""
 
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        began = time.perf_counter()
-        g.user_id = authenticate(request.headers.get("Authorization", ""))
-        g.auth_seconds = time.perf_counter() - began
-        return view(*args, **kwargs)
+        arrived = time.perf_counter()
+        g.user_id = user_id = authenticate(request.headers.get("Authorization", ""))
+        g.auth_seconds = time.perf_counter() - arrived
+        running = get_verifier().running
+        began = running.begin(user_id)
+        try:
+            return view(*args, **kwargs)
+        finally:
+            running.end(user_id, began)
 
     return guarded
 

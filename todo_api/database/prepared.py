@@ -21,12 +21,20 @@ class Statement:
 
     `on_sqlite`: what SQLite runs instead, in one transaction, as it cannot write in a CTE; the last one has the result.
     `repeatable`: running it twice is the same as once, so it may be run again after a lost connection.
+    `max_seconds`: a time limit of its own on PostgreSQL, if it is shorter than the general one.
     """
 
-    def __init__(self, core: ClauseElement, *on_sqlite: ClauseElement, repeatable: bool = False) -> None:
+    def __init__(
+        self,
+        core: ClauseElement,
+        *on_sqlite: ClauseElement,
+        repeatable: bool = False,
+        max_seconds: float = float("inf"),
+    ) -> None:
         self.core = core
         self.on_sqlite = on_sqlite
         self.repeatable = repeatable
+        self.max_seconds = max_seconds
 
 
 class PreparedStatement(NamedTuple):
@@ -49,7 +57,7 @@ class PreparedStatement(NamedTuple):
         declared = PLACEHOLDER.sub(lambda place: f"${names.index(place[1]) + 1}", sql)
         arguments = f"({', '.join(f'%({name})s' for name in names)})" if names else ""
         # Sent in the same message, so it costs no round trip, and a pooler in transaction mode keeps nothing of it.
-        limit = f"SET LOCAL statement_timeout = {int(timeout * 1000)}; "
+        limit = f"SET LOCAL statement_timeout = {int(min(timeout, statement.max_seconds) * 1000)}; "
         texts = (f"PREPARE {name} AS {declared}", f"EXECUTE {name}{arguments}", sql)
         return cls(steps, name, *(limit + text for text in texts))
 

@@ -37,6 +37,7 @@ ZERO: ColumnElement[int] = literal_column("0")
 LAST_ID = sa.cast(literal_column("'ffffffff-ffff-ffff-ffff-ffffffffffff'"), deletions.c.task_id.type)
 VERSION = select(users.c.updated_at).where(USER).scalar_subquery()
 COUNT = sa.func.coalesce(users.c.task_count, select(sa.func.count()).select_from(tasks).where(OWNED).scalar_subquery())
+MAX_SEARCH_SECONDS = 2  # a hostile text and search take 10: PostgreSQL's strpos is quadratic then
 HAS_ROOM = bindparam("max_tasks") > COUNT
 
 
@@ -224,7 +225,7 @@ def page(*, is_completed: bool, q: bool, sort: str, after: bool, total: bool, kn
     if known:
         listed, count = listed.where(CHANGED), count.where(CHANGED)
     head = (DialectExpression("rfc3339", users.c.updated_at), count.scalar_subquery() if total else sa.null())
-    return owner_and(head, [limited(listed)])
+    return owner_and(head, [limited(listed)], max_seconds=MAX_SEARCH_SECONDS if q else float("inf"))
 
 
 # Whether the client has not seen the owner's tasks at their version. Read once, and before any task.
@@ -245,10 +246,10 @@ def limited(found: Any) -> Any:
     return found.limit(bindparam("limit")).offset(ZERO)  # without it, SQLAlchemy adds an unnamed parameter on SQLite
 
 
-def owner_and(head: Iterable[ColumnElement[Any]], parts: Iterable[sa.Select[Any]]) -> Statement:
+def owner_and(head: Iterable[ColumnElement[Any]], parts: Iterable[sa.Select[Any]], **options: float) -> Statement:
     """Return a statement that reads columns of the owner's row, then the rows of `parts`, all in one snapshot."""
     rows = [select(part.subquery()) for part in parts]
-    return Statement(sa.union_all(select(*head).where(USER), *rows), repeatable=True)
+    return Statement(sa.union_all(select(*head).where(USER), *rows), repeatable=True, **options)
 
 
 @cache
