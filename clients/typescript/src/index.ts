@@ -179,7 +179,9 @@ function isOutdated(error: unknown): boolean {
 }
 
 /** Whether a task is as these changes, one at least, would have made it. */
-function isDone({ id, user_id, created_at, updated_at, title, ...rest }: TaskChanges, task: Task): boolean {
-  const sent = Object.entries({ title: title?.trim(), ...rest }).filter(([, to]) => to !== undefined);
-  return sent.length > 0 && sent.every(([name, to]) => task[name as keyof Task] === to);
+function isDone(changes: TaskChanges, task: Task): boolean {
+  const { id, user_id, completed_at, created_at, updated_at, title, tags, ...rest } = changes;
+  const trimmed = { title: title?.trim(), tags: tags && [...new Set(tags.map((tag) => tag.trim()))] };
+  const sent = Object.entries({ ...trimmed, ...rest }).filter(([, to]) => to !== undefined);
+  return sent.length > 0 && sent.every(([name, to]) => JSON.stringify(task[name as keyof Task]) === JSON.stringify(to));
 }

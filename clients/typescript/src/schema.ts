@@ -106,32 +106,6 @@ export interface paths {
         patch: operations["updateTask"];
         trace?: never;
     };
-    "/health": {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
-                 * @example web-7f3a
-                 */
-                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
-            };
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Answer 200 if requests can be answered, else 503 NOT_READY
-         * @description For load balancers and monitoring: the nginx that comes with the service forwards it.
-         */
-        get: operations["getHealth"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/health/live": {
         parameters: {
             query?: never;
@@ -286,6 +260,31 @@ export interface components {
             is_completed: boolean;
             /**
              * Format: date-time
+             * @description When the task was completed; null while it is not.
+             * @example null
+             */
+            readonly completed_at: string | null;
+            /**
+             * Format: date
+             * @description A day. The client's time zone decides when it ends.
+             * @example 2026-02-14
+             */
+            due_date: string | null;
+            /**
+             * @description How important the task is.
+             * @example high
+             * @enum {string|null}
+             */
+            priority: "low" | "medium" | "high" | null;
+            /**
+             * @description Up to 20 different tags, each of 1 to 50 characters.
+             * @example [
+             *       "home"
+             *     ]
+             */
+            tags: string[];
+            /**
+             * Format: date-time
              * @description RFC 3339, in UTC with microseconds.
              * @example 2026-02-08T09:30:00.123456Z
              */
@@ -318,6 +317,27 @@ export interface components {
              */
             is_completed?: boolean;
             /** @description Read-only: ignored in requests. */
+            readonly completed_at?: unknown;
+            /**
+             * Format: date
+             * @description A day. The client's time zone decides when it ends.
+             * @example 2026-02-14
+             */
+            due_date?: string | null;
+            /**
+             * @description How important the task is.
+             * @example high
+             * @enum {string|null}
+             */
+            priority?: "low" | "medium" | "high" | null;
+            /**
+             * @description Up to 20 tags. Leading and trailing whitespace is removed, and a repeated tag is dropped.
+             * @example [
+             *       "home"
+             *     ]
+             */
+            tags?: string[];
+            /** @description Read-only: ignored in requests. */
             readonly created_at?: unknown;
             /** @description Read-only: ignored in requests. */
             readonly updated_at?: unknown;
@@ -345,6 +365,30 @@ export interface components {
              */
             is_completed?: boolean;
             /** @description Read-only: ignored in requests. */
+            readonly completed_at?: unknown;
+            /**
+             * Format: date
+             * @description A day. The client's time zone decides when it ends.
+             * @default null
+             * @example 2026-02-14
+             */
+            due_date?: string | null;
+            /**
+             * @description How important the task is.
+             * @default null
+             * @example high
+             * @enum {string|null}
+             */
+            priority?: "low" | "medium" | "high" | null;
+            /**
+             * @description Up to 20 tags. Leading and trailing whitespace is removed, and a repeated tag is dropped.
+             * @default []
+             * @example [
+             *       "home"
+             *     ]
+             */
+            tags?: string[];
+            /** @description Read-only: ignored in requests. */
             readonly created_at?: unknown;
             /** @description Read-only: ignored in requests. */
             readonly updated_at?: unknown;
@@ -370,193 +414,26 @@ export interface components {
         Status: {
             status: string;
         };
-        BadRequestError: {
+        Error: {
             /** @description A message for people. */
             detail: string;
-            /** @enum {string} */
-            error_code: "BAD_REQUEST";
-            /** @constant */
-            status_code: 400;
+            /**
+             * @description A code for programs.
+             * @enum {string}
+             */
+            error_code: "BAD_GATEWAY" | "BAD_REQUEST" | "CHANGES_EXPIRED" | "DATABASE_UNAVAILABLE" | "GATEWAY_TIMEOUT" | "IDEMPOTENCY_KEY_REUSED" | "INTERNAL_ERROR" | "KEYS_UNAVAILABLE" | "MALFORMED_JSON" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "NOT_READY" | "PAYLOAD_TOO_LARGE" | "PRECONDITION_FAILED" | "RATE_LIMITED" | "REQUEST_TIMEOUT" | "SERVICE_UNAVAILABLE" | "TASK_FORBIDDEN" | "TASK_LIMIT_REACHED" | "TASK_NOT_FOUND" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "UNSUPPORTED_MEDIA_TYPE" | "URI_TOO_LONG" | "VALIDATION_ERROR";
+            /** @description The HTTP status code. */
+            status_code: number;
         };
-        MalformedBodyError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "BAD_REQUEST" | "MALFORMED_JSON";
-            /** @constant */
-            status_code: 400;
-        };
-        ValidationError: {
-            /** @description What is wrong with which field, parameter or header, for people. */
-            detail: string;
+        ValidationError: components["schemas"]["Error"] & {
             /** @enum {string} */
             error_code: "VALIDATION_ERROR";
+            /** @constant */
+            status_code: 400;
             /** @description Messages for each invalid field, parameter or header. */
             errors: {
                 [key: string]: string[];
             };
-            /** @constant */
-            status_code: 400;
-        };
-        TokenRefusedError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING";
-            /** @constant */
-            status_code: 401;
-        };
-        MetricsTokenRefusedError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "TOKEN_INVALID" | "TOKEN_MISSING";
-            /** @constant */
-            status_code: 401;
-        };
-        TaskForbiddenError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "TASK_FORBIDDEN";
-            /** @constant */
-            status_code: 403;
-        };
-        NotFoundError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "NOT_FOUND";
-            /** @constant */
-            status_code: 404;
-        };
-        TaskNotFoundError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "NOT_FOUND" | "TASK_NOT_FOUND";
-            /** @constant */
-            status_code: 404;
-        };
-        MethodNotAllowedError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "METHOD_NOT_ALLOWED";
-            /** @constant */
-            status_code: 405;
-        };
-        RequestTimeoutError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "REQUEST_TIMEOUT";
-            /** @constant */
-            status_code: 408;
-        };
-        ChangesExpiredError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "CHANGES_EXPIRED";
-            /** @constant */
-            status_code: 410;
-        };
-        PreconditionFailedError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "PRECONDITION_FAILED";
-            /** @constant */
-            status_code: 412;
-        };
-        PayloadTooLargeError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "PAYLOAD_TOO_LARGE";
-            /** @constant */
-            status_code: 413;
-        };
-        UriTooLongError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "URI_TOO_LONG";
-            /** @constant */
-            status_code: 414;
-        };
-        UnsupportedMediaTypeError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "UNSUPPORTED_MEDIA_TYPE";
-            /** @constant */
-            status_code: 415;
-        };
-        TaskNotCreatedError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "IDEMPOTENCY_KEY_REUSED" | "TASK_LIMIT_REACHED";
-            /** @constant */
-            status_code: 422;
-        };
-        TooManyRequestsError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "RATE_LIMITED";
-            /** @constant */
-            status_code: 429;
-        };
-        InternalError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "INTERNAL_ERROR";
-            /** @constant */
-            status_code: 500;
-        };
-        BadGatewayError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "BAD_GATEWAY";
-            /** @constant */
-            status_code: 502;
-        };
-        UnavailableError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "SERVICE_UNAVAILABLE";
-            /** @constant */
-            status_code: 503;
-        };
-        TasksUnavailableError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "SERVICE_UNAVAILABLE";
-            /** @constant */
-            status_code: 503;
-        };
-        NotReadyError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "NOT_READY" | "SERVICE_UNAVAILABLE";
-            /** @constant */
-            status_code: 503;
-        };
-        GatewayTimeoutError: {
-            /** @description A message for people. */
-            detail: string;
-            /** @enum {string} */
-            error_code: "GATEWAY_TIMEOUT";
-            /** @constant */
-            status_code: 504;
         };
     };
     responses: {
@@ -609,7 +486,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["BadRequestError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "BAD_REQUEST";
+                    /** @constant */
+                    status_code: 400;
+                };
             };
         };
         /**
@@ -628,7 +510,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["BadRequestError"] | components["schemas"]["ValidationError"];
+                "application/json": (components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "BAD_REQUEST";
+                    /** @constant */
+                    status_code: 400;
+                }) | components["schemas"]["ValidationError"];
             };
         };
         /**
@@ -648,7 +535,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["MalformedBodyError"] | components["schemas"]["ValidationError"];
+                "application/json": (components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "BAD_REQUEST" | "MALFORMED_JSON";
+                    /** @constant */
+                    status_code: 400;
+                }) | components["schemas"]["ValidationError"];
             };
         };
         /**
@@ -669,7 +561,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["TokenRefusedError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING";
+                    /** @constant */
+                    status_code: 401;
+                };
             };
         };
         /**
@@ -689,7 +586,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["MetricsTokenRefusedError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "TOKEN_INVALID" | "TOKEN_MISSING";
+                    /** @constant */
+                    status_code: 401;
+                };
             };
         };
         /** @description - `TASK_FORBIDDEN`: This task belongs to another user. */
@@ -705,7 +607,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["TaskForbiddenError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "TASK_FORBIDDEN";
+                    /** @constant */
+                    status_code: 403;
+                };
             };
         };
         /** @description - `NOT_FOUND`: There is no such route. */
@@ -721,7 +628,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["NotFoundError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "NOT_FOUND";
+                    /** @constant */
+                    status_code: 404;
+                };
             };
         };
         /**
@@ -740,7 +652,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["TaskNotFoundError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "NOT_FOUND" | "TASK_NOT_FOUND";
+                    /** @constant */
+                    status_code: 404;
+                };
             };
         };
         /** @description - `METHOD_NOT_ALLOWED`: This route does not support this method. */
@@ -757,7 +674,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["MethodNotAllowedError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "METHOD_NOT_ALLOWED";
+                    /** @constant */
+                    status_code: 405;
+                };
             };
         };
         /** @description - `REQUEST_TIMEOUT`: The request took too long to arrive. */
@@ -773,7 +695,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["RequestTimeoutError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "REQUEST_TIMEOUT";
+                    /** @constant */
+                    status_code: 408;
+                };
             };
         };
         /** @description - `CHANGES_EXPIRED`: What was deleted since then is no longer known; begin again without `since`. */
@@ -789,7 +716,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["ChangesExpiredError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "CHANGES_EXPIRED";
+                    /** @constant */
+                    status_code: 410;
+                };
             };
         };
         /** @description - `PRECONDITION_FAILED`: The task has changed since you read it. */
@@ -805,7 +737,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["PreconditionFailedError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "PRECONDITION_FAILED";
+                    /** @constant */
+                    status_code: 412;
+                };
             };
         };
         /** @description - `PAYLOAD_TOO_LARGE`: The body is larger than 64 KiB. */
@@ -821,7 +758,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["PayloadTooLargeError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "PAYLOAD_TOO_LARGE";
+                    /** @constant */
+                    status_code: 413;
+                };
             };
         };
         /** @description - `URI_TOO_LONG`: The URL is too long. */
@@ -837,7 +779,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["UriTooLongError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "URI_TOO_LONG";
+                    /** @constant */
+                    status_code: 414;
+                };
             };
         };
         /** @description - `UNSUPPORTED_MEDIA_TYPE`: Send the body as application/json. */
@@ -853,7 +800,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["UnsupportedMediaTypeError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "UNSUPPORTED_MEDIA_TYPE";
+                    /** @constant */
+                    status_code: 415;
+                };
             };
         };
         /**
@@ -872,7 +824,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["TaskNotCreatedError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "IDEMPOTENCY_KEY_REUSED" | "TASK_LIMIT_REACHED";
+                    /** @constant */
+                    status_code: 422;
+                };
             };
         };
         /** @description - `RATE_LIMITED`: Too many requests; wait before the next. */
@@ -889,7 +846,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["TooManyRequestsError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "RATE_LIMITED";
+                    /** @constant */
+                    status_code: 429;
+                };
             };
         };
         /** @description - `INTERNAL_ERROR`: Something went wrong on the server; look for the request id in the log. */
@@ -905,7 +867,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["InternalError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "INTERNAL_ERROR";
+                    /** @constant */
+                    status_code: 500;
+                };
             };
         };
         /** @description - `BAD_GATEWAY`: The service cannot be reached. */
@@ -921,7 +888,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["BadGatewayError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "BAD_GATEWAY";
+                    /** @constant */
+                    status_code: 502;
+                };
             };
         };
         /** @description - `SERVICE_UNAVAILABLE`: The service is busy; try again soon. */
@@ -938,7 +910,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["UnavailableError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "SERVICE_UNAVAILABLE";
+                    /** @constant */
+                    status_code: 503;
+                };
             };
         };
         /**
@@ -959,7 +936,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["TasksUnavailableError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "SERVICE_UNAVAILABLE";
+                    /** @constant */
+                    status_code: 503;
+                };
             };
         };
         /**
@@ -979,7 +961,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["NotReadyError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "NOT_READY" | "SERVICE_UNAVAILABLE";
+                    /** @constant */
+                    status_code: 503;
+                };
             };
         };
         /** @description - `GATEWAY_TIMEOUT`: The service did not respond in time. */
@@ -995,7 +982,12 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["GatewayTimeoutError"];
+                "application/json": components["schemas"]["Error"] & {
+                    /** @enum {string} */
+                    error_code: "GATEWAY_TIMEOUT";
+                    /** @constant */
+                    status_code: 504;
+                };
             };
         };
     };
@@ -1077,10 +1069,18 @@ export interface operations {
             query?: {
                 /** @description Filter by completion state. */
                 is_completed?: boolean;
+                /** @description Filter by priority; `none` selects tasks without one. */
+                priority?: "low" | "medium" | "high" | "none";
+                /** @description Filter by tag. It may be repeated up to 20 times; tasks with all of these tags are returned. */
+                tag?: string[];
+                /** @description Filter by due date, this day included. Tasks without a due date are not returned. */
+                due_from?: string;
+                /** @description Filter by due date, this day included. Tasks without a due date are not returned. */
+                due_to?: string;
                 /** @description Case-insensitive search in `title` and `description`. `%` and `_` have no special meaning. */
                 q?: string;
-                /** @description `-` sorts in descending order. `title` sorts by code point; ties sort by `id`. */
-                sort?: "created_at" | "-created_at" | "updated_at" | "-updated_at" | "title" | "-title";
+                /** @description `-` sorts in descending order. `title` sorts by code point, `priority` from low to high; ties sort by `id`. Tasks without a due date or priority come last in both directions. */
+                sort?: "created_at" | "-created_at" | "updated_at" | "-updated_at" | "title" | "-title" | "due_date" | "-due_date" | "priority" | "-priority";
                 /** @description Maximum number of tasks to return. If there are more, `Link` and `X-Next-Cursor` lead to them. */
                 limit?: number;
                 /** @description `X-Next-Cursor` of the previous page. Only `limit` and `include_total` may change in between. */
@@ -1130,6 +1130,12 @@ export interface operations {
                      *         "title": "Buy milk",
                      *         "description": "2 l",
                      *         "is_completed": false,
+                     *         "completed_at": null,
+                     *         "due_date": "2026-02-14",
+                     *         "priority": "high",
+                     *         "tags": [
+                     *           "home"
+                     *         ],
                      *         "created_at": "2026-02-08T09:30:00.123456Z",
                      *         "updated_at": "2026-02-08T09:30:00.123456Z"
                      *       }
@@ -1176,7 +1182,11 @@ export interface operations {
                  * @example {
                  *       "title": "Buy milk",
                  *       "description": "2 l",
-                 *       "is_completed": false
+                 *       "due_date": "2026-02-14",
+                 *       "priority": "high",
+                 *       "tags": [
+                 *         "home"
+                 *       ]
                  *     }
                  */
                 "application/json": components["schemas"]["NewTask"];
@@ -1206,6 +1216,12 @@ export interface operations {
                      *       "title": "Buy milk",
                      *       "description": "2 l",
                      *       "is_completed": false,
+                     *       "completed_at": null,
+                     *       "due_date": "2026-02-14",
+                     *       "priority": "high",
+                     *       "tags": [
+                     *         "home"
+                     *       ],
                      *       "created_at": "2026-02-08T09:30:00.123456Z",
                      *       "updated_at": "2026-02-08T09:30:00.123456Z"
                      *     }
@@ -1350,6 +1366,12 @@ export interface operations {
                      *           "title": "Buy milk",
                      *           "description": "2 l",
                      *           "is_completed": false,
+                     *           "completed_at": null,
+                     *           "due_date": "2026-02-14",
+                     *           "priority": "high",
+                     *           "tags": [
+                     *             "home"
+                     *           ],
                      *           "created_at": "2026-02-08T09:30:00.123456Z",
                      *           "updated_at": "2026-02-08T09:30:00.123456Z"
                      *         }
@@ -1426,6 +1448,12 @@ export interface operations {
                      *       "title": "Buy milk",
                      *       "description": "2 l",
                      *       "is_completed": false,
+                     *       "completed_at": null,
+                     *       "due_date": "2026-02-14",
+                     *       "priority": "high",
+                     *       "tags": [
+                     *         "home"
+                     *       ],
                      *       "created_at": "2026-02-08T09:30:00.123456Z",
                      *       "updated_at": "2026-02-08T09:30:00.123456Z"
                      *     }
@@ -1505,6 +1533,12 @@ export interface operations {
                      *       "title": "Buy milk",
                      *       "description": "2 l",
                      *       "is_completed": true,
+                     *       "completed_at": "2026-02-08T09:30:00.123456Z",
+                     *       "due_date": "2026-02-14",
+                     *       "priority": "high",
+                     *       "tags": [
+                     *         "home"
+                     *       ],
                      *       "created_at": "2026-02-08T09:30:00.123456Z",
                      *       "updated_at": "2026-02-08T09:30:00.123456Z"
                      *     }
@@ -1641,6 +1675,12 @@ export interface operations {
                      *       "title": "Buy milk",
                      *       "description": "2 l",
                      *       "is_completed": true,
+                     *       "completed_at": "2026-02-08T09:30:00.123456Z",
+                     *       "due_date": "2026-02-14",
+                     *       "priority": "high",
+                     *       "tags": [
+                     *         "home"
+                     *       ],
                      *       "created_at": "2026-02-08T09:30:00.123456Z",
                      *       "updated_at": "2026-02-08T09:30:00.123456Z"
                      *     }
@@ -1662,55 +1702,6 @@ export interface operations {
             500: components["responses"]["InternalError"];
             502: components["responses"]["BadGateway"];
             503: components["responses"]["TasksUnavailable"];
-            504: components["responses"]["GatewayTimeout"];
-        };
-    };
-    getHealth: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
-                 * @example web-7f3a
-                 */
-                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The service can handle requests. */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    "Cache-Control": components["headers"]["Cache-Control"];
-                    Vary: components["headers"]["Vary"];
-                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
-                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
-                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
-                    "Server-Timing": components["headers"]["Server-Timing"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "status": "ready"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Status"];
-                };
-            };
-            400: components["responses"]["BadRequest"];
-            404: components["responses"]["NotFound"];
-            405: components["responses"]["MethodNotAllowed"];
-            408: components["responses"]["RequestTimeout"];
-            413: components["responses"]["PayloadTooLarge"];
-            414: components["responses"]["UriTooLong"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["NotReady"];
             504: components["responses"]["GatewayTimeout"];
         };
     };

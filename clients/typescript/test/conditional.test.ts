@@ -13,18 +13,21 @@ test("a conditional update whose answer is lost is a success, done once", async 
   const after = await tasks.update(before.id, changes, { ifMatch: before.updated_at });
   const passed = between.passed.map(({ method, status }) => `${method} ${status}`);
   assert.deepEqual(passed, ["PATCH 200", "PATCH 412", "GET 200"]);
-  assert.deepEqual(after, { ...before, title: "New", is_completed: true, updated_at: after.updated_at });
+  const now = after.updated_at;
+  assert.deepEqual(after, { ...before, title: "New", is_completed: true, completed_at: now, updated_at: now });
   assert.deepEqual(await tasks.get(before.id), after);
 });
 
 test("a conditional update of any one field whose answer is lost is known as done", async (t) => {
   const between = await proxy(t);
   const tasks = clientOf(someone(), { baseUrl: between.url });
-  for (const changes of [{ title: "New" }, { description: "New" }, { is_completed: true }]) {
+  const dated = [{ due_date: "2026-02-14" }, { priority: "low" as const }, { tags: ["home", "new"] }];
+  for (const changes of [{ title: "New" }, { description: "New" }, { is_completed: true }, ...dated]) {
     const before = await tasks.create({ title: "Old" });
     between.faults.push({ lose: "answer" });
     const after = await tasks.update(before.id, changes, { ifMatch: before.updated_at });
-    assert.deepEqual(after, { ...before, ...changes, updated_at: after.updated_at });
+    const completed_at = after.is_completed ? after.updated_at : null;
+    assert.deepEqual(after, { ...before, ...changes, completed_at, updated_at: after.updated_at });
   }
 });
 

@@ -25,7 +25,8 @@ export class Conflict extends Error {
 /** Make a task that the API has not seen. Its id is the idempotency key, the same however often it is sent. */
 export function draft(title: string, description: string): Task {
   const text = { title: title.trim(), description: description.trim() || null };
-  return { id: newIdempotencyKey(), user_id: "", ...text, is_completed: false, created_at: "", updated_at: "" };
+  const none = { completed_at: null, due_date: null, priority: null, tags: [], created_at: "", updated_at: "" };
+  return { id: newIdempotencyKey(), user_id: "", ...text, is_completed: false, ...none };
 }
 
 export const isDraft = (task: Task) => task.created_at === "";
