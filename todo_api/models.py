@@ -1,15 +1,17 @@
 """The tables: users and their tasks, with every rule that the database itself can hold."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 
 import sqlalchemy as sa
 import uuid_utils
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from todo_api.extensions import Base
 
 RFC3339 = "%Y-%m-%dT%H:%M:%S.%fZ"  # times as the API writes them: 2026-02-08T09:30:00.123456Z
+JSON = sa.JSON().with_variant(JSONB(), "postgresql")
 UUID_TEXT = sa.String(36).with_variant(sa.UUID(as_uuid=False), "postgresql")
 utc_now = partial(datetime.now, UTC)
 
@@ -56,6 +58,7 @@ class Task(Base):
         sa.PrimaryKeyConstraint("user_id", "id"),
         sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
         sa.CheckConstraint("length(description) <= 2000", name="description_length"),
+        sa.CheckConstraint("priority IN ('low', 'medium', 'high')", name="priority"),
         sa.CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_key_length"),
         sa.CheckConstraint("(idempotency_key IS NULL) = (idempotency_digest IS NULL)", name="idempotency_pair"),
     )
@@ -69,6 +72,10 @@ class Task(Base):
     updated_at: Mapped[datetime] = mapped_column(Timestamp, default=utc_now)
     idempotency_key: Mapped[str | None] = mapped_column(sa.Text)
     idempotency_digest: Mapped[bytes | None] = mapped_column(sa.LargeBinary)
+    due_date: Mapped[date | None]
+    priority: Mapped[str | None] = mapped_column(sa.Text)
+    tags: Mapped[list[str]] = mapped_column(JSON, default=list, server_default="[]")
+    completed_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
     def __repr__(self) -> str:
         return f"<Task {self.id} of {self.user_id!r}: {self.title!r}>"

@@ -40,6 +40,10 @@ TASK = {
     "updated_at": TIME,
     "idempotency_key": None,
     "idempotency_digest": None,
+    "due_date": None,
+    "priority": None,
+    "tags": "[]",
+    "completed_at": None,
 }
 TABLES = {"users", "tasks", "deletions", "alembic_version"}
 # Columns, constraints and indexes in PostgreSQL's catalogue.
@@ -124,6 +128,14 @@ def test_the_migrated_schema_is_identical_to_the_models(
             assert found == {*rows_of(made_by_models, statement)} != set()
 
 
+def test_the_migrated_indexes_of_sqlite_are_those_of_the_models(databases: dict[str, str], tmp_path: Path) -> None:
+    made_by_models = f"sqlite:///{tmp_path / 'models.db'}"
+    statement = "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    with engine_of(made_by_models) as engine:
+        Base.metadata.create_all(engine)
+    assert {*rows_of(databases["sqlite"], statement)} == {*rows_of(made_by_models, statement)} != set()
+
+
 def test_migrations_use_their_own_database_url(tmp_path: Path) -> None:
     serving, migrating = (f"sqlite:///{tmp_path / name}.db" for name in ("serving", "migrating"))
     with application(serving, tmp_path, MIGRATION_DATABASE_URL=migrating):
@@ -179,13 +191,16 @@ ACCEPTED: list[dict[str, Any]] = [
     {"description": ""},
     {"description": "🎹" * 2000},
     {"is_completed": True},
+    {"due_date": "9999-12-31", "priority": "low", "tags": '["x"]', "completed_at": TIME},
+    {"priority": "medium"},
+    {"priority": "high"},
     {"user_id": "bob"},
     {"id": TASK_1, "user_id": "bob"},
     {"idempotency_key": "k" * 255, "idempotency_digest": b"d"},
     {"idempotency_key": "used", "idempotency_digest": b"d", "user_id": "bob"},
 ]
 REFUSED: list[dict[str, Any]] = [
-    *[{name: None} for name in ("title", "user_id", "id", "is_completed", "created_at", "updated_at")],
+    *[{name: None} for name in ("title", "user_id", "id", "is_completed", "tags", "created_at", "updated_at")],
     {"title": ""},
     {"title": "x" * 201},
     {"description": "x" * 2001},
@@ -193,6 +208,9 @@ REFUSED: list[dict[str, Any]] = [
     {"id": TASK_1},
     {"is_completed": "maybe"},
     {"is_completed": "2"},
+    {"priority": ""},
+    {"priority": "none"},
+    {"priority": "Low"},
     {"idempotency_key": "other"},
     {"idempotency_digest": b"d"},
     {"idempotency_key": "used", "idempotency_digest": b"d"},
@@ -254,12 +272,40 @@ OLD_CHANGE = (
 )
 OLD_DELETION = "DELETE FROM tasks WHERE user_id = %(user)s AND id = %(id)s RETURNING id"
 OLD_LIST = 'SELECT id FROM tasks WHERE user_id = %(user)s ORDER BY title COLLATE "C", id LIMIT 20'
+OF_0002 = (OLD_USER, OLD_CREATION, OLD_CHANGE, OLD_LIST, OLD_CREATION, OLD_DELETION)
+# What the code of revision 0005 sends: it knows the owner's row, but no `completed_at`.
+MOVE = "UPDATE users SET updated_at = greatest(now(), updated_at + interval '1 microsecond')"
+COUNT = "coalesce(task_count, (SELECT count(*) FROM tasks WHERE user_id = %(user)s))"
+RETURNING = "RETURNING id AS owner_id, updated_at AS now"
+OWNER = f"WITH owner AS ({MOVE}, task_count = {COUNT} + {{}} WHERE id = %(user)s {RETURNING})"
+CREATION = (
+    f"{OWNER.format(1)} INSERT INTO tasks (user_id, id, title, is_completed, created_at, updated_at)"
+    " SELECT owner_id, %(id)s, 'Old', false, now, now FROM owner RETURNING id"
+)
+COMPLETION = (
+    f"{OWNER.format(0)} UPDATE tasks SET is_completed = NOT is_completed, updated_at = now FROM owner"
+    " WHERE user_id = %(user)s AND id = %(id)s AND user_id = owner_id RETURNING title, is_completed"
+)
+BULK_CHANGE = (
+    f"{OWNER.format(0)} UPDATE tasks SET is_completed = true, updated_at = now FROM owner"
+    " WHERE user_id = %(user)s AND NOT is_completed AND user_id = owner_id"
+)
+DELETION = (
+    f"{OWNER.format(-1)}, gone AS (DELETE FROM tasks USING owner WHERE user_id = owner_id AND id = %(id)s RETURNING id)"
+    " INSERT INTO deletions (user_id, deleted_at, task_id) SELECT owner_id, now, gone.id FROM owner, gone"
+)
+LIST = (
+    "SELECT id, title, description, is_completed, created_at, updated_at FROM tasks WHERE user_id = %(user)s"
+    " ORDER BY created_at DESC, id DESC LIMIT 20"
+)
+OF_0005 = (OLD_USER, CREATION, COMPLETION, LIST, BULK_CHANGE, CREATION, DELETION, CREATION)
 FILL = (
     "INSERT INTO users (id, created_at) SELECT 'user' || n, now() FROM generate_series(0, 199) n",
     "INSERT INTO tasks (user_id, id, title, is_completed, created_at, updated_at)"
     " SELECT 'user' || n % 200, gen_random_uuid(), 'Task ' || n, n % 3 = 0, now(), now()"
     " FROM generate_series(1, 200000) n",
 )
+NO_VALUES: dict[str, Any] = {"due_date": None, "priority": None, "tags": []}
 SLOWEST = 3.0  # seconds; a request gives up after 10
 
 
@@ -269,58 +315,113 @@ def flask_db(url: str, folder: Path, *command: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(arguments, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def serve_as_old_code(url: str, user: str, stop: threading.Event) -> list[float]:
-    """Write as revision 0002 did; return the seconds that each statement took."""
+def serve_as_old_code(statements: tuple[str, ...], url: str, user: str, stop: threading.Event) -> list[float]:
+    """Send these statements of an earlier revision again and again; return the seconds that each took."""
     seconds = []
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         while not stop.is_set():
             task = {"user": user, "id": str(uuid.uuid4())}
-            for statement in (OLD_USER, OLD_CREATION, OLD_CHANGE, OLD_LIST, OLD_CREATION, OLD_DELETION):
+            for statement in statements:
                 began = time.monotonic()
-                if statement is OLD_CREATION:
+                if "INSERT INTO tasks" in statement:
                     task["id"] = str(uuid.uuid4())
                 cursor.execute(statement, task)
                 seconds.append(time.monotonic() - began)
     return seconds
 
 
+def upgrade_while_serving(
+    url: str, folder: Path, statements: tuple[str, ...], meanwhile: Callable[[Caller], object]
+) -> None:
+    """Upgrade while the code before serves four users; then let the new code do something for each, beside the old."""
+    for statement in FILL:
+        rows_of(url, statement)
+    stop = threading.Event()
+    with ThreadPoolExecutor(4) as threads:
+        users = [f"user{number}" for number in (0, 1, 500, 501)]
+        serving = [threads.submit(serve_as_old_code, statements, url, user, stop) for user in users]
+        try:
+            command = flask_db(url, folder, "upgrade")
+            output, _ = command.communicate(timeout=120)
+            assert command.returncode == 0, output
+            with application(url, folder) as app:
+                for user in users:
+                    meanwhile(Caller(app.test_client(), user))
+        finally:
+            stop.set()
+        slowest = max(second for thread in serving for second in thread.result())
+    assert slowest < SLOWEST
+
+
+def wrong_counts(url: str) -> list[int]:
+    """Return how many users' counts of tasks are wrong."""
+    counts = "SELECT count(*) FROM users WHERE task_count <> (SELECT count(*) FROM tasks WHERE user_id = users.id)"
+    return rows_of(url, counts)
+
+
+def copy_of(caller: Caller) -> list[dict[str, Any]]:
+    """Return a first copy of the user's tasks, from the feed of changes."""
+    copy: list[dict[str, Any]] = []
+    query: dict[str, str] = {}
+    while True:
+        body: Any = caller.get("/api/tasks/changes", query_string=query).json
+        copy += body["tasks"]
+        query = {"since": body["next"]}
+        if not body["has_more"]:
+            return copy
+
+
 @pytest.mark.slow
 def test_the_owners_row_comes_while_the_code_before_it_serves(postgresql: str, tmp_path: Path) -> None:
     with application(postgresql, tmp_path):
         upgrade(revision="0002")
-    for statement in FILL:
-        rows_of(postgresql, statement)
-    stop = threading.Event()
-    with ThreadPoolExecutor(4) as threads:
-        serving = [threads.submit(serve_as_old_code, postgresql, f"user{number}", stop) for number in (0, 1, 500, 501)]
-        command = flask_db(postgresql, tmp_path, "upgrade")
-        output, _ = command.communicate(timeout=120)
-        assert command.returncode == 0, output
-        with application(postgresql, tmp_path) as app:
-            for number in (0, 1, 500, 501):
-                Caller(app.test_client(), f"user{number}").create("By the new code, beside the old")
-        stop.set()
-        slowest = max(second for thread in serving for second in thread.result())
-    assert slowest < SLOWEST
+    upgrade_while_serving(
+        postgresql, tmp_path, OF_0002, lambda caller: caller.create("By the new code, beside the old")
+    )
     with application(postgresql, tmp_path) as app:
         assert app.test_cli_runner().invoke(args=["recount"]).exit_code == 0
         check()
-        counts = "SELECT count(*) FROM users WHERE task_count <> (SELECT count(*) FROM tasks WHERE user_id = users.id)"
-        assert rows_of(postgresql, counts) == [0]
+        assert wrong_counts(postgresql) == [0]
         assert rows_of(postgresql, "SELECT count(*) FROM users WHERE task_count IS NULL") == [0]
         for number in (0, 1, 17, 500):
             caller = Caller(app.test_client(), f"user{number}")
             stored = {*rows_of(postgresql, "SELECT id::text FROM tasks WHERE user_id = :user", user=f"user{number}")}
-            copy: set[str] = set()
-            query: dict[str, str] = {}
-            while True:
-                body: Any = caller.get("/api/tasks/changes", query_string=query).json
-                copy |= {task["id"] for task in body["tasks"]}
-                query = {"since": body["next"]}
-                if not body["has_more"]:
-                    break
-            assert copy == stored
+            assert {task["id"] for task in copy_of(caller)} == stored
+
+
+@pytest.mark.slow
+def test_due_dates_come_while_the_code_before_them_serves(postgresql: str, tmp_path: Path) -> None:
+    made: dict[str, Any] = {"due_date": "2026-02-08", "priority": "high", "tags": ["new"]}
+
+    def use_new_fields(caller: Caller) -> None:
+        for number in range(20):
+            task = caller.create(f"New {number}", is_completed=True, **made)
+            assert task["completed_at"] == task["updated_at"]
+            for query in ("?tag=new&sort=due_date", "?due_to=2026-02-08&priority=high&sort=-priority"):
+                assert task in (caller.get(f"/api/tasks{query}").json or [])
+
+    with application(postgresql, tmp_path):
+        upgrade(revision="0005")
+    file = "SELECT relfilenode FROM pg_class WHERE relname = 'tasks'"
+    before = rows_of(postgresql, file)
+    upgrade_while_serving(postgresql, tmp_path, OF_0005, use_new_fields)
+    assert rows_of(postgresql, file) == before  # the table was not rewritten
+    assert wrong_counts(postgresql) == [0]
+    with application(postgresql, tmp_path) as app:
+        check()
+        for number in (0, 1, 17, 500, 501):
+            caller = Caller(app.test_client(), f"user{number}")
+            tasks = copy_of(caller)
+            assert {task["is_completed"] for task in tasks} == {True, False}
+            for task in tasks:
+                is_new = task["title"].startswith("New")
+                assert {name: task[name] for name in made} == (made if is_new else NO_VALUES)
+                assert (task["completed_at"] is not None) == task["is_completed"]
+                assert task["completed_at"] in (None, task["updated_at"])
+            old = next(task for task in tasks if task["is_completed"] and not task["title"].startswith("New"))
+            changed: Any = caller.patch(f"/api/tasks/{old['id']}", json={"priority": "low"}).json
+            assert changed["completed_at"] == old["updated_at"] < changed["updated_at"]
 
 
 @pytest.mark.parametrize("start", ["base", "0002"])

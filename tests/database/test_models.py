@@ -1,7 +1,7 @@
 """The models through `db.session`, as a developer uses them in the shell."""
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -50,6 +50,10 @@ def test_a_task_comes_back_as_it_was_stored(app: Flask, microsecond: int) -> Non
         "updated_at": created + timedelta(days=1),
         "idempotency_key": "key-1",
         "idempotency_digest": b"\x00\xff",
+        "due_date": date(2026, 2, 8),
+        "priority": "high",
+        "tags": ["Étude", "🎹", '"'],
+        "completed_at": created + timedelta(hours=1),
     }
     store(app, User(id="alice", created_at=created), Task(**values))
     task = the_task(app)
@@ -78,6 +82,7 @@ def test_defaults(app: Flask) -> None:
     assert UUID7.fullmatch(task.id)
     assert (task.description, task.is_completed) == (None, False)
     assert (task.idempotency_key, task.idempotency_digest) == (None, None)
+    assert (task.due_date, task.priority, task.tags, task.completed_at) == (None, None, [], None)
     for time in (task.created_at, task.updated_at, the_user(app).created_at):
         assert before <= time <= after
 
@@ -89,15 +94,22 @@ def test_ids_are_unique_and_sort_by_time() -> None:
 
 
 def test_the_service_and_the_models_read_each_others_tasks(app: Flask, alice: Caller) -> None:
-    created = alice.create("Buy milk", description="2 l", is_completed=True)
+    more: dict[str, Any] = {"due_date": "2026-02-08", "priority": "low", "tags": ["Étude", "🎹", '"\\']}
+    created = alice.create("Buy milk", description="2 l", is_completed=True, **more)
     task = the_task(app)
-    times = {name: datetime.fromisoformat(created[name]) for name in ("created_at", "updated_at")}
-    assert {name: getattr(task, name) for name in created} == created | times
+    times: dict[str, Any] = {
+        name: datetime.fromisoformat(created[name]) for name in ("created_at", "updated_at", "completed_at")
+    }
+    assert {name: getattr(task, name) for name in created} == created | times | {"due_date": date(2026, 2, 8)}
     time = datetime(2026, 2, 8, 15, 0, 0, 120000, tzinfo=INDIA)
-    store(app, Task(user_id="alice", id=new_task_id(), title="x", created_at=time, updated_at=time))
+    task = Task(user_id="alice", id=new_task_id(), title="x", created_at=time, updated_at=time)
+    task.due_date, task.priority, task.tags = date(1, 1, 1), "high", more["tags"]
+    store(app, task)
     listed: Any = alice.get("/api/tasks").json
     assert listed[0] == created
     assert {listed[1][name] for name in ("created_at", "updated_at")} == {"2026-02-08T09:30:00.120000Z"}
+    assert [listed[1][name] for name in more] == ["0001-01-01", "high", more["tags"]]
+    assert alice.get("/api/tasks", query_string={"tag": more["tags"], "due_to": "0001-01-01"}).json == listed[1:]
 
 
 @pytest.mark.sqlite_only

@@ -25,11 +25,17 @@ FILL = """
         overlay(overlay(md5(n::text) placing '7' from 13) placing '8' from 17)::uuid,
         'Task ' || md5((n % 250000)::text), CASE WHEN n % 2 = 0 THEN repeat('some words ', 5) END,
         n % (:all / :alices * 100) = 0, now() - (n / 3) * interval '1 s',
-        now() - (n::bigint * 7919 % :all) * interval '1 s'
+        now() - (n::bigint * 7919 % :all) * interval '1 s', NULL, NULL,
+        CASE WHEN n % 3 > 0 THEN date '2026-01-01' + n % 365 END,
+        (ARRAY['low', 'medium', 'high', NULL])[1 + n / (:all / :alices) % 4],
+        CASE WHEN n % 4 = 0 THEN '["home"]'::jsonb ELSE '[]'::jsonb END
     FROM generate_series(1, :all) n
 """
-SORTS = [sign + name for name in ("created_at", "updated_at", "title") for sign in ("", "-")]
-FILTERS = ["", "&is_completed=false", "&is_completed=true", "&q=task", "&q=words&is_completed=false", "&q=no+such"]
+SORTED_BY = ("created_at", "updated_at", "title", "due_date", "priority")
+SORTS = [sign + name for name in SORTED_BY for sign in ("", "-")]
+OLD_FILTERS = ["", "&is_completed=false", "&is_completed=true", "&q=task", "&q=words&is_completed=false", "&q=no+such"]
+NEW_FILTERS = ["&priority=high", "&tag=home", "&due_from=2026-03-01&due_to=2026-03-31&is_completed=false"]
+FILTERS = OLD_FILTERS + NEW_FILTERS
 RecordedStatement = tuple[str, Mapping[str, Any]]
 
 

@@ -35,7 +35,7 @@ ROUTES = [
     "http://x/api/tasks",
 ]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"]
-PARAMETERS = ["is_completed", "q", "sort", "limit", "cursor", "include_total"]
+PARAMETERS = ["is_completed", "priority", "tag", "due_from", "due_to", "q", "sort", "limit", "cursor", "include_total"]
 NAMES = [
     "Authorization",
     "Content-Type",
@@ -67,7 +67,9 @@ def mostly(usual: st.SearchStrategy[str], other: st.SearchStrategy[str]) -> st.S
 
 LATIN = st.text(st.characters(max_codepoint=255), max_size=40)
 WORDS = LATIN | st.text(max_size=20) | st.sampled_from(BREAKS).map(lambda text: f"a{text}{FORGED} b")
-PAIRS = st.tuples(st.sampled_from(PARAMETERS), st.just("="), WORDS | st.sampled_from(["true", "1", "-title"]))
+PAIRS = st.tuples(
+    st.sampled_from(PARAMETERS), st.just("="), WORDS | st.sampled_from(["true", "1", "-title", "low", "2026-02-08"])
+)
 QUERIES = st.lists(PAIRS.map("".join), max_size=3).map("&".join) | WORDS
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -375,10 +376,12 @@ def test_the_headers_for_pages_of_other_origins_and_for_developers_are_described
             assert name in answer.headers
 
 
-def test_a_title_is_described_as_the_service_trims_it(document: Any) -> None:
-    pattern = re.compile(document["components"]["schemas"]["NewTask"]["properties"]["title"]["pattern"])
-    for character in map(chr, range(1, sys.maxunicode + 1)):
-        assert bool(pattern.fullmatch(character)) == bool(character.strip()), character
+def test_titles_and_tags_are_described_as_the_service_trims_them(document: Any) -> None:
+    fields = document["components"]["schemas"]["NewTask"]["properties"]
+    for described in (fields["title"], fields["tags"]["items"]):
+        pattern = re.compile(described["pattern"])
+        for character in map(chr, range(1, sys.maxunicode + 1)):
+            assert bool(pattern.fullmatch(character)) == bool(character.strip()), character
 
 
 WHITE = st.text(st.sampled_from(" \t\x1c\x85\u3000"), max_size=3)
@@ -390,11 +393,23 @@ TITLES = st.builds(
     st.sampled_from([0, 1, 199, 200, 201]),
     WHITE,
 )
+TAG = st.builds(
+    lambda before, middle, number, after: before + middle * number + after,
+    WHITE,
+    st.sampled_from(["x", "😀", "\0"]),
+    st.sampled_from([0, 1, 50, 51]),
+    WHITE,
+)
+TAGS = st.lists(TAG, max_size=2) | st.sampled_from([20, 21]).map(lambda n: ["x"] * n)
 DESCRIPTIONS = st.none() | st.text(STORABLE, max_size=5) | st.sampled_from([2000, 2001]).map(lambda n: "😀" * n)
 FIELDS = {
     "title": TITLES | JSON,
     "description": DESCRIPTIONS | JSON,
     "is_completed": st.booleans() | JSON,
+    "due_date": st.dates().map(date.isoformat) | st.sampled_from([None, "2026-02-29", "2026-2-8", "20260208"]) | JSON,
+    "priority": st.sampled_from([None, "low", "high", "none", "High"]) | JSON,
+    "tags": TAGS | st.lists(JSON, max_size=2) | JSON,
+    "completed_at": JSON,
     "id": JSON,
     "user_id": JSON,
     "updated_at": JSON,
@@ -422,4 +437,6 @@ def test_the_service_accepts_what_the_schema_of_the_body_accepts(
     whole = {**document["components"]["schemas"][schema], "components": document["components"]}
     response = alice(method, path, json=body)
     assert response.status_code in (200, 201, 400)
-    assert Draft202012Validator(whole).is_valid(body) == (response.status_code != 400), response.text
+    assert Draft202012Validator(whole, validate_formats=True).is_valid(body) == (response.status_code != 400), (
+        response.text
+    )

@@ -6,18 +6,19 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema, fields
 
-from todo_api.tasks.schemas import Text
+from todo_api.tasks.schemas import Day, Text
 
 Json = dict[str, Any]
 
 TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"
+DAY = {"format": "date", "pattern": r"^\d{4}-\d\d-\d\d$"}
 # What str.strip() removes, in a notation that all dialects of regular expressions share.
 WHITESPACE = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
 
 def of_response(schema: Schema) -> Json:
     """Return the schema of an object in a response: it has all fields, and no defaults."""
-    described: Json = converter(time_in_response).schema2jsonschema(schema)
+    described: Json = converter(as_response).schema2jsonschema(schema)
     for field in described["properties"].values():
         field.pop("default", None)
     return described | {"required": [*described["properties"]]}
@@ -43,7 +44,10 @@ def converter(function: Any) -> Any:
     return plugin.converter
 
 
-def time_in_response(_: Any, field: fields.Field[Any], **_ret: Any) -> Json:
+def as_response(_: Any, field: fields.Field[Any], **_ret: Any) -> Json:
+    """Describe days and times."""
+    if isinstance(field, Day):
+        return DAY
     return {"pattern": TIME} if isinstance(field, fields.DateTime) else {}
 
 
@@ -52,8 +56,12 @@ def as_request(_: Any, field: fields.Field[Any], ret: Json) -> Json:
     if field.dump_only:
         ret.clear()
         return {"readOnly": True}
+    if callable(field.load_default):
+        ret["default"] = field.load_default()
     if getattr(field.parent, "partial", False):
         ret.pop("default", None)  # a field that is not sent keeps its value
+    if isinstance(field, Day):
+        return DAY
     if not isinstance(field, Text):
         return {}
     if not field.trim:

@@ -11,6 +11,8 @@ from todo_api.extensions import db
 
 Task: TypeAlias = dict[str, Any]
 
+PRIORITIES = ["low", "medium", "high"]
+
 
 def path_of(task: Task) -> str:
     return f"/api/tasks/{task['id']}"
@@ -44,6 +46,18 @@ def assert_invalid(response: TestResponse, *names: str) -> dict[str, list[str]]:
     errors: dict[str, list[str]] = assert_error(response, 400, "VALIDATION_ERROR")["errors"]
     assert set(errors) == set(names)
     return errors
+
+
+def in_order(tasks: list[Task], sort: str) -> list[Task]:
+    """Return the tasks as the API sorts them: those without a value last in both directions."""
+    column, reverse = sort.removeprefix("-"), sort.startswith("-")
+
+    def place(task: Task) -> tuple[Any, str]:
+        value = task[column]
+        return PRIORITIES.index(value) if column == "priority" and value else value or "", task["id"]
+
+    having, missing = ([task for task in tasks if (task[column] is None) == lacks] for lacks in (False, True))
+    return sorted(having, key=place, reverse=reverse) + sorted(missing, key=place, reverse=reverse)
 
 
 def set_times(app: Flask, **days: dict[str, str]) -> None:

@@ -16,14 +16,17 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
 from tests.support.databases import rows_of
-from tests.support.tasks import Task, assert_invalid, ids, listed, path_of, set_times
+from tests.support.tasks import Task, assert_invalid, ids, in_order, listed, path_of, set_times
 from todo_api import create_app
 from todo_api.extensions import db
 from todo_api.tasks import statements
 from todo_api.tasks.pagination import Query
 
-SORTS = ["created_at", "updated_at", "title", "-created_at", "-updated_at", "-title"]
+SORTED_BY = ["created_at", "updated_at", "title", "due_date", "priority"]
+SORTS = [sign + name for name in SORTED_BY for sign in ("", "-")]
 GLASS = "🥛"
+DAYS = ["2026-02-08", None, "2026-02-07", "0001-01-01", None, "9999-12-31", "2026-02-08"]
+PRIORITIES = ["medium", "low", None, "high"]
 TITLES = ["b", "B", "a", "é", "e\u0301", "~", "\ue000", GLASS, "b", "a b", "a-b", "Z"]
 
 
@@ -57,8 +60,9 @@ def walk(caller: Caller, path: str, limit: int, between: Callable[[int], None] =
 
 @pytest.fixture
 def tasks(alice: Caller, bob: Caller, app: Flask) -> list[Task]:
-    """Alice's tasks, some with equal titles or times; Bob has some too."""
-    created = ids([alice.create(title, is_completed=number % 3 == 0) for number, title in enumerate(TITLES)])
+    """Alice's tasks, some with equal titles, times, days and priorities, or without; Bob has some too."""
+    more = [{"due_date": DAYS[n % 7], "priority": PRIORITIES[n % 4], "is_completed": n % 3 == 0} for n in range(12)]
+    created = ids([alice.create(title, **fields) for title, fields in zip(TITLES, more, strict=True)])
     for title in TITLES[:5]:
         bob.create(title)
     set_times(
@@ -83,11 +87,9 @@ def test_the_newest_task_comes_first_by_default(alice: Caller, app: Flask) -> No
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_a_list_and_its_pages_are_sorted_by_code_point_or_time_and_then_by_id(
-    alice: Caller, tasks: list[Task], sort: str
-) -> None:
-    column = sort.removeprefix("-")
-    expected = sorted(tasks, key=lambda task: (task[column], task["id"]), reverse=sort.startswith("-"))
+def test_a_list_and_its_pages_are_sorted_by_a_field_and_then_by_id(alice: Caller, tasks: list[Task], sort: str) -> None:
+    """Titles by code point; tasks without a day or priority are last in both directions."""
+    expected = in_order(tasks, sort)
     completed = [task for task in expected if task["is_completed"]]
     assert listed(alice, sort=sort) == expected
     assert listed(alice, sort=sort, is_completed="true") == completed
@@ -121,7 +123,7 @@ def test_pages_hold_every_unchanged_task_once_while_others_change(alice: Caller,
         if page < len(deleted):
             assert alice.delete(f"/api/tasks/{deleted[page]}").status_code == 204
         if page < len(changed):
-            change = {"description": "changed"} if sort.endswith(("title", "created_at")) else {"title": "x"}
+            change = {"title": "x"} if sort.endswith("updated_at") else {"description": "changed"}
             assert alice.patch(f"/api/tasks/{changed[page]}", json=change).status_code == 200
 
     found = walk(alice, f"/api/tasks?sort={sort}", 2, disturb)
@@ -257,7 +259,7 @@ def test_all_invalid_parameters_are_named_at_once_with_what_is_allowed(alice: Ca
     assert assert_error(alice.get("/api/tasks", query_string=query), 400, "VALIDATION_ERROR")["errors"] == {
         "is_completed": ["Must be true or false."],
         "q": ["Must have 0 to 200 characters."],
-        "sort": ["Must be one of: created_at, -created_at, updated_at, -updated_at, title, -title."],
+        "sort": [f"Must be one of: {', '.join(SORTS)}."],
         "limit": ["Must be a whole number from 1 to 1000."],
         "include_total": ["Must be true or false."],
         "colour": [UNKNOWN],
@@ -440,7 +442,9 @@ def test_a_bulk_change_marks_all_matching_tasks_and_counts_them(
     for before, after in zip(tasks, listed(alice), strict=True):
         if before["id"] in matching:
             assert after["updated_at"] > before["updated_at"]
-            assert after == before | {"is_completed": mark, "updated_at": after["updated_at"]}
+            completed_at = (before["completed_at"] or after["updated_at"]) if mark else None
+            marked = {"is_completed": mark, "completed_at": completed_at, "updated_at": after["updated_at"]}
+            assert after == before | marked
         else:
             assert after == before
     assert listed(bob) == his

@@ -1,5 +1,7 @@
 """Safe retries: creations under one Idempotency-Key make one task."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +10,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error
+from tests.support.databases import rows_of
 from tests.support.tasks import Task, assert_invalid, listed, path_of, task_in
 from tests.support.threads import at_once
 
@@ -58,7 +61,12 @@ def test_a_malformed_or_repeated_key_is_rejected_by_name(alice: Caller, key: Any
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     "more",
-    [{"title": " \t Buy milk\u2003\n"}, {"description": None, "is_completed": False}, {"id": 1, "user_id": "bob"}],
+    [
+        {"title": " \t Buy milk\u2003\n"},
+        {"description": None, "is_completed": False},
+        {"due_date": None, "priority": None, "tags": []},
+        {"id": 1, "user_id": "bob", "completed_at": True},
+    ],
 )
 def test_bodies_that_ask_for_the_same_task_are_the_same(alice: Caller, more: Task) -> None:
     for key, first, second in (("a", BODY, BODY | more), ("b", BODY | more, BODY)):
@@ -69,13 +77,52 @@ def test_bodies_that_ask_for_the_same_task_are_the_same(alice: Caller, more: Tas
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(
-    "more", [{"title": "buy milk"}, {"description": ""}, {"description": "None"}, {"is_completed": True}]
+    "more",
+    [
+        *({"title": "buy milk"}, {"description": ""}, {"description": "None"}, {"is_completed": True}),
+        *(
+            {"due_date": "2026-02-08"},
+            {"priority": "low"},
+            {"tags": ["low"]},
+            {"tags": ["a", "b"]},
+            {"tags": ["b", "a"]},
+        ),
+    ],
 )
 def test_a_key_with_another_body_is_rejected(alice: Caller, more: Task) -> None:
     task = created(send(alice))
     assert_error(send(alice, body=BODY | more), 422, "IDEMPOTENCY_KEY_REUSED")
     assert listed(alice) == [task]
     assert created(send(alice), replayed=True) == task
+
+
+@pytest.mark.sqlite_only
+def test_bodies_with_other_values_in_new_fields_are_different(alice: Caller) -> None:
+    more: list[Task] = [{"due_date": "2026-02-08"}, {"priority": "low"}, {"tags": ["a", "b"]}, {"tags": ["b", "a"]}]
+    for number, fields in enumerate(more):
+        task = created(send(alice, f"{number}", BODY | fields))
+        assert created(send(alice, f"{number}", BODY | fields), replayed=True) == task
+        for other in ({}, *more):
+            if other != fields:
+                assert_error(send(alice, f"{number}", BODY | other), 422, "IDEMPOTENCY_KEY_REUSED")
+    spelled = created(send(alice, "tags", BODY | {"tags": ["a", "b"]}))
+    assert created(send(alice, "tags", BODY | {"tags": [" a ", "b\n", "a"]}), replayed=True) == spelled
+
+
+@pytest.mark.parametrize("more", [{}, {"description": "2 l"}, {"description": "é", "is_completed": True}])
+def test_a_retry_from_before_a_field_was_added_still_matches(
+    alice: Caller, database_url: str, more: dict[str, Any]
+) -> None:
+    """The code of then knew three fields, and made the digest of them."""
+    body = {"title": "Buy milk", "description": None, "is_completed": False, **more}
+    task = created(send(alice, body=body))
+    digest = hashlib.sha256(json.dumps(body).encode()).digest()
+    assert [bytes(stored) for stored in rows_of(database_url, "SELECT idempotency_digest FROM tasks")] == [digest]
+    defaults: Task = {"due_date": None, "priority": None, "tags": []}
+    for sent in ({}, {"due_date": None}, defaults):
+        assert created(send(alice, body=body | sent), replayed=True) == task
+    for added in ({"due_date": "2026-02-08"}, {"priority": "low"}, {"tags": ["a"]}):
+        assert_error(send(alice, body=body | added), 422, "IDEMPOTENCY_KEY_REUSED")
 
 
 @pytest.mark.sqlite_only

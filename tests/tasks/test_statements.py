@@ -12,12 +12,14 @@ from sqlalchemy import make_url
 from todo_api.database import Statement
 from todo_api.database.connections import Connections
 from todo_api.tasks import statements
+from todo_api.tasks.schemas import SORTS
 
 DIALECTS = [Connections(make_url(url), {}).dialect for url in ("postgresql+psycopg2://", "sqlite://")]
 WRITABLE = tuple(column.name for column in statements.WRITABLE)
 CHOICES: dict[str, list[Any]] = {  # of parameters that are not booleans
     "names": [*[(name,) for name in WRITABLE], WRITABLE],
-    "sort": [sign + name for name in ("created_at", "updated_at", "title") for sign in ("", "-")],
+    "sort": SORTS,
+    "after": [None, "value", "missing"],
 }
 CONSTANTS = {name: it for name, it in vars(statements).items() if isinstance(it, Statement)}
 BUILDERS = {name: it for name, it in vars(statements).items() if hasattr(it, "cache_info")}

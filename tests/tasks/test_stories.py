@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import MISSING_ID, Caller, MakeApp, assert_error
 from tests.support.databases import engine_of
-from tests.support.tasks import Task, assert_invalid, etag_of, listed, path_of, task_in
+from tests.support.tasks import PRIORITIES, Task, assert_invalid, etag_of, in_order, listed, path_of, task_in
 
 Parameters: TypeAlias = dict[str, str]
 
@@ -31,11 +31,20 @@ USERS = st.sampled_from(["alice", "bob"])
 KEYS = st.sampled_from([None, None, "1", "2", "3"])
 WHICH = st.integers(0, 2 * LIMIT)
 TITLES = st.sampled_from(["a", "a", " a ", "B", "Äb", "äB", "100%", "1_0", "\\", "\uffee", "🥛", " "])
-FIELDS = {"description": st.sampled_from([None, "", " A%", "ä", "Ä", "\\_"]), "is_completed": st.booleans()}
+TAGS = st.sampled_from(["a", "A", " b ", "ä", '"', "%"])
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "description": st.sampled_from([None, "", " A%", "ä", "Ä", "\\_"]),
+    "is_completed": st.booleans(),
+    "due_date": st.sampled_from([None, "2026-02-08", "2026-02-09", "0001-01-01", "9999-12-31"]),
+    "priority": st.sampled_from([None, *PRIORITIES]),
+    "tags": st.lists(TAGS, max_size=4),
+}
+DEFAULTS: Task = {"description": None, "is_completed": False, "due_date": None, "priority": None, "tags": []}
 BODIES = st.fixed_dictionaries({"title": TITLES}, optional=FIELDS)
 CHANGES = st.fixed_dictionaries({}, optional={"title": TITLES, **FIELDS})
 CONDITIONS = st.sampled_from([None, None, "right", "right", "weak", "in a list", "before", "never", "any", "invalid"])
-SORTS = st.sampled_from([sign + name for name in ("created_at", "updated_at", "title") for sign in ("", "-")])
+SORTED_BY = ("created_at", "updated_at", "title", "due_date", "priority")
+SORTS = st.sampled_from([sign + name for name in SORTED_BY for sign in ("", "-")])
 SEARCHES = st.sampled_from(["a", "Ä", " b ", "%", "_", "\\", "zz", " "])
 
 
@@ -47,7 +56,12 @@ def parameter(name: str, values: st.SearchStrategy[str]) -> st.SearchStrategy[Pa
 NOTHING: st.SearchStrategy[Parameters] = st.just({})
 BOOLEANS = st.sampled_from(["true", "false"])
 SORTED = NOTHING | parameter("sort", SORTS)
-FILTERED = NOTHING | parameter("is_completed", BOOLEANS) | parameter("q", SEARCHES)
+DAYS = st.sampled_from(["2026-02-08", "2026-02-09"])
+FILTERED = (
+    *(NOTHING, parameter("is_completed", BOOLEANS), parameter("q", SEARCHES)),
+    *(parameter("priority", st.sampled_from([*PRIORITIES, "none"])), parameter("tag", TAGS)),
+    *(parameter("due_from", DAYS), parameter("due_to", DAYS)),
+)
 COUNTED = NOTHING | parameter("include_total", BOOLEANS)
 
 
@@ -55,7 +69,25 @@ def merged(*parts: st.SearchStrategy[Parameters]) -> st.SearchStrategy[Parameter
     return st.tuples(*parts).map(lambda found: {name: value for part in found for name, value in part.items()})
 
 
-LISTS = merged(SORTED, FILTERED, COUNTED, NOTHING | parameter("limit", st.sampled_from(["1", "2", "1000"])))
+LISTS = merged(
+    SORTED,
+    st.one_of(FILTERED),
+    st.one_of(FILTERED),
+    COUNTED,
+    NOTHING | parameter("limit", st.sampled_from(["1", "2", "1000"])),
+)
+
+
+def stored(fields: Task) -> Task:
+    """Return the fields of a body as they are stored."""
+    tags = list(dict.fromkeys(tag.strip() for tag in fields["tags"]))
+    return {**fields, "title": fields["title"].strip(), "tags": tags}
+
+
+def completion(before: Task, after: Task) -> str | None:
+    """Return when a task was completed that was changed."""
+    time: str = before["completed_at"] or after["updated_at"]
+    return time if after["is_completed"] else None
 
 
 class Model:
@@ -89,9 +121,14 @@ class Model:
             found = [task for task in found if task["is_completed"] == (parameters["is_completed"] == "true")]
         if q := parameters.get("q", "").strip().lower():
             found = [task for task in found if q in task["title"].lower() or q in (task["description"] or "").lower()]
-        sort = parameters.get("sort", "-created_at")
-        column = sort.removeprefix("-")
-        return sorted(found, key=lambda task: (task[column], task["id"]), reverse=sort.startswith("-"))
+        if priority := parameters.get("priority"):
+            found = [task for task in found if (task["priority"] or "none") == priority]
+        if tag := parameters.get("tag", "").strip():
+            found = [task for task in found if tag in task["tags"]]
+        if {"due_from", "due_to"} & parameters.keys():
+            first, last = parameters.get("due_from", ""), parameters.get("due_to", "~")
+            found = [task for task in found if task["due_date"] and first <= task["due_date"] <= last]
+        return in_order(found, parameters.get("sort", "-created_at"))
 
 
 class Api(RuleBasedStateMachine):
@@ -134,7 +171,7 @@ class Api(RuleBasedStateMachine):
     def create(self, user: str, body: Task, key: str | None) -> None:
         headers = {"Idempotency-Key": key} if key else {}
         answer = self.callers[user].post("/api/tasks", json=body, headers=headers)
-        fields = {"description": None, "is_completed": False, **body, "title": body["title"].strip()}
+        fields = stored({**DEFAULTS, **body})
         task_id, first = self.model.keys.get((user, key), (None, None))
         if not fields["title"]:
             assert_invalid(answer, "title")
@@ -150,7 +187,9 @@ class Api(RuleBasedStateMachine):
 
     def created(self, user: str, key: str | None, fields: Task, answer: TestResponse) -> None:
         task = task_in(answer, 201)
-        decided = {"id": task["id"], "created_at": task["created_at"], "updated_at": task["created_at"]}
+        now = task["created_at"]
+        completed_at = now if fields["is_completed"] else None
+        decided = {"id": task["id"], "completed_at": completed_at, "created_at": now, "updated_at": now}
         assert task == {**fields, **decided, "user_id": user}
         assert task["id"] not in self.model.versions
         assert answer.headers["Location"] == path_of(task)
@@ -175,8 +214,8 @@ class Api(RuleBasedStateMachine):
 
     def changed(self, before: Task, changes: Task, after: Task) -> None:
         assert (after["updated_at"] > before["updated_at"]) == bool(changes)
-        title = {**before, **changes}["title"].strip()
-        assert after == {**before, **changes, "title": title, "updated_at": after["updated_at"]}
+        expected = stored({**before, **changes}) | {"updated_at": after["updated_at"]}
+        assert after == expected | {"completed_at": completion(before, expected)}
         if changes:
             self.model.store(after)
 
@@ -215,7 +254,8 @@ class Api(RuleBasedStateMachine):
         now = {task["id"]: task["updated_at"] for task in listed(self.callers[user])}
         for task in marked:
             assert now[task["id"]] > task["updated_at"]
-            self.model.store({**task, "is_completed": mark, "updated_at": now[task["id"]]})
+            changed = {**task, "is_completed": mark, "updated_at": now[task["id"]]}
+            self.model.store({**changed, "completed_at": completion(task, changed)})
 
     @rule(user=USERS, which=st.booleans())
     def delete_all(self, user: str, which: bool) -> None:

@@ -22,7 +22,14 @@ from todo_api.tasks.statements import CREATE_USER
 E_ACUTE = "e\u0301"  # two code points, shown as one character
 SPECIAL = "Étude 任务 😀 \"'`\\/ <b>&amp;</b> %_ '; DROP TABLE tasks;-- \t\n\r\b\x01\x07\x1f\x7f\x85\u2028\ufeff x"
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-READ_ONLY = {"id": MISSING_ID, "user_id": "bob", "created_at": "2001-01-01T00:00:00.000000Z", "updated_at": None}
+LONG_AGO = "2001-01-01T00:00:00.000000Z"
+READ_ONLY = {
+    "id": MISSING_ID,
+    "user_id": "bob",
+    "completed_at": LONG_AGO,
+    "created_at": LONG_AGO,
+    "updated_at": None,
+}
 
 
 def test_a_new_task_has_the_documented_fields(alice: Caller) -> None:
@@ -36,6 +43,10 @@ def test_a_new_task_has_the_documented_fields(alice: Caller) -> None:
         "title": "Buy milk",
         "description": None,
         "is_completed": False,
+        "completed_at": None,
+        "due_date": None,
+        "priority": None,
+        "tags": [],
         "created_at": task["created_at"],
         "updated_at": task["created_at"],
     }
@@ -80,10 +91,50 @@ def test_a_title_is_trimmed_as_python_does_and_then_measured(alice: Caller, titl
     assert task_in(alice.put(path_of(alice.create("x")), json={"title": title}))["title"] == stored
 
 
+NO_DAYS = [
+    *(
+        "",
+        " ",
+        "today",
+        "0000-12-31",
+        "10000-01-01",
+        "2026-02-29",
+        "2026-02-30",
+        "2026-13-01",
+        "2026-00-10",
+        "2026-01-00",
+    ),
+    *(
+        "2026-2-8",
+        "20260208",
+        "2026-W06-7",
+        "2026-039",
+        "26-02-08",
+        "2026/02/08",
+        "08.02.2026",
+        "-2026-02-08",
+        "+2026-02-08",
+    ),
+    *(
+        " 2026-02-08",
+        "2026-02-08 ",
+        "2026-02-08\n",
+        "2026-02-08Z",
+        "2026-02-08T00:00:00Z",
+        "2026-02-08 00:00",
+        "infinity",
+    ),
+    *("\uff12\uff10\uff12\uff16-02-08", "2026\u201002\u201008", "2026-02-0\u0668", "2026-02-08\0", "2026-02-08\ud800"),
+]
+NO_TAGS = ["", " \u2003\n", "x" * 51, "🥛" * 51, "a\0b", "\ud800", 1, None, True, {}]
+TAGS = [f"tag {number}" for number in range(20)]
 INVALID: dict[str, list[Any]] = {
     "title": ["", " \u2003 ", "x" * 201, "🥛" * 201, None, 1, True, ["x"], "a\0b", "\ud800"],
     "description": ["x" * 2001, 1, False, [], {}, "\0", "x\udfff"],
     "is_completed": [None, 0, 1, 1.0, "true", "yes", ""],
+    "due_date": [*NO_DAYS, 20260208, 0, True, [], {}],
+    "priority": ["", "none", "Low", " low", "urgent", "\0", "\ud800", 1, True, ["low"], {}],
+    "tags": [None, "x", {}, 1, True, *[[tag] for tag in NO_TAGS], ["a", None], [["a"]], [*TAGS, "x"], ["a"] * 21],
     **{name: ["x"] for name in ("colour", "Title", "title ", "", "\ud800", "idempotency_key")},
 }
 
@@ -111,6 +162,25 @@ def test_all_invalid_fields_are_named_at_once_with_what_is_allowed(alice: Caller
         "title": ["Must have 1 to 200 characters."],
         "description": ["Must not contain U+0000 or a lone surrogate."],
     }
+    response = alice.post("/api/tasks", json={"title": "x", "due_date": "today", "priority": "x", "tags": ["x"] * 21})
+    assert assert_error(response, 400, "VALIDATION_ERROR")["errors"] == {
+        "due_date": ["Must be a day such as 2026-02-08."],
+        "priority": ["Must be one of: low, medium, high."],
+        "tags": ["Must have at most 20 tags."],
+    }
+    response = alice.post("/api/tasks", json={"title": "x", "due_date": 1, "priority": 1, "tags": "x"})
+    assert assert_error(response, 400, "VALIDATION_ERROR")["errors"] == {
+        "due_date": ["Must be a string."],
+        "priority": ["Must be a string."],
+        "tags": ["Must be an array of strings."],
+    }
+    for tag, message in (
+        ("", "have 1 to 50 characters"),
+        (1, "be a string"),
+        ("\0", "not contain U+0000 or a lone surrogate"),
+    ):
+        response = alice.post("/api/tasks", json={"title": "x", "tags": ["a", tag]})
+        assert assert_invalid(response, "tags") == {"tags": [f"Each tag must {message}."]}
 
 
 @pytest.mark.sqlite_only
@@ -171,16 +241,30 @@ def test_no_value_is_repeated_in_an_error(alice: Caller, value: Any) -> None:
         {"description": "New"},
         {"description": None},
         {"is_completed": True},
-        {"title": "New", "description": "New", "is_completed": True},
+        {"due_date": "2026-02-09"},
+        {"due_date": None},
+        {"priority": "high"},
+        {"priority": None},
+        {"tags": ["new", "old"]},
+        {"tags": []},
+        {
+            "title": "New",
+            "description": "New",
+            "is_completed": True,
+            "due_date": None,
+            "priority": "low",
+            "tags": ["x"],
+        },
         {"title": "Old"},
     ],
 )
 def test_an_update_changes_only_the_fields_sent_and_the_version(alice: Caller, changes: Task) -> None:
     for method in ("PUT", "PATCH"):
-        task = alice.create("Old", description="Old")
+        task = alice.create("Old", description="Old", due_date="2026-02-08", priority="medium", tags=["old"])
         changed = task_in(alice(method, path_of(task), json=changes))
         assert changed["updated_at"] > task["updated_at"]
-        assert changed == task | changes | {"updated_at": changed["updated_at"]}
+        completed_at = changed["updated_at"] if "is_completed" in changes else None
+        assert changed == task | changes | {"completed_at": completed_at, "updated_at": changed["updated_at"]}
         assert task_in(alice.get(path_of(task))) == changed
 
 
@@ -200,8 +284,10 @@ def test_read_only_fields_in_a_body_are_ignored_whatever_their_value(alice: Call
     assert task["id"] != MISSING_ID
     assert task["created_at"] > "2026"
     alice.create("Mine", **dict.fromkeys(READ_ONLY, "\0\ud800"))
+    assert task["completed_at"] is None
     sent_back = task_in(alice.put(path_of(task), json=task | {"is_completed": True}))
-    assert sent_back == task | {"is_completed": True, "updated_at": sent_back["updated_at"]}
+    now = sent_back["updated_at"]
+    assert sent_back == task | {"is_completed": True, "completed_at": now, "updated_at": now}
 
 
 def test_a_deleted_task_is_gone(alice: Caller) -> None:

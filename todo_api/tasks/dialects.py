@@ -23,18 +23,26 @@ TEMPLATES = {
     # A time as text in the format of the API, and as JSON.
     "rfc3339": (f"to_char({{0}} AT TIME ZONE 'UTC', '{POSTGRESQL_RFC3339}')", "{0}"),
     "json_time": (rf"to_char({{0}} AT TIME ZONE 'UTC', '\"{POSTGRESQL_RFC3339}\"')", "json_quote({0})"),
-    # A string, UUID or null as JSON.
+    # JSON that is stored as such.
+    "json": ("{0}::text", "{0}"),
+    # A string, UUID, date or null as JSON.
     "json_text": ("coalesce(to_json({0})::text, 'null')", "json_quote({0})"),
     # Whether a text contains another, in upper or lower case.
     "contains": ("strpos(lower({0}), lower({1})) > 0", "(instr(lower_case({0}), lower_case({1})) > 0)"),
-    # A text that sorts by code point.
+    # Whether an array has all members of another; both are JSON.
+    "has_all": (
+        "{0} @> CAST({1} AS jsonb)",
+        "NOT EXISTS (SELECT value FROM json_each({1}) EXCEPT SELECT value FROM json_each({0}))",
+    ),
+    # A text that sorts by code point, and a number that sorts priorities.
     "code_points": ('{0} COLLATE "C"', "{0}"),
+    "rank": ("strpos('low medium high', {0})", "instr('low medium high', {0})"),
     # Whether a time is in an array such as {2026-02-08T09:30:00.123456Z,...}.
     "one_of": ("{0} = ANY(CAST({1} AS timestamptz[]))", "(instr({1}, {0}) > 0)"),
 }
 
 
-CONDITIONS = ("contains", "one_of")
+CONDITIONS = ("contains", "has_all", "one_of")
 
 
 class DialectExpression(FunctionElement[Any]):

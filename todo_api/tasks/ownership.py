@@ -27,8 +27,10 @@ NO_VERSION = b"none"  # of a user without a row
 MAX_DELETIONS_KEPT = 100_000  # of each user; some 10 MB
 PRUNE_EVERY = 100
 DELETIONS = count(1)  # by requests of this process
-# The order and the values decide the digests of Idempotency-Keys: only append.
-DEFAULTS = {column.name: getattr(column.default, "arg", None) for column in statements.WRITABLE}
+# The digest of an Idempotency-Key covers all fields of DEFAULTS, and those of ADDED that differ from their default. So
+# a retry from before a field was added still matches. Append new fields to ADDED; change nothing else.
+DEFAULTS: dict[str, Any] = {"title": None, "description": None, "is_completed": False}
+ADDED: dict[str, Any] = {"due_date": None, "priority": None, "tags": []}
 
 Rows = list[Any]
 
@@ -67,19 +69,21 @@ class OwnedTasks:
 
     def list(self, query: Query = DEFAULT_QUERY, if_none_match: Tags | None = None) -> Page:
         """Return a page of tasks, without them if `if_none_match` has their tag. Raises InvalidCursor."""
-        sort_value, task_id = query.start(self.user_id) or (None, None)
+        start, others = query.start(self.user_id), query.other_filters()
         digest = query.digest(self.user_id)
         known = if_none_match.versions(digest) if if_none_match else ()
         statement = statements.page(
             is_completed=query.is_completed is not None,
             q=bool(query.q),
+            others=any(others.values()),
             sort=query.sort,
-            after=task_id is not None,
+            after=start and ("missing" if start.sort_value is None else "value"),
             total=query.include_total,
             known=bool(known),
         )
         values = {"is_completed": query.is_completed, "q": query.q, "limit": query.limit + 1, "known": array_of(known)}
-        rows = self._fetch(statement, {**values, "value": sort_value, "after_id": task_id})
+        value, task_id = start or (None, None)
+        rows = self._fetch(statement, {**values, **others, "value": value, "after_id": task_id})
         version, total = rows.pop(0) if rows else (NO_VERSION, b"0" if query.include_total else None)
         tag = f"{version.decode()}/{digest}"
         if if_none_match and if_none_match.match(tag):
@@ -104,8 +108,9 @@ class OwnedTasks:
 
     def create(self, title: str, *, key: str | None = None, **fields: Any) -> StoredTask:
         """Store a new task, once for all calls with the same key. Raises TaskLimitReached, IdempotencyKeyReused."""
-        body = DEFAULTS | {"title": title} | fields
-        digest = sha256(json.dumps(body).encode()).digest() if key else None
+        body = DEFAULTS | ADDED | {"title": title} | fields
+        counted = {name: value for name, value in body.items() if name in DEFAULTS or value != ADDED[name]}
+        digest = sha256(json.dumps(counted).encode()).digest() if key else None
         max_tasks = current_app.config["MAX_TASKS_PER_USER"] or NO_LIMIT
         values: dict[str, Any] = {"id": new_task_id(), **body, "key": key, "digest": digest, "max_tasks": max_tasks}
         for _ in range(MAX_ATTEMPTS):
@@ -227,7 +232,11 @@ class OwnedTasks:
         return self._database.execute(statement, self._with_user(values))
 
     def _with_user(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a statement: the user's and `values`, with a list as JSON."""
         found = {**values, **self._user}
+        for name, value in values.items():
+            if isinstance(value, list):
+                found[name] = json.dumps(value, ensure_ascii=False)
         if self._database.is_sqlite:
             found["now"] = datetime.now(UTC).strftime(RFC3339)
         return found

@@ -3,8 +3,9 @@
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,6 +17,9 @@ SCOPE_BYTES = 12
 VALUE_AT = SCOPE_BYTES + 16  # after the scope and the task's id
 LONGEST_TITLE = 200
 MAX_LIMIT = 1000
+PRIORITIES = ("low", "medium", "high")
+OPTIONAL = ("due_date", "priority")  # columns to sort by that may be null
+OTHER_FILTERS = ("priority", "tag", "due_from", "due_to")
 BASE64URL = re.compile("(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?")
 
 
@@ -24,9 +28,9 @@ def digest_of(*values: Any) -> bytes:
 
 
 class Position(NamedTuple):
-    """Where a page ended: the sort value of its last task, as in the JSON, and that task's id."""
+    """Where a page ended: the sort value of its last task, which may have none, and that task's id."""
 
-    sort_value: str
+    sort_value: str | None
     task_id: str
 
 
@@ -35,6 +39,10 @@ class Query:
     """The parameters of a list; by default all tasks, newest first."""
 
     is_completed: bool | None = None
+    priority: str | None = None
+    tag: Sequence[str] | None = None
+    due_from: str | None = None
+    due_to: str | None = None
     q: str | None = None
     sort: str = "-created_at"
     limit: int = MAX_LIMIT
@@ -47,12 +55,18 @@ class Query:
 
     def scope(self, user_id: str) -> bytes:
         """Return a digest of the user and of the parameters that all pages of one list share."""
-        return digest_of(user_id, self.is_completed, self.q, self.sort)
+        others = self.other_filters().values()
+        # Left out where not in use, so that cursors from before these filters were added still match.
+        return digest_of(user_id, self.is_completed, self.q, self.sort, *(others if any(others) else ()))
 
-    def parameters_after(self, cursor: str) -> dict[str, str]:
+    def other_filters(self) -> dict[str, Any]:
+        """Return the filters except `is_completed` and `q`, None where one is not in use."""
+        return {name: getattr(self, name) for name in OTHER_FILTERS}
+
+    def parameters_after(self, cursor: str) -> dict[str, Any]:
         """Return the parameters of the page at `cursor`, without those at their defaults."""
         values = {name: value for name, value in vars(self).items() if value != getattr(DEFAULT_QUERY, name)}
-        texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+        texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
         return texts | {"cursor": cursor}
 
     def digest(self, user_id: str) -> str:
@@ -62,7 +76,7 @@ class Query:
     def cursor_after(self, task: bytes, user_id: str) -> str:
         """Return the cursor of the page that begins after a task, which is JSON."""
         last = json.loads(task)
-        return encode_base64(self.scope(user_id) + UUID(last["id"]).bytes + last[self.column].encode())
+        return encode_base64(self.scope(user_id) + UUID(last["id"]).bytes + (last[self.column] or "").encode())
 
     def start(self, user_id: str) -> Position | None:
         """Return the position that the cursor holds, None without a cursor. Raises InvalidCursor."""
@@ -71,16 +85,33 @@ class Query:
         raw = decode_base64(self.cursor)
         scope, task_id, value = raw[:SCOPE_BYTES], raw[SCOPE_BYTES:VALUE_AT], raw[VALUE_AT:]
         try:
-            position = Position(value.decode(), str(UUID(bytes=task_id)))
+            position = Position(self._sort_value(value.decode()), str(UUID(bytes=task_id)))
         except ValueError:
             raise InvalidCursor from None
-        if scope != self.scope(user_id) or not self._may_be_value(position.sort_value):
+        if scope != self.scope(user_id):
             raise InvalidCursor
         return position
 
-    def _may_be_value(self, text: str) -> bool:
-        """Return whether a task could have this sort value: any other would be an error of the database."""
-        return "\0" not in text and len(text) <= LONGEST_TITLE if self.column == "title" else is_moment(text)
+    def _sort_value(self, text: str) -> str | None:
+        """Return the sort value in a cursor. Raises InvalidCursor if no task can have it: the database would fail."""
+        if not text and self.column in OPTIONAL:
+            return None
+        checks = {"title": is_title, "due_date": is_day, "priority": PRIORITIES.__contains__}
+        if not checks.get(self.column, is_moment)(text):
+            raise InvalidCursor
+        return text
+
+
+def is_title(text: str) -> bool:
+    return "\0" not in text and len(text) <= LONGEST_TITLE
+
+
+def is_day(text: str) -> bool:
+    """Return whether a text is a day such as 2026-02-08 (`full-date` of RFC 3339)."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def is_moment(text: str) -> bool:

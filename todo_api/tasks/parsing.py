@@ -1,12 +1,11 @@
 """Strict parsing of request bodies (JSON) and query strings."""
 
 import json
-from collections import Counter
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from flask import request
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema, ValidationError, fields
 from werkzeug.exceptions import HTTPException
 
 from todo_api.config import MAX_BODY_BYTES
@@ -19,19 +18,21 @@ def body(schema: Schema) -> dict[str, Any]:
     raw = _read_body()
     if request.mimetype != "application/json":
         raise UnsupportedMediaType
-    fields: dict[str, Any] = schema.load(_parse_object(raw))
-    return fields
+    found: dict[str, Any] = schema.load(_parse_object(raw))
+    return found
 
 
 def parameters(schema: Schema) -> dict[str, Any]:
-    """Return the request's validated query parameters. Repeated ones raise ValidationError."""
+    """Return the request's validated query parameters. Repeated ones raise ValidationError, unless they make a list."""
     # Bytes that are not UTF-8 become lone surrogates, which every field refuses.
     text = request.query_string.decode("utf-8", "surrogateescape")
-    pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
-    repeated = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
-    if repeated:
+    values: dict[str, Any] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
+        values.setdefault(name, []).append(value)
+    single = [name for name in values if not isinstance(schema.fields.get(name), fields.List)]
+    if repeated := [name for name in single if len(values[name]) > 1]:
         raise ValidationError({name: ["Must not be repeated."] for name in repeated})
-    found: dict[str, Any] = schema.load(dict(pairs))
+    found: dict[str, Any] = schema.load(values | {name: values[name][0] for name in single})
     return found
 
 

@@ -8,10 +8,12 @@ from marshmallow import Schema, ValidationError, fields, post_load, pre_load
 from marshmallow.validate import Length, OneOf, Range
 
 from todo_api.errors import LONGEST_NAME
-from todo_api.tasks.pagination import MAX_LIMIT
+from todo_api.tasks.pagination import MAX_LIMIT, PRIORITIES, is_day
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
-SORTS = ("created_at", "-created_at", "updated_at", "-updated_at", "title", "-title")
+SORTED_BY = ("created_at", "updated_at", "title", "due_date", "priority")
+SORTS = [sign + name for name in SORTED_BY for sign in ("", "-")]
+MAX_TAGS = 20
 BAD_LIMIT = f"Must be a whole number from 1 to {MAX_LIMIT}."
 MOST_EXPLAINED = 20  # unknown names of one request
 
@@ -33,6 +35,41 @@ class Text(fields.String):
         if UNSTORABLE.search(text):
             raise self.make_error("unstorable")
         return text.strip() if self.trim else text
+
+
+class Day(Text):
+    """A day as text, such as 2026-02-08 (`full-date` of RFC 3339)."""
+
+    default_error_messages = {"day": "Must be a day such as 2026-02-08."}
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, *args, **kwargs)
+        if not is_day(text):
+            raise self.make_error("day")
+        return text
+
+
+class Tags(fields.List[str]):
+    """An array of tags, each trimmed. Of equal ones the first stays."""
+
+    default_error_messages = {
+        "invalid": "Must be an array of strings.",
+        "too_many": f"Must have at most {MAX_TAGS} tags.",
+    }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(Text(trim=True, validate=length(1, 50)), metadata={"maxItems": MAX_TAGS}, **options)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        if len(value) > MAX_TAGS:
+            raise self.make_error("too_many")
+        try:
+            return list(dict.fromkeys(super()._deserialize(value, *args, **kwargs)))
+        except ValidationError as error:  # it has the messages of each index
+            message = next(iter(error.messages_dict.values()))[0]
+            raise ValidationError(message.replace("Must", "Each tag must", 1)) from None
 
 
 class Boolean(fields.Boolean):
@@ -98,6 +135,15 @@ class TaskSchema(InputSchema):
     title = Text(required=True, trim=True, validate=length(1, 200))
     description = Text(load_default=None, allow_none=True, validate=length(0, 2000))
     is_completed = Boolean(load_default=False)
+    completed_at = fields.DateTime(dump_only=True, allow_none=True)
+    due_date = Day(load_default=None, allow_none=True)
+    priority = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=OneOf(PRIORITIES),
+        error_messages={"invalid": "Must be a string."},
+    )
+    tags = Tags(load_default=list)
     created_at = fields.DateTime(dump_only=True)
     updated_at = fields.DateTime(dump_only=True)
 
@@ -132,6 +178,10 @@ class ListSchema(QuerySchema):
     """The parameters of the list."""
 
     is_completed = QueryBoolean()
+    priority = fields.String(validate=OneOf([*PRIORITIES, "none"]))
+    tag = Tags()
+    due_from = Day()
+    due_to = Day()
     q = Text(trim=True, validate=length(0, 200))
     sort = fields.String(load_default="-created_at", validate=OneOf(SORTS))
     limit = Limit()

@@ -21,9 +21,9 @@ from todo_api.tasks.dialects import DialectExpression
 
 tasks, users, deletions = (cast(sa.Table, model.__table__) for model in (Task, User, Deletion))
 
-# What a client may write. A new field of the task is added here, in the model and in the schema.
-WRITABLE = (tasks.c.title, tasks.c.description, tasks.c.is_completed)
-FIELDS = (tasks.c.id, tasks.c.user_id, *WRITABLE, tasks.c.created_at, tasks.c.updated_at)
+# What a client may write. A new field is added here, in the model, in the schema and to `ADDED` in ownership.py.
+WRITABLE = [tasks.c[name] for name in ("title", "description", "is_completed", "due_date", "priority", "tags")]
+FIELDS = (tasks.c.id, tasks.c.user_id, *WRITABLE, tasks.c.completed_at, tasks.c.created_at, tasks.c.updated_at)
 
 USER = users.c.id == bindparam("user_id")
 OWNED = tasks.c.user_id == bindparam("user_id")
@@ -45,9 +45,19 @@ def json_of(column: sa.Column[Any], source: Any) -> ColumnElement[str]:
     """Return a column of a table or CTE as JSON text."""
     if column is tasks.c.user_id:
         return bindparam("user_json")  # the same in each row
+    if column is tasks.c.completed_at:
+        time = DialectExpression("json_time", sa.case((source.is_completed, completion_time(source))))
+        return sa.func.coalesce(time, literal_column("'null'"))
+    if isinstance(column.type, sa.JSON):
+        return DialectExpression("json", source[column.name])
     if isinstance(column.type, sa.Boolean):
         return sa.case((source[column.name], literal_column("'true'")), else_=literal_column("'false'"))
     return DialectExpression("json_time" if isinstance(column.type, Timestamp) else "json_text", source[column.name])
+
+
+def completion_time(source: Any) -> ColumnElement[Any]:
+    """Return when a completed task was completed; its last change, if code without `completed_at` completed it."""
+    return sa.func.coalesce(source.completed_at, source.updated_at)
 
 
 def json_object(source: Any) -> ColumnElement[str]:
@@ -123,6 +133,7 @@ def stored_values(owner: Any) -> list[ColumnElement[Any]]:
         "id": sa.cast(bindparam("id"), tasks.c.id.type),  # PostgreSQL would take the parameter as text
         "created_at": owner.updated_at,
         "updated_at": owner.updated_at,
+        "completed_at": sa.case((bindparam("is_completed"), owner.updated_at)),
         "idempotency_key": bindparam("key"),
         "idempotency_digest": bindparam("digest"),
     }
@@ -142,18 +153,25 @@ def get(*, if_match: bool = False) -> Statement:
 def change(names: tuple[str, ...], *, if_match: bool) -> Statement:
     """Return the change of the named fields of one task."""
     which = by_id(if_match)
-    changed = sa.update(tasks).values({name: bindparam(name) for name in names}).where(which)
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
     moved = move_owner(which)
     # Without a condition the row need not be locked first, which saves 50 µs.
     moved_owner = moved.returning(users.c.id, users.c.updated_at.label("version")).cte("owner")
     owner = locked_owner() if if_match else moved_owner
-    written = changed.values(updated_at=owner.c.version).where(tasks.c.user_id == owner.c.id)
+    written = write(values, owner.c.version).where(which, tasks.c.user_id == owner.c.id)
     task = written.returning(*tasks.c).cte("task")
     core = select(*task_columns(task.c))
     if if_match:
         following = sa.update(users).values(updated_at=task.c.updated_at).where(users.c.id == task.c.user_id)
         core = core.add_cte(following.cte("moved"))
-    return Statement(core, moved, changed.values(updated_at=VERSION).returning(*task_columns(tasks.c)))
+    return Statement(core, moved, write(values, VERSION).where(which).returning(*task_columns(tasks.c)))
+
+
+def write(changes: dict[str, Any], version: ColumnElement[Any]) -> sa.Update:
+    """Return the change of tasks, which get a version, and the time of completion that follows from `is_completed`."""
+    is_completed = changes.get("is_completed", tasks.c.is_completed)
+    time = sa.case((tasks.c.is_completed, completion_time(tasks.c)), else_=version)
+    return sa.update(tasks).values({**changes, "updated_at": version, "completed_at": sa.case((is_completed, time))})
 
 
 @cache
@@ -196,50 +214,77 @@ def mark_all() -> Statement:
     some = matching.with_for_update(key_share=True, of=tasks).cte("some")
     moved = sa.update(users).values(updated_at=NEXT_VERSION).where(USER, users.c.id == some.c.user_id)
     version = moved.returning(users.c.id, users.c.updated_at).cte("moved")
-    marked = sa.update(tasks).values(is_completed=bindparam("mark")).where(BY_STATE)
+    mark: dict[str, Any] = {"is_completed": bindparam("mark")}
     return Statement(
-        marked.values(updated_at=version.c.updated_at).where(tasks.c.user_id == version.c.id),
+        write(mark, version.c.updated_at).where(BY_STATE, tasks.c.user_id == version.c.id),
         move_owner(BY_STATE),
-        marked.values(updated_at=VERSION),
+        write(mark, VERSION).where(BY_STATE),
     )
 
 
 MARK_ALL, DELETE_ALL = mark_all(), delete(BY_STATE, counts=True)
 
 
-@cache
-def page(*, is_completed: bool, q: bool, sort: str, after: bool, total: bool, known: bool) -> Statement:
-    """Return a page of the list: the owner's version and the total, then the JSON of each task.
-
-    `known`: the client has seen the list at the versions in `:known`. At one of them there is only the first row.
-    """
-    column = tasks.c[sort.removeprefix("-")]
-    value = DialectExpression("code_points", column) if column is tasks.c.title else column
-    condition = filtered(is_completed=is_completed, q=q)
-    listed = select(sa.null().label("version"), json_object(tasks.c).label("json")).where(condition)
-    if after:
-        keys, position = sa.tuple_(value, tasks.c.id), sa.tuple_(bindparam("value"), bindparam("after_id"))
-        listed = listed.where(keys < position if sort.startswith("-") else keys > position)
-    listed = listed.order_by(*(key.desc() if sort.startswith("-") else key.asc() for key in (value, tasks.c.id)))
-    count = select(sa.cast(sa.func.count(), sa.Text)).select_from(tasks).where(condition)
-    if known:
-        listed, count = listed.where(CHANGED), count.where(CHANGED)
-    head = (DialectExpression("rfc3339", users.c.updated_at), count.scalar_subquery() if total else sa.null())
-    return owner_and(head, [limited(listed)], max_seconds=MAX_SEARCH_SECONDS if q else float("inf"))
-
-
 # Whether the client has not seen the owner's tasks at their version. Read once, and before any task.
 CHANGED = ~DialectExpression("one_of", VERSION, bindparam("known"))
 
 
-def filtered(*, is_completed: bool, q: bool) -> ColumnElement[bool]:
-    """Return the condition for the owner's tasks under the filters in use."""
+# A filter whose parameter is null finds everything, so that all combinations of these filters are one statement.
+OTHER_FILTERS = [
+    condition | bindparam(name).is_(None)
+    for name, condition in {
+        "priority": sa.func.coalesce(tasks.c.priority, literal_column("'none'")) == bindparam("priority"),
+        "tag": DialectExpression("has_all", tasks.c.tags, bindparam("tag")),
+        "due_from": tasks.c.due_date >= bindparam("due_from"),
+        "due_to": tasks.c.due_date <= bindparam("due_to"),
+    }.items()
+]
+SORT_KEYS = {"title": "code_points", "priority": "rank"}
+
+
+def sort_key(name: str, value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return what tasks are sorted by, made of a column or of the value in a cursor."""
+    return DialectExpression(SORT_KEYS[name], value) if name in SORT_KEYS else value
+
+
+def filtered(*, is_completed: bool, q: bool, others: bool) -> ColumnElement[bool]:
+    """Return the condition for the owner's tasks under the filters in use; `others` are all but the named ones."""
     found = BY_STATE if is_completed else OWNED
     if q:
         found &= sa.or_(
             *(DialectExpression("contains", text, bindparam("q")) for text in (tasks.c.title, tasks.c.description))
         )
-    return found
+    return sa.and_(found, *OTHER_FILTERS) if others else found
+
+
+@cache
+def page(
+    *, is_completed: bool, q: bool, others: bool, sort: str, after: str | None, total: bool, known: bool
+) -> Statement:
+    """Return a page of the list: the owner's version and the total, then the JSON of each task.
+
+    `after`: the page begins after a task whose value to sort by is in `:value`, or after one whose value is "missing".
+    `known`: the client has seen the list at the versions in `:known`. At one of them there is only the first row.
+    """
+    descending, name = sort.startswith("-"), sort.removeprefix("-")
+    optional = tasks.c[name].nullable
+    key: ColumnElement[Any] = sort_key(name, tasks.c[name])
+    task_id: ColumnElement[str] = bindparam("after_id")
+    condition = filtered(is_completed=is_completed, q=q, others=others)
+    listed = select(sa.null().label("version"), json_object(tasks.c).label("json")).where(condition)
+    if after == "missing":
+        listed = listed.where(key.is_(None), tasks.c.id < task_id if descending else tasks.c.id > task_id)
+    elif after:
+        keys, position = sa.tuple_(key, tasks.c.id), sa.tuple_(sort_key(name, bindparam("value")), task_id)
+        later = keys < position if descending else keys > position
+        listed = listed.where(later | key.is_(None) if optional else later)
+    order = [column.desc() if descending else column.asc() for column in (key, tasks.c.id)]
+    listed = listed.order_by(key.is_(None), *order) if optional else listed.order_by(*order)
+    count = select(sa.cast(sa.func.count(), sa.Text)).select_from(tasks).where(condition)
+    if known:
+        listed, count = listed.where(CHANGED), count.where(CHANGED)
+    head = (DialectExpression("rfc3339", users.c.updated_at), count.scalar_subquery() if total else sa.null())
+    return owner_and(head, [limited(listed)], max_seconds=MAX_SEARCH_SECONDS if q else float("inf"))
 
 
 def limited(found: Any) -> Any:

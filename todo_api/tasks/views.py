@@ -34,7 +34,7 @@ def list_tasks() -> Response:
     page = current_user_tasks().list(query, if_none_match=sent_tags("If-None-Match"))
     response = page_response(page)
     if page.next_cursor:
-        following = urlencode(query.parameters_after(page.next_cursor))
+        following = urlencode(query.parameters_after(page.next_cursor), doseq=True)
         response.headers["Link"] = f'</api/tasks?{following}>; rel="next"'
         response.headers["X-Next-Cursor"] = page.next_cursor
     if page.total is not None:
