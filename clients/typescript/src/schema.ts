@@ -106,6 +106,32 @@ export interface paths {
         patch: operations["updateTask"];
         trace?: never;
     };
+    "/health": {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answer 200 if requests can be answered, else 503 NOT_READY
+         * @description For load balancers and monitoring: the nginx that comes with the service forwards it.
+         */
+        get: operations["getHealth"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health/live": {
         parameters: {
             query?: never;
@@ -414,26 +440,193 @@ export interface components {
         Status: {
             status: string;
         };
-        Error: {
+        BadRequestError: {
             /** @description A message for people. */
             detail: string;
-            /**
-             * @description A code for programs.
-             * @enum {string}
-             */
-            error_code: "BAD_GATEWAY" | "BAD_REQUEST" | "CHANGES_EXPIRED" | "DATABASE_UNAVAILABLE" | "GATEWAY_TIMEOUT" | "IDEMPOTENCY_KEY_REUSED" | "INTERNAL_ERROR" | "KEYS_UNAVAILABLE" | "MALFORMED_JSON" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "NOT_READY" | "PAYLOAD_TOO_LARGE" | "PRECONDITION_FAILED" | "RATE_LIMITED" | "REQUEST_TIMEOUT" | "SERVICE_UNAVAILABLE" | "TASK_FORBIDDEN" | "TASK_LIMIT_REACHED" | "TASK_NOT_FOUND" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "UNSUPPORTED_MEDIA_TYPE" | "URI_TOO_LONG" | "VALIDATION_ERROR";
-            /** @description The HTTP status code. */
-            status_code: number;
-        };
-        ValidationError: components["schemas"]["Error"] & {
             /** @enum {string} */
-            error_code: "VALIDATION_ERROR";
+            error_code: "BAD_REQUEST";
             /** @constant */
             status_code: 400;
+        };
+        MalformedBodyError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "BAD_REQUEST" | "MALFORMED_JSON";
+            /** @constant */
+            status_code: 400;
+        };
+        ValidationError: {
+            /** @description What is wrong with which field, parameter or header, for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "VALIDATION_ERROR";
             /** @description Messages for each invalid field, parameter or header. */
             errors: {
                 [key: string]: string[];
             };
+            /** @constant */
+            status_code: 400;
+        };
+        TokenRefusedError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING";
+            /** @constant */
+            status_code: 401;
+        };
+        MetricsTokenRefusedError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "TOKEN_INVALID" | "TOKEN_MISSING";
+            /** @constant */
+            status_code: 401;
+        };
+        TaskForbiddenError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "TASK_FORBIDDEN";
+            /** @constant */
+            status_code: 403;
+        };
+        NotFoundError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "NOT_FOUND";
+            /** @constant */
+            status_code: 404;
+        };
+        TaskNotFoundError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "NOT_FOUND" | "TASK_NOT_FOUND";
+            /** @constant */
+            status_code: 404;
+        };
+        MethodNotAllowedError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "METHOD_NOT_ALLOWED";
+            /** @constant */
+            status_code: 405;
+        };
+        RequestTimeoutError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "REQUEST_TIMEOUT";
+            /** @constant */
+            status_code: 408;
+        };
+        ChangesExpiredError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "CHANGES_EXPIRED";
+            /** @constant */
+            status_code: 410;
+        };
+        PreconditionFailedError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "PRECONDITION_FAILED";
+            /** @constant */
+            status_code: 412;
+        };
+        PayloadTooLargeError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "PAYLOAD_TOO_LARGE";
+            /** @constant */
+            status_code: 413;
+        };
+        UriTooLongError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "URI_TOO_LONG";
+            /** @constant */
+            status_code: 414;
+        };
+        UnsupportedMediaTypeError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "UNSUPPORTED_MEDIA_TYPE";
+            /** @constant */
+            status_code: 415;
+        };
+        TaskNotCreatedError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "IDEMPOTENCY_KEY_REUSED" | "TASK_LIMIT_REACHED";
+            /** @constant */
+            status_code: 422;
+        };
+        TooManyRequestsError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "RATE_LIMITED";
+            /** @constant */
+            status_code: 429;
+        };
+        InternalError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "INTERNAL_ERROR";
+            /** @constant */
+            status_code: 500;
+        };
+        BadGatewayError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "BAD_GATEWAY";
+            /** @constant */
+            status_code: 502;
+        };
+        UnavailableError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "SERVICE_UNAVAILABLE";
+            /** @constant */
+            status_code: 503;
+        };
+        TasksUnavailableError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "SERVICE_UNAVAILABLE";
+            /** @constant */
+            status_code: 503;
+        };
+        NotReadyError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "NOT_READY" | "SERVICE_UNAVAILABLE";
+            /** @constant */
+            status_code: 503;
+        };
+        GatewayTimeoutError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "GATEWAY_TIMEOUT";
+            /** @constant */
+            status_code: 504;
         };
     };
     responses: {
@@ -486,12 +679,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "BAD_REQUEST";
-                    /** @constant */
-                    status_code: 400;
-                };
+                "application/json": components["schemas"]["BadRequestError"];
             };
         };
         /**
@@ -510,12 +698,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": (components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "BAD_REQUEST";
-                    /** @constant */
-                    status_code: 400;
-                }) | components["schemas"]["ValidationError"];
+                "application/json": components["schemas"]["BadRequestError"] | components["schemas"]["ValidationError"];
             };
         };
         /**
@@ -535,12 +718,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": (components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "BAD_REQUEST" | "MALFORMED_JSON";
-                    /** @constant */
-                    status_code: 400;
-                }) | components["schemas"]["ValidationError"];
+                "application/json": components["schemas"]["MalformedBodyError"] | components["schemas"]["ValidationError"];
             };
         };
         /**
@@ -561,12 +739,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING";
-                    /** @constant */
-                    status_code: 401;
-                };
+                "application/json": components["schemas"]["TokenRefusedError"];
             };
         };
         /**
@@ -586,12 +759,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "TOKEN_INVALID" | "TOKEN_MISSING";
-                    /** @constant */
-                    status_code: 401;
-                };
+                "application/json": components["schemas"]["MetricsTokenRefusedError"];
             };
         };
         /** @description - `TASK_FORBIDDEN`: This task belongs to another user. */
@@ -607,12 +775,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "TASK_FORBIDDEN";
-                    /** @constant */
-                    status_code: 403;
-                };
+                "application/json": components["schemas"]["TaskForbiddenError"];
             };
         };
         /** @description - `NOT_FOUND`: There is no such route. */
@@ -628,12 +791,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "NOT_FOUND";
-                    /** @constant */
-                    status_code: 404;
-                };
+                "application/json": components["schemas"]["NotFoundError"];
             };
         };
         /**
@@ -652,12 +810,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "NOT_FOUND" | "TASK_NOT_FOUND";
-                    /** @constant */
-                    status_code: 404;
-                };
+                "application/json": components["schemas"]["TaskNotFoundError"];
             };
         };
         /** @description - `METHOD_NOT_ALLOWED`: This route does not support this method. */
@@ -674,12 +827,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "METHOD_NOT_ALLOWED";
-                    /** @constant */
-                    status_code: 405;
-                };
+                "application/json": components["schemas"]["MethodNotAllowedError"];
             };
         };
         /** @description - `REQUEST_TIMEOUT`: The request took too long to arrive. */
@@ -695,12 +843,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "REQUEST_TIMEOUT";
-                    /** @constant */
-                    status_code: 408;
-                };
+                "application/json": components["schemas"]["RequestTimeoutError"];
             };
         };
         /** @description - `CHANGES_EXPIRED`: What was deleted since then is no longer known; begin again without `since`. */
@@ -716,12 +859,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "CHANGES_EXPIRED";
-                    /** @constant */
-                    status_code: 410;
-                };
+                "application/json": components["schemas"]["ChangesExpiredError"];
             };
         };
         /** @description - `PRECONDITION_FAILED`: The task has changed since you read it. */
@@ -737,12 +875,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "PRECONDITION_FAILED";
-                    /** @constant */
-                    status_code: 412;
-                };
+                "application/json": components["schemas"]["PreconditionFailedError"];
             };
         };
         /** @description - `PAYLOAD_TOO_LARGE`: The body is larger than 64 KiB. */
@@ -758,12 +891,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "PAYLOAD_TOO_LARGE";
-                    /** @constant */
-                    status_code: 413;
-                };
+                "application/json": components["schemas"]["PayloadTooLargeError"];
             };
         };
         /** @description - `URI_TOO_LONG`: The URL is too long. */
@@ -779,12 +907,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "URI_TOO_LONG";
-                    /** @constant */
-                    status_code: 414;
-                };
+                "application/json": components["schemas"]["UriTooLongError"];
             };
         };
         /** @description - `UNSUPPORTED_MEDIA_TYPE`: Send the body as application/json. */
@@ -800,12 +923,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "UNSUPPORTED_MEDIA_TYPE";
-                    /** @constant */
-                    status_code: 415;
-                };
+                "application/json": components["schemas"]["UnsupportedMediaTypeError"];
             };
         };
         /**
@@ -824,12 +942,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "IDEMPOTENCY_KEY_REUSED" | "TASK_LIMIT_REACHED";
-                    /** @constant */
-                    status_code: 422;
-                };
+                "application/json": components["schemas"]["TaskNotCreatedError"];
             };
         };
         /** @description - `RATE_LIMITED`: Too many requests; wait before the next. */
@@ -846,12 +959,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "RATE_LIMITED";
-                    /** @constant */
-                    status_code: 429;
-                };
+                "application/json": components["schemas"]["TooManyRequestsError"];
             };
         };
         /** @description - `INTERNAL_ERROR`: Something went wrong on the server; look for the request id in the log. */
@@ -867,12 +975,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "INTERNAL_ERROR";
-                    /** @constant */
-                    status_code: 500;
-                };
+                "application/json": components["schemas"]["InternalError"];
             };
         };
         /** @description - `BAD_GATEWAY`: The service cannot be reached. */
@@ -888,12 +991,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "BAD_GATEWAY";
-                    /** @constant */
-                    status_code: 502;
-                };
+                "application/json": components["schemas"]["BadGatewayError"];
             };
         };
         /** @description - `SERVICE_UNAVAILABLE`: The service is busy; try again soon. */
@@ -910,12 +1008,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "SERVICE_UNAVAILABLE";
-                    /** @constant */
-                    status_code: 503;
-                };
+                "application/json": components["schemas"]["UnavailableError"];
             };
         };
         /**
@@ -936,12 +1029,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "SERVICE_UNAVAILABLE";
-                    /** @constant */
-                    status_code: 503;
-                };
+                "application/json": components["schemas"]["TasksUnavailableError"];
             };
         };
         /**
@@ -961,12 +1049,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "NOT_READY" | "SERVICE_UNAVAILABLE";
-                    /** @constant */
-                    status_code: 503;
-                };
+                "application/json": components["schemas"]["NotReadyError"];
             };
         };
         /** @description - `GATEWAY_TIMEOUT`: The service did not respond in time. */
@@ -982,12 +1065,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {string} */
-                    error_code: "GATEWAY_TIMEOUT";
-                    /** @constant */
-                    status_code: 504;
-                };
+                "application/json": components["schemas"]["GatewayTimeoutError"];
             };
         };
     };
@@ -1702,6 +1780,55 @@ export interface operations {
             500: components["responses"]["InternalError"];
             502: components["responses"]["BadGateway"];
             503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
+        };
+    };
+    getHealth: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The service can handle requests. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    Vary: components["headers"]["Vary"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                    "Server-Timing": components["headers"]["Server-Timing"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "ready"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Status"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["NotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["NotReady"];
             504: components["responses"]["GatewayTimeout"];
         };
     };
