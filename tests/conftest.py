@@ -24,6 +24,7 @@ from tests.support.statements import database_of
 from tests.support.tokens import SECRET, lines_with_secrets, token
 from todo_api import create_app
 from todo_api.auth import keys
+from todo_api.auth.fairness import RunningRequests
 from todo_api.auth.tokens import TokenCache
 from todo_api.extensions import db
 
@@ -143,6 +144,12 @@ def environ_for(url: str, **settings: str) -> dict[str, str]:
     return {"ENVIRONMENT": environment, "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, **settings}
 
 
+def in_process(app: Flask) -> Flask:
+    """Let a user have many requests under way: tests send more at once than a process has threads."""
+    app.extensions["auth"].running = RunningRequests(1000)
+    return app
+
+
 def dispose(app: Flask) -> None:
     """Close the application's connections."""
     database_of(app).connections.pool.dispose()
@@ -185,7 +192,7 @@ def make_app(database_url: str, tmp_path: Path) -> Iterator[MakeApp]:
     made: list[Flask] = []
 
     def make(**settings: str) -> Flask:
-        app = create_app(environ_for(database_url, **settings), tmp_path)
+        app = in_process(create_app(environ_for(database_url, **settings), tmp_path))
         made.append(app)
         return app
 
@@ -197,7 +204,8 @@ def make_app(database_url: str, tmp_path: Path) -> Iterator[MakeApp]:
 @pytest.fixture(scope="session")
 def shared_apps(databases: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Flask]]:
     """An application on each database; making one takes 10 ms, as long as a test."""
-    apps = {url: create_app(environ_for(url), tmp_path_factory.mktemp("shared")) for url in databases.values()}
+    folder = tmp_path_factory.mktemp("shared")
+    apps = {url: in_process(create_app(environ_for(url), folder)) for url in databases.values()}
     yield apps
     for app in apps.values():
         dispose(app)

@@ -2,11 +2,13 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.conftest import Caller, MakeApp, assert_error
+from tests.conftest import Caller, assert_error, dispose, environ_for
+from todo_api import create_app
 from todo_api.auth import fairness
 from todo_api.auth.fairness import RateLimited, RunningRequests
 from todo_api.tasks import OwnedTasks
@@ -16,9 +18,9 @@ pytestmark = pytest.mark.sqlite_only
 
 @pytest.mark.parametrize(("threads", "limit"), [(1, 1), (2, 1), (4, 3), (16, 3)])
 def test_a_user_has_a_few_requests_under_way_and_the_others_are_served(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, threads: int, limit: int
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, limit: int
 ) -> None:
-    app = make_app(WEB_THREADS=str(threads))
+    app = create_app(environ_for(database_url, WEB_THREADS=str(threads)), tmp_path)
     go_on, waiting = threading.Event(), threading.Semaphore(0)
     get_list = OwnedTasks.list
 
@@ -44,6 +46,7 @@ def test_a_user_has_a_few_requests_under_way_and_the_others_are_served(
         go_on.set()
         assert [answer.result().status_code for answer in slow] == [200] * limit
     assert get("alice").status_code == 200
+    dispose(app)
 
 
 def test_requests_that_come_together_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +75,10 @@ def test_a_request_waits_only_as_long_as_the_others_are_not_slow(monkeypatch: py
     running.end("alice", running.begin("alice"))
 
 
-def test_a_request_that_fails_is_no_longer_under_way(make_app: MakeApp) -> None:
-    alice = Caller(make_app().test_client(), "alice")
+def test_a_request_that_fails_is_no_longer_under_way(database_url: str, tmp_path: Path) -> None:
+    app = create_app(environ_for(database_url), tmp_path)
+    alice = Caller(app.test_client(), "alice")
     for _ in range(10):
         assert_error(alice.get("/api/tasks?sort=x"), 400, "VALIDATION_ERROR")
         assert_error(alice.get("/api/tasks/x"), 404, "TASK_NOT_FOUND")
+    dispose(app)

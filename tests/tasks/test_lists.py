@@ -250,7 +250,8 @@ def test_an_invalid_or_unknown_parameter_is_rejected_by_name(alice: Caller, name
     assert_invalid(alice.get("/api/tasks", query_string={name: value}), name)
 
 
-UNKNOWN = "Unknown parameter; known are: is_completed, q, sort, limit, cursor, include_total."
+KNOWN = "is_completed, priority, tag, due_from, due_to, q, sort, limit, cursor, include_total"
+UNKNOWN = f"Unknown parameter; known are: {KNOWN}."
 
 
 @pytest.mark.sqlite_only
