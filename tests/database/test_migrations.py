@@ -424,7 +424,7 @@ def test_due_dates_come_while_the_code_before_them_serves(postgresql: str, tmp_p
             assert changed["completed_at"] == old["updated_at"] < changed["updated_at"]
 
 
-@pytest.mark.parametrize("start", ["base", "0002"])
+@pytest.mark.parametrize("start", [pytest.param("base", marks=pytest.mark.slow), "0002"])
 def test_three_upgrades_at_once_all_succeed(fresh: str, tmp_path: Path, start: str) -> None:
     if start != "base":
         with application(fresh, tmp_path):

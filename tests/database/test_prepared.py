@@ -148,3 +148,14 @@ def test_an_unsupported_statement_fails(database: Database, request: pytest.Fixt
         request.getfixturevalue("behind_a_pooler")
     with pytest.raises(DatabaseError, match="0A000"):
         database.fetch(Statement(text("SELECT 1 FROM elsewhere.public.tasks"), repeatable=True), {})
+
+
+def test_rare_lists_are_not_prepared(database: Database, alice: Caller) -> None:
+    """A client could ask for a thousand of them, and each would take memory of the server."""
+    alice.get("/api/tasks")
+    connection, _ = connection_of(database)
+    common = names(connection)
+    for path in ("?sort=title", "?sort=-due_date&include_total=true", "?priority=low", "?tag=a&q=b"):
+        for _ in range(2):
+            assert alice.get(f"/api/tasks{path}").status_code == 200
+    assert names(connection) == common

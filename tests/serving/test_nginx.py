@@ -190,6 +190,7 @@ def test_a_slow_sender_occupies_no_thread_of_the_service(service: Nginx) -> None
             assert connection.getresponse().status == 201
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(service: Nginx) -> None:
     with ExitStack() as stack:
         connection = slow_body(service, stack)
@@ -202,6 +203,7 @@ def test_a_body_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(se
         assert connection.sock.recv(1) == b"", "nginx closes the connection"
 
 
+@pytest.mark.slow
 def test_a_head_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(tmp_path: Path) -> None:
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, _), closing(proxy.connect()) as connection:
         connection.connect()

@@ -213,6 +213,7 @@ def trickle(clients: list[socket.socket], seconds: float) -> dict[socket.socket,
     return ended
 
 
+@pytest.mark.slow
 def test_a_request_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(server: Server) -> None:
     with ExitStack() as stack:
         clients = [stack.enter_context(connected(server)) for _ in range(4)]
@@ -254,6 +255,7 @@ def test_a_client_that_waits_for_100_continue_gets_it_once(server: Server) -> No
         assert b"100 Continue" not in received
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
     (tmp_path / "large.py").write_text(
         "def app(environ, start_response):\n"

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -27,11 +28,21 @@ OWNER = re.compile(r"WHERE .*\b(tasks\.user_id|users\.id|deletions\.user_id) = (
 
 
 def variants(builder: Callable[..., Statement]) -> Iterator[Statement]:
+    """Build the statement with each combination of the switches, and each of the other parameters."""
     names = [*inspect.signature(builder).parameters]
-    for values in product(*(CHOICES.get(name, [False, True]) for name in names)):
-        yield builder(**dict(zip(names, values, strict=True)))
+    switches = [name for name in names if name not in CHOICES]
+    others = [name for name in names if name in CHOICES]
+    all_switches = [*product([False, True], repeat=len(switches))]
+    all_others = [*product(*(CHOICES[name] for name in others))]
+    combinations = {
+        *product(all_switches, all_others[:1]),
+        *product((all_switches[0], all_switches[-1]), all_others),
+    }
+    for chosen_switches, chosen_others in combinations:
+        yield builder(**dict(zip([*switches, *others], [*chosen_switches, *chosen_others], strict=True)))
 
 
+@cache
 def compiled(name: str) -> list[Any]:
     found = [CONSTANTS[name]] if name in CONSTANTS else [*variants(BUILDERS[name])]
     parts = [(statement.core, statement.on_sqlite or (statement.core,)) for statement in found]

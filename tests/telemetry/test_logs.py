@@ -346,6 +346,7 @@ NOT_READ = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NOT_READ)
 def test_a_log_that_nobody_reads_delays_neither_requests_nor_the_end(
     migrated_database: Callable[[str], str], kind: str
@@ -360,6 +361,7 @@ def test_a_log_that_nobody_reads_delays_neither_requests_nor_the_end(
         assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_a_log_that_nobody_reads_prevents_neither_a_reload_nor_a_new_worker(
     migrated_database: Callable[[str], str],
 ) -> None:

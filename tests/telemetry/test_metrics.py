@@ -261,6 +261,7 @@ def test_the_counts_begin_with_each_start_and_no_file_holds_them(settings: dict[
             assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_cleaner_of_temporary_files_affects_neither_the_service_nor_its_counts(
     settings: dict[str, str], tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from flask import Flask, current_app
 from sqlalchemy import PoolProxiedConnection, make_url
@@ -35,7 +36,7 @@ class Database:
         self.on_statement: Callable[[float], None] | None = None
         self._driver = connections.driver
         self._timeout = timeout
-        self._compiled: dict[Statement, PreparedStatement] = {}
+        self._compiled: WeakKeyDictionary[Statement, PreparedStatement] = WeakKeyDictionary()
         self._watchdog = Watchdog(timeout + 1)  # the server's own limit comes first; not used for SQLite
         # The start of an outage, or None. Requests retry for RETRY_WINDOW seconds; after that one at a time probes the
         # database, and all others fail at once.

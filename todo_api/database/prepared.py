@@ -22,6 +22,7 @@ class Statement:
     `on_sqlite`: what SQLite runs instead, in one transaction, as it cannot write in a CTE; the last one has the result.
     `repeatable`: running it twice is the same as once, so it may be run again after a lost connection.
     `max_seconds`: a time limit of its own on PostgreSQL, if it is shorter than the general one.
+    `is_common`: it is prepared. Each prepared statement takes memory of the server on each connection.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class Statement:
         *on_sqlite: ClauseElement,
         repeatable: bool = False,
         max_seconds: float = float("inf"),
+        is_common: bool = True,
     ) -> None:
         self.core = core
         self.on_sqlite = on_sqlite
         self.repeatable = repeatable
         self.max_seconds = max_seconds
+        self.is_common = is_common
 
 
 class PreparedStatement(NamedTuple):
@@ -45,6 +48,7 @@ class PreparedStatement(NamedTuple):
     declaration: str
     call: str
     limited_sql: str
+    is_common: bool
 
     @classmethod
     def compile(cls, statement: Statement, dialect: Dialect, timeout: float) -> "PreparedStatement":
@@ -58,15 +62,15 @@ class PreparedStatement(NamedTuple):
         arguments = f"({', '.join(f'%({name})s' for name in names)})" if names else ""
         # Sent in the same message, so it costs no round trip, and a pooler in transaction mode keeps nothing of it.
         limit = f"SET LOCAL statement_timeout = {int(min(timeout, statement.max_seconds) * 1000)}; "
-        texts = (f"PREPARE {name} AS {declared}", f"EXECUTE {name}{arguments}", sql)
-        return cls(steps, name, *(limit + text for text in texts))
+        declaration, call = f"{limit}PREPARE {name} AS {declared}", f"{limit}EXECUTE {name}{arguments}"
+        return cls(steps, name, declaration, call, limit + sql, statement.is_common)
 
     def prepare(self, cursor: Any, info: dict[Any, Any]) -> str:
         """Return what to execute on a psycopg2 cursor; `info` is the pool's dictionary of its connection."""
         if PREPARED not in info:
             cursor.execute(BACKEND)
             info[PREPARED] = set() if cursor.fetchone()[0] == cursor.connection.get_backend_pid() else None
-        if info[PREPARED] is None:
+        if info[PREPARED] is None or not self.is_common:
             return self.limited_sql
         if self.name not in info[PREPARED]:
             cursor.execute(self.declaration)  # it may wait for a lock, too

@@ -9,7 +9,7 @@ statement. A deletion, and a change under a condition, first lock the row: only 
 """
 
 from collections.abc import Iterable
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -37,6 +37,7 @@ ZERO: ColumnElement[int] = literal_column("0")
 LAST_ID = sa.cast(literal_column("'ffffffff-ffff-ffff-ffff-ffffffffffff'"), deletions.c.task_id.type)
 VERSION = select(users.c.updated_at).where(USER).scalar_subquery()
 COUNT = sa.func.coalesce(users.c.task_count, select(sa.func.count()).select_from(tasks).where(OWNED).scalar_subquery())
+MAX_PAGES = 200  # of 960 that clients can ask for; each takes 50 KB
 MAX_SEARCH_SECONDS = 2  # a hostile text and search take 10: PostgreSQL's strpos is quadratic then
 HAS_ROOM = bindparam("max_tasks") > COUNT
 
@@ -257,7 +258,7 @@ def filtered(*, is_completed: bool, q: bool, others: bool) -> ColumnElement[bool
     return sa.and_(found, *OTHER_FILTERS) if others else found
 
 
-@cache
+@lru_cache(MAX_PAGES)
 def page(
     *, is_completed: bool, q: bool, others: bool, sort: str, after: str | None, total: bool, known: bool
 ) -> Statement:
@@ -284,17 +285,20 @@ def page(
     if known:
         listed, count = listed.where(CHANGED), count.where(CHANGED)
     head = (DialectExpression("rfc3339", users.c.updated_at), count.scalar_subquery() if total else sa.null())
-    return owner_and(head, [limited(listed)], max_seconds=MAX_SEARCH_SECONDS if q else float("inf"))
+    statement = owner_and(head, [limited(listed)])
+    statement.max_seconds = MAX_SEARCH_SECONDS if q else statement.max_seconds
+    statement.is_common = sort == "-created_at" and not others
+    return statement
 
 
 def limited(found: Any) -> Any:
     return found.limit(bindparam("limit")).offset(ZERO)  # without it, SQLAlchemy adds an unnamed parameter on SQLite
 
 
-def owner_and(head: Iterable[ColumnElement[Any]], parts: Iterable[sa.Select[Any]], **options: float) -> Statement:
+def owner_and(head: Iterable[ColumnElement[Any]], parts: Iterable[sa.Select[Any]]) -> Statement:
     """Return a statement that reads columns of the owner's row, then the rows of `parts`, all in one snapshot."""
     rows = [select(part.subquery()) for part in parts]
-    return Statement(sa.union_all(select(*head).where(USER), *rows), repeatable=True, **options)
+    return Statement(sa.union_all(select(*head).where(USER), *rows), repeatable=True)
 
 
 @cache
