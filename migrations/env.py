@@ -21,6 +21,7 @@ PAUSE = 1
 LOCK_NOT_AVAILABLE = "55P03"
 ADVISORY_LOCK = 8_387_232_614_092_149_113  # no other program's
 POLL_INTERVAL = 0.2
+LONGEST_TURN = 3600
 
 migrate = current_app.extensions["migrate"]
 options = {"target_metadata": migrate.db.metadata, "compare_type": True, **migrate.configure_args}
@@ -51,7 +52,10 @@ def taking_turns(engine: Engine) -> Iterator[None]:
         with engine.connect() as connection:
             # Of a transaction, so a pooler cannot keep it. Whoever waits ends each transaction: an index that is built
             # concurrently waits for open ones.
+            until = time.monotonic() + LONGEST_TURN
             while not connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})")):
+                if time.monotonic() > until:
+                    raise SystemExit("todo_api: another command has been migrating this database for an hour")
                 connection.rollback()
                 time.sleep(POLL_INTERVAL)
             yield
@@ -67,11 +71,13 @@ def limit_locks(connection: Connection) -> None:
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
 
 
-def warn_of_ascii(connection: Connection) -> None:
-    if not connection.scalar(text("SELECT lower('\u00c4') = '\u00e4'")):
-        current_app.logger.warning(
-            "This database knows upper and lower case of ASCII letters only, and so does a search (q)."
-            " Create it with LC_CTYPE 'C.UTF-8' or another locale in UTF-8."
+def require_utf8(connection: Connection) -> None:
+    """Refuse a database that cannot store every text, before anything is made in it."""
+    encoding = connection.scalar(text("SELECT current_setting('server_encoding')"))
+    if encoding != "UTF8":
+        raise SystemExit(
+            f"todo_api: the encoding of this database is {encoding}, and must be UTF8:"
+            " CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
         )
 
 
@@ -87,7 +93,9 @@ else:
         connection = engine.connect()
     except OperationalError as error:
         raise SystemExit(f"todo_api: the database cannot be reached: {str(error.orig).splitlines()[0]}") from None
-    with connection, taking_turns(engine):
-        run(connection)
+    with connection:
         if engine.dialect.name == "postgresql":
-            warn_of_ascii(connection)
+            require_utf8(connection)
+            connection.rollback()
+        with taking_turns(engine):
+            run(connection)

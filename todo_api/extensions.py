@@ -60,4 +60,4 @@ def next_version(version: str, now: str) -> str:
 
 def lower_case(text: str | None) -> str | None:
     """Return the text in lower case, code point by code point. SQLite's lower() changes ASCII letters only."""
-    return None if text is None else "".join(map(str.lower, text))
+    return None if text is None else "".join(map(str.lower, text.replace("İ", "i")))  # the only one that becomes two

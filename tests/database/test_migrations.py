@@ -20,7 +20,7 @@ from sqlalchemy import Engine, inspect, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from tests.conftest import Caller, dispose, environ_for
-from tests.support.databases import engine_of, rows_of
+from tests.support.databases import database_in, engine_of, rows_of
 from tests.support.programs import ROOT, environment
 from tests.support.threads import wait_until
 from todo_api import create_app
@@ -241,21 +241,18 @@ def test_deleting_a_user_deletes_their_tasks_and_no_others(filled: str) -> None:
     assert rows_of(filled, "SELECT user_id FROM tasks") == ["bob"]
 
 
-def test_a_locale_without_unicode_case_mapping_logs_a_warning(
-    postgresql: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("encoding", ["LATIN1", "EUC_JP", "SQL_ASCII"])
+def test_a_database_in_another_encoding_than_utf8_is_refused_in_one_line(
+    postgresql: str, tmp_path: Path, encoding: str
 ) -> None:
-    url = make_url(postgresql)
-    other = f"{url.database}_c"
-    with engine_of(postgresql) as engine, engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.execute(text(f"CREATE DATABASE {other} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'"))
-        try:
-            for there, warnings in ((url, 0), (url.set(database=other), 1)):
-                with application(there.render_as_string(hide_password=False), tmp_path):
-                    upgrade()
-                assert capfd.readouterr().err.count("LC_CTYPE") == warnings
-        finally:
-            connection.execute(text(f"DROP DATABASE {other} WITH (FORCE)"))
+    with database_in(postgresql, encoding) as url:
+        command = flask_db(url, tmp_path, "upgrade")
+        output, _ = command.communicate(timeout=60)
+        assert command.returncode == 1
+        said = f"todo_api: the encoding of this database is {encoding}, and must be UTF8"
+        assert output.splitlines()[-1].startswith(said), output
+        assert "Traceback" not in output
+        assert tables(url) == set()
 
 
 # --- On a database in use ---
@@ -470,3 +467,16 @@ def test_an_upgrade_that_never_gets_its_lock_gives_up(postgresql: str, tmp_path:
     assert (command.communicate(timeout=60)[0], command.returncode)[1] == 0
     with application(postgresql, tmp_path):
         check()
+
+
+def test_an_upgrade_does_not_wait_for_another_for_ever(
+    postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = [0.0]
+    monkeypatch.setattr(time, "sleep", lambda _: slept.append(600))
+    monkeypatch.setattr(time, "monotonic", lambda: sum(slept))
+    with engine_of(postgresql) as engine, engine.connect() as other:
+        other.execute(text("SELECT pg_advisory_lock(8387232614092149113)"))
+        with application(postgresql, tmp_path), pytest.raises(SystemExit, match="another command has been migrating"):
+            upgrade()
+    assert tables(postgresql) == set()

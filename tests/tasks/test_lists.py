@@ -543,10 +543,11 @@ def test_an_unchanged_list_reads_no_task(alice: Caller, app: Flask, database_url
 def test_a_search_has_a_time_limit_of_its_own(
     migrated_database: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL's strpos takes 10 seconds with texts and a search that are made for it; here it sleeps."""
+    """The operator that searches sleeps here."""
     url = migrated_database("slow")
-    sleeping = "SELECT 1 FROM pg_sleep(5)"
-    rows_of(url, f"CREATE FUNCTION public.strpos(text, text) RETURNS int LANGUAGE sql AS '{sleeping}'")
+    sleeping = "SELECT true FROM pg_sleep(5)"
+    rows_of(url, f"CREATE FUNCTION public.match(text, text) RETURNS boolean LANGUAGE sql AS '{sleeping}'")
+    rows_of(url, "CREATE OPERATOR public.~ (LEFTARG = text, RIGHTARG = text, FUNCTION = public.match)")
     mine = make_url(url).update_query_dict({"options": "-c search_path=public,pg_catalog"})
     monkeypatch.setattr(statements, "MAX_SEARCH_SECONDS", 0.5)
     statements.page.cache_clear()

@@ -2,19 +2,21 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from flask import Flask
 
-from tests.conftest import MakeApp, assert_error
+from tests.conftest import MakeApp, assert_error, dispose, environ_for
 from tests.support.clock import Clock, replace_clock
-from tests.support.databases import rows_of
+from tests.support.databases import database_in, rows_of
 from tests.support.issuers import Key, KeyServer, respond_with
+from todo_api import create_app
 from todo_api.auth import keys
 from todo_api.telemetry import health
 
@@ -93,6 +95,18 @@ def test_a_newer_schema_is_ready_as_migrations_run_before_the_new_code(app: Flas
 def test_a_database_without_a_schema_is_not_ready(make_app: MakeApp, tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path / 'empty.db'}"
     assert status(make_app(ENVIRONMENT="development", DATABASE_URL=url)) == 503
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_in_another_encoding_than_utf8_is_not_ready(
+    migrated_database: Callable[[str], str], tmp_path: Path, capfd: pytest.CaptureFixture[str], encoding: str
+) -> None:
+    with database_in(migrated_database("encoding"), encoding) as url:
+        rows_of(url, "CREATE TABLE alembic_version AS SELECT '9999' AS version_num")
+        app = create_app(environ_for(url), tmp_path)
+        assert status(app) == 503
+        assert_logged(capfd.readouterr().err, f"the encoding of the database is {encoding}, and must be UTF8")
+        dispose(app)
 
 
 @pytest.mark.sqlite_only

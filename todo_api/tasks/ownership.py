@@ -17,6 +17,7 @@ from flask import current_app
 from todo_api.database import ConstraintViolated, DatabaseUnavailable, Statement, get_database
 from todo_api.models import RFC3339, new_task_id
 from todo_api.tasks import errors, feed, statements
+from todo_api.tasks.dialects import search_pattern
 from todo_api.tasks.etags import Tags
 from todo_api.tasks.pagination import DEFAULT_QUERY, MAX_LIMIT, Query, is_moment
 
@@ -82,6 +83,7 @@ class OwnedTasks:
             known=bool(known),
         )
         values = {"is_completed": query.is_completed, "q": query.q, "limit": query.limit + 1, "known": array_of(known)}
+        values |= {"q_pattern": search_pattern(query.q or "")}
         value, task_id = start or (None, None)
         rows = self._fetch(statement, {**values, **others, "value": value, "after_id": task_id})
         version, total = rows.pop(0) if rows else (NO_VERSION, b"0" if query.include_total else None)

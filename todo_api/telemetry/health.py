@@ -16,6 +16,7 @@ from todo_api.errors import Unavailable
 logger = logging.getLogger(__name__)
 
 REVISIONS = Statement(text("SELECT version_num FROM alembic_version"), repeatable=True)
+ENCODING = Statement(text("SELECT current_setting('server_encoding')"), repeatable=True)
 RETRY_INTERVAL = 5  # seconds; a failed check runs again after this at the latest
 KEYS_INTERVAL = 5  # seconds; the check of the keys is cheap unless they are missing
 CHECK_TIMEOUT = 1  # seconds to wait for a check that another request is running
@@ -73,8 +74,12 @@ class CachedCheck:
 
 def check_database() -> str | None:
     """Return why the database is not ready, or None. A revision that this code does not know is newer, and ready."""
+    database = get_database()
     try:
-        found = [row[0].decode() for row in get_database().fetch(REVISIONS, {})]
+        encoding = "UTF8" if database.is_sqlite else database.fetch(ENCODING, {})[0][0].decode()
+        if encoding != "UTF8":
+            return f"the encoding of the database is {encoding}, and must be UTF8"
+        found = [row[0].decode() for row in database.fetch(REVISIONS, {})]
     except DatabaseError as error:
         return f"the database does not answer, or has no schema yet (flask db upgrade): {error}"
     scripts = ScriptDirectory(current_app.extensions["migrate"].directory)
