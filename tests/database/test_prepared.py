@@ -1,6 +1,7 @@
 """Prepared statements."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
@@ -9,7 +10,7 @@ from sqlalchemy import text
 from tests.conftest import Caller, MakeApp
 from tests.support.databases import engine_of, rows_of
 from tests.support.statements import database_outside_requests
-from todo_api.database import Database, DatabaseError, Statement, prepared
+from todo_api.database import Database, DatabaseError, Statement, execution, prepared
 from todo_api.database.prepared import PreparedStatement
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -159,3 +160,14 @@ def test_rare_lists_are_not_prepared(database: Database, alice: Caller) -> None:
         for _ in range(2):
             assert alice.get(f"/api/tasks{path}").status_code == 200
     assert names(connection) == common
+
+
+def test_statements_that_are_stale_on_every_connection_fail(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a pooler that is not recognized, and connections that are always new."""
+    is_stale = Mock(return_value=True)
+    monkeypatch.setattr(execution, "disable_if_stale", is_stale)
+    with pytest.raises(DatabaseError, match="42P01"):
+        database.fetch(Statement(text("SELECT 1 FROM nowhere"), repeatable=True), {})
+    assert is_stale.call_count == execution.MAX_STALE

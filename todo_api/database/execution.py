@@ -20,6 +20,7 @@ from todo_api.database.watchdog import Watchdog
 RETRY_WINDOW = 2.0  # seconds that requests wait for a database that just became unavailable; later ones fail at once
 RETRY_PAUSE = 0.05
 MAX_RETRIES = 3
+MAX_STALE = 100  # connections with a stale prepared statement that one statement may meet; a pool has fewer
 
 ONE_STEP = nullcontext()
 
@@ -76,7 +77,7 @@ class Database:
         """Run the statement until it succeeds or may not be run again."""
         compiled = self.compiled(statement)
         began = time.monotonic()
-        retries = 0
+        retries = stale = 0
         while True:
             connection = self._connect(began)
             watched = connection.dbapi_connection
@@ -95,7 +96,8 @@ class Database:
             except self._driver.Error as error:
                 if self._watchdog.release(watched):
                     self._unavailable_since = self._unavailable_since or began
-                if disable_if_stale(connection, error):
+                if stale < MAX_STALE and disable_if_stale(connection, error):
+                    stale += 1
                     continue  # at most once for each connection
                 lost = self._note_failure(connection, error)
                 safe = statement.repeatable or not sent

@@ -184,13 +184,16 @@ class OwnedTasks:
         if rows := self._fetch(statement, values):
             row: tuple[Any, ...] = rows[0]
             return row
-        if versions is not None and self._find(values["id"]):
-            raise errors.PreconditionFailed
         # The same steps for a foreign and a missing task: with CONCEAL_FOREIGN_TASKS the time must not tell them apart.
-        [(exists,)] = self._database.fetch(statements.EXISTS, {"id": values["id"]})
-        is_foreign, conceals = bool(exists), current_app.config["CONCEAL_FOREIGN_TASKS"]
+        [(exists, is_own)] = self._fetch(statements.EXISTS, values)
+        # Again, as an EXECUTE that waits for an ALTER TABLE may see no rows: its snapshot is from before the wait.
+        if is_own and (rows := self._fetch(statement, values)):
+            return tuple(rows[0])
+        if is_own and versions is not None:
+            raise errors.PreconditionFailed
+        is_foreign, conceals = exists and not is_own, current_app.config["CONCEAL_FOREIGN_TASKS"]
         error = errors.TaskForbidden() if is_foreign and not conceals else errors.TaskNotFound()
-        error.foreign_task = is_foreign  # for the log and the metrics
+        error.foreign_task = bool(is_foreign)  # for the log and the metrics
         raise error
 
     def _find(self, task_id: str) -> StoredTask | None:
