@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, make_url, text
 from werkzeug.test import TestResponse
 
 from tests.support import postgres
-from tests.support.databases import engine_of
+from tests.support.databases import as_role, engine_of, grant, rows_of
 from tests.support.response_checker import checked_client
 from tests.support.statements import database_of
 from tests.support.tokens import SECRET, lines_with_secrets, token
@@ -92,7 +92,7 @@ def _responses_match_the_document(tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="session")
-def fresh_database() -> Iterator[Callable[..., str]]:
+def fresh_database(fresh_role: Callable[[str], str]) -> Iterator[Callable[..., str]]:
     """Make a PostgreSQL database, empty or a copy of `template`, and return its URL."""
     server = make_url(os.environ["TODO_TEST_SERVER"]).set(drivername="postgresql+psycopg2")
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
@@ -123,10 +123,31 @@ def migrated_database(
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory: pytest.TempPathFactory, migrated_database: Callable[[str], str]) -> dict[str, str]:
-    """The URLs of one migrated database of each kind."""
+def fresh_role() -> Iterator[Callable[[str], str]]:
+    """Make a role of PostgreSQL and return its name. Take it before the databases: they are dropped before it."""
+    made: list[str] = []
+
+    def make(purpose: str) -> str:
+        made.append(f"todo_test_{purpose}_{os.getpid()}")
+        rows_of(os.environ["TODO_TEST_SERVER"], f"CREATE ROLE {made[-1]}")
+        return made[-1]
+
+    yield make
+    for name in made:
+        rows_of(os.environ["TODO_TEST_SERVER"], f"DROP ROLE {name}")
+
+
+@pytest.fixture(scope="session")
+def databases(
+    tmp_path_factory: pytest.TempPathFactory,
+    fresh_role: Callable[[str], str],
+    migrated_database: Callable[[str], str],
+) -> dict[str, str]:
+    """The URLs of one migrated database of each kind; PostgreSQL's has the rights of docs/deploy.md only."""
     folder = tmp_path_factory.mktemp("databases")
-    urls = {"sqlite": f"sqlite:///{folder / 'todo.db'}", "postgresql": migrated_database("main")}
+    url, role = migrated_database("main"), fresh_role("service")
+    grant(url, role)
+    urls = {"sqlite": f"sqlite:///{folder / 'todo.db'}", "postgresql": as_role(url, role)}
     migrate(urls["sqlite"], folder)
     return urls
 

@@ -112,6 +112,7 @@ def test_prepared_statements_survive_schema_changes(database_url: str, alice: Ca
 def test_a_prepared_statement_whose_result_type_changed_is_sent_as_text(database: Database, database_url: str) -> None:
     read = Statement(text("SELECT n FROM changing"))
     rows_of(database_url, "CREATE TABLE changing AS SELECT 1 AS n")
+    rows_of(database_url, "GRANT SELECT ON changing TO PUBLIC")
     try:
         assert database.fetch(read, {}) == [(1,)]
         rows_of(database_url, "ALTER TABLE changing ALTER n TYPE text")

@@ -1,15 +1,40 @@
 """Direct access to the tests' databases."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, make_url, text
 
+DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"
+SERVICE, MIGRATIONS = "todo_service", "todo_migrations"  # the roles of docs/deploy.md
+
+
+def documented_statements() -> list[str]:
+    """Return the SQL statements of docs/deploy.md, each on one line."""
+    blocks = re.findall(r"^```sql\n(.*?)^```", DEPLOY.read_text(), re.DOTALL | re.MULTILINE)
+    return [line.partition(";")[0] for block in blocks for line in block.splitlines()]
+
+
+def grant(url: str, role: str) -> None:
+    """Give a role the rights that docs/deploy.md gives to the service, those of `flask user-delete` included."""
+    for statement in documented_statements():
+        if statement.startswith("GRANT") and SERVICE in statement:
+            rows_of(url, statement.replace(SERVICE, role))
+
+
+def as_role(url: str, role: str) -> str:
+    """Return the URL of the database for sessions with the rights of that role."""
+    return make_url(url).update_query_dict({"options": f"-crole={role}"}).render_as_string(hide_password=False)
+
 
 @contextmanager
 def engine_of(url: str, **options: Any) -> Iterator[Engine]:
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), **options)
+    """Yield an engine with all rights, whatever role the URL names."""
+    owner = make_url(url.replace("postgresql:", "postgresql+psycopg2:")).difference_update_query(["options"])
+    engine = create_engine(owner, **options)
     try:
         yield engine
     finally:

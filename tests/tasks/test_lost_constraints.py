@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_creation_without_constraints_stores_one_task(
     alice.create()
     if is_restored:
         rows_of(url, COPY_USERS)
-    creations = []
+    creations: list[Callable[[], Any]] = []
     for number in range(NUMBER):
         caller = Caller(alice.client.application.test_client(), "alice")
         headers = {"Idempotency-Key": str(number // 2)} if keyed else {}
