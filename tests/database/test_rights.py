@@ -1,4 +1,4 @@
-"""The roles of docs/deploy.md: their rights suffice, and each is needed. All tests on PostgreSQL use the service's."""
+"""The roles of docs/deploy.md: their rights suffice, and each is needed. The tests of the routes use the service's."""
 
 import os
 import re
