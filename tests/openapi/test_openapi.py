@@ -27,7 +27,7 @@ from todo_api import __version__
 from todo_api.cors import ALLOWED_HEADERS, EXPOSED_HEADERS
 from todo_api.errors import error_types
 from todo_api.tasks.ownership import TASK_ID
-from todo_api.tasks.schemas import CHANGES, FEED, LIST, MARK, NEW_TASK, WHICH
+from todo_api.tasks.schemas import CHANGES, COMPLETION, FEED, LIST, NEW_TASK, SELECTION
 from todo_api.tasks.views import IDEMPOTENCY_KEY
 from todo_api.telemetry.requests import REQUEST_ID
 
@@ -41,8 +41,8 @@ DOCUMENT = ROOT / "todo_api" / "openapi" / "openapi.yaml"
 QUERIES = {
     "GET /api/tasks": LIST,
     "GET /api/tasks/changes": FEED,
-    "PATCH /api/tasks": WHICH,
-    "DELETE /api/tasks": WHICH,
+    "PATCH /api/tasks": SELECTION,
+    "DELETE /api/tasks": SELECTION,
 }
 
 
@@ -128,7 +128,7 @@ def test_the_parameters_and_fields_follow_from_the_schemas(document: Any) -> Non
         ("Task", of_response(NEW_TASK)),
         ("NewTask", of_body(NEW_TASK)),
         ("TaskChanges", of_body(CHANGES)),
-        ("Mark", of_body(MARK)),
+        ("Mark", of_body(COMPLETION)),
     ],
 )
 def test_the_rules_of_fields_are_those_of_the_schemas(document: Any, name: str, expected: dict[str, Any]) -> None:

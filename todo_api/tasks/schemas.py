@@ -152,7 +152,7 @@ class TaskSchema(InputSchema):
         return {name: value for name, value in data.items() if name not in READ_ONLY}
 
 
-class MarkSchema(InputSchema):
+class CompletionSchema(InputSchema):
     """What can be changed in many tasks at once."""
 
     is_completed = Boolean(required=True)
@@ -168,7 +168,7 @@ class QuerySchema(InputSchema):
         return f"Unknown parameter; known are: {', '.join(self.fields) or 'none'}."
 
 
-class WhichSchema(QuerySchema):
+class SelectionSchema(QuerySchema):
     """The tasks that a bulk request is about."""
 
     is_completed = QueryBoolean(required=True)
@@ -202,9 +202,9 @@ class FeedSchema(QuerySchema):
 
 NEW_TASK = TaskSchema()
 CHANGES = TaskSchema(partial=True)
-MARK = MarkSchema()
+COMPLETION = CompletionSchema()
 NO_PARAMETERS = QuerySchema()
-WHICH = WhichSchema()
+SELECTION = SelectionSchema()
 LIST = ListSchema()
 FEED = FeedSchema()
 READ_ONLY = frozenset(name for name, field in NEW_TASK.fields.items() if field.dump_only)

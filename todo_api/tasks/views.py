@@ -12,7 +12,7 @@ from todo_api.tasks.etags import Tags, tags_of
 from todo_api.tasks.ownership import OwnedTasks, Page, StoredTask
 from todo_api.tasks.pagination import DEFAULT_QUERY, Query
 from todo_api.tasks.parsing import body, parameters
-from todo_api.tasks.schemas import CHANGES, FEED, LIST, MARK, NEW_TASK, NO_PARAMETERS, WHICH
+from todo_api.tasks.schemas import CHANGES, COMPLETION, FEED, LIST, NEW_TASK, NO_PARAMETERS, SELECTION
 
 IDEMPOTENCY_KEY = re.compile("[!-+\\--~]{1,255}")  # visible ASCII but the comma
 
@@ -69,15 +69,15 @@ def create_task() -> Response:
 @jwt_required
 def mark_tasks() -> Response:
     """Mark all tasks that are completed as open, or all open ones as completed."""
-    mark = body(MARK)["is_completed"]
-    return json_response(f'{{"count": {current_user_tasks().mark_all(mark=mark, **parameters(WHICH))}}}')
+    mark = body(COMPLETION)["is_completed"]
+    return json_response(f'{{"count": {current_user_tasks().mark_all(mark=mark, **parameters(SELECTION))}}}')
 
 
 @blueprint.delete("")
 @jwt_required
 def delete_tasks() -> Response:
     """Delete all tasks that are completed, or all that are not."""
-    return json_response(f'{{"count": {current_user_tasks().delete_all(**parameters(WHICH))}}}')
+    return json_response(f'{{"count": {current_user_tasks().delete_all(**parameters(SELECTION))}}}')
 
 
 @blueprint.get("/<task:task_id>")
