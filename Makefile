@@ -25,7 +25,7 @@ run: $(VENV)/requirements.txt .env ## Serve on 127.0.0.1:8000 (PORT=) with SQLit
 test: $(VENV)/requirements-dev.txt ## Run the tests on SQLite and PostgreSQL (90 seconds)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_OPTIONS)
 
-test-slow: $(VENV)/requirements-dev.txt ## Run the slow tests: a million rows, 20,000 generated requests, the image (5 minutes)
+test-slow: $(VENV)/requirements-dev.txt ## Run the slow tests: a million rows, 20,000 generated requests, Better Auth, the image (8 minutes)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m slow $(TEST_OPTIONS) --dist loadfile
 
 test-faults: $(VENV)/requirements-dev.txt ## Inject faults under load (3 minutes); WRITE=yes updates docs/reliability.md

@@ -13,6 +13,8 @@ from tests.support.programs import Program, Server, environment, serving
 from tests.support.threads import wait_until
 from todo_api.auth.keys import COOLDOWN
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def serve(migrated_database: Callable[[str], str]) -> Callable[..., Any]:
@@ -114,7 +116,6 @@ def test_a_rotated_key_works_within_5_seconds_and_the_old_key_still_works(serve:
         assert ask(server, old)[0] == 200
 
 
-@pytest.mark.slow
 def test_while_strangers_name_random_keys_a_rotated_key_is_never_refused(serve: Callable[..., Any]) -> None:
     def ask_as_stranger(kid: str) -> int:
         return ask(server, Key("EdDSA", kid).token())[0]

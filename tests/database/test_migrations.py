@@ -421,7 +421,8 @@ def test_due_dates_come_while_the_code_before_them_serves(postgresql: str, tmp_p
             assert changed["completed_at"] == old["updated_at"] < changed["updated_at"]
 
 
-@pytest.mark.parametrize("start", [pytest.param("base", marks=pytest.mark.slow), "0002"])
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["base", "0002"])
 def test_three_upgrades_at_once_all_succeed(fresh: str, tmp_path: Path, start: str) -> None:
     if start != "base":
         with application(fresh, tmp_path):
@@ -438,6 +439,7 @@ def waits(number: int, url: str) -> bool:
     return rows_of(url, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'") == [number]
 
 
+@pytest.mark.slow
 def test_an_upgrade_waits_for_a_lock_in_short_turns(postgresql: str, tmp_path: Path) -> None:
     """Requests that come after it would wait behind it."""
     with application(postgresql, tmp_path):

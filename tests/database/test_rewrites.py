@@ -28,6 +28,8 @@ FILES = (
     "SELECT relname || ' ' || pg_relation_filenode(oid) FROM pg_class"
     " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 )
+
+pytestmark = pytest.mark.slow
 FILL = {  # with the columns that every revision knows, as an older release writes them
     "users": "INSERT INTO users (id, created_at) SELECT 'user' || n, now() FROM generate_series(1, 3) n",
     "tasks": "INSERT INTO tasks (user_id, id, title, is_completed, created_at, updated_at)"

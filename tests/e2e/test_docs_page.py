@@ -170,12 +170,12 @@ def test_the_page_shows_the_claims_of_the_token(docs: Page, claims: dict[str, An
     expect(docs.locator("#caller")).to_contain_text(said)
 
 
-def test_no_example_value_is_filled_in(docs: Page) -> None:
+def test_no_example_value_is_filled_in_but_the_default_limit_is(docs: Page) -> None:
     """A stale If-Match or a used Idempotency-Key would be rejected."""
     open_all(docs)
     fields = docs.locator(".parameters input[type=text]").all()
     assert len(fields) > 10
-    assert {field.input_value() for field in fields} == {""}
+    assert {field.input_value() for field in fields} == {"", "1000"}
 
 
 def test_the_example_of_an_error_is_shown_on_demand(docs: Page) -> None:

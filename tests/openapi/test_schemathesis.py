@@ -56,6 +56,7 @@ def schemathesis(folder: Path, port: int, *options: str) -> Any:
     return run(*program, *more, *always, *options, cwd=folder, env=environment(), seconds=900)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_some_generated_requests_find_nothing(search: Search, database_url: str) -> None:
     assert search(database_url, 5) > 300

@@ -64,6 +64,7 @@ def test_the_session_of_the_readme_works_word_for_word(project: Path, port: int)
     assert deleted == "deleted: 204"
 
 
+@pytest.mark.slow
 @needs_curl
 def test_the_printed_line_works_and_tasks_outlive_a_restart(project: Path, port: int) -> None:
     body = """ -H 'Content-Type: application/json' -d '{"title": "Kept"}'"""
@@ -78,6 +79,7 @@ def test_the_printed_line_works_and_tasks_outlive_a_restart(project: Path, port:
     assert (project / "instance" / "development-secret").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 @needs_curl
 def test_make_run_ignores_the_database_of_an_operators_shell(project: Path, port: int) -> None:
     elsewhere = {"DATABASE_URL": f"sqlite:///{project / 'elsewhere.db'}", "BETTER_AUTH_SECRET": "x" * 32}

@@ -99,6 +99,7 @@ def test_a_body_that_cannot_be_read_is_rejected_and_not_stored(server: Server, r
     assert "Traceback" not in server.program.output
 
 
+@pytest.mark.slow
 def test_an_acknowledged_task_survives_killed_workers(settings: dict[str, str], project: Path) -> None:
     user = {"Authorization": f"Bearer {token('outliver')}"}
     with running(*GUNICORN, cwd=project, env=settings) as program:

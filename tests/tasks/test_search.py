@@ -72,6 +72,7 @@ def databases_of(url: str) -> Iterator[str]:
                 connection.execute(text(f"DROP DATABASE {made} WITH (FORCE)"))
 
 
+@pytest.mark.slow
 def test_the_locale_of_the_database_does_not_matter(fresh_database: Callable[..., str], tmp_path: Path) -> None:
     url = fresh_database("locales")
     for there in databases_of(url):
@@ -84,6 +85,7 @@ def test_the_locale_of_the_database_does_not_matter(fresh_database: Callable[...
         dispose(app)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["some", "all"])
 def test_the_collation_of_the_columns_does_not_matter(
     migrated_database: Callable[[str], str], tmp_path: Path, few: bool

@@ -305,6 +305,7 @@ def test_each_line_is_written_once_and_the_writing_thread_does_not_keep_a_progra
     ]
 
 
+@pytest.mark.slow
 def test_a_worker_writes_all_lines_before_it_ends(migrated_database: Callable[[str], str]) -> None:
     with serving(production_environment(migrated_database("lines"))) as server:
         for number in range(20):
@@ -436,6 +437,7 @@ def test_a_reader_of_standard_error_that_has_gone_is_no_error(monkeypatch: pytes
     broken.write.assert_called_once_with("unread")
 
 
+@pytest.mark.slow
 def test_the_level_of_the_log_does_not_apply_to_gunicorns_lines(migrated_database: Callable[[str], str]) -> None:
     with serving(production_environment(migrated_database("level"), LOG_LEVEL="WARNING")) as server:
         server.request("GET", "/health/live")

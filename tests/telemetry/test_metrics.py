@@ -253,6 +253,7 @@ def test_every_process_reports_the_connections_in_use_of_all(server: Server, set
     wait_for_lists(server, before + 2)
 
 
+@pytest.mark.slow
 def test_the_counts_begin_with_each_start_and_no_file_holds_them(settings: dict[str, str], tmp_path: Path) -> None:
     for _ in range(2):
         with serving(settings | {"TMPDIR": str(tmp_path), "WEB_CONCURRENCY": "1"}) as server:
@@ -325,6 +326,7 @@ def test_what_another_release_counted_in_another_form_is_left_out(unknown: objec
     assert numbers_of(slot) == {("todo_api_token_refusals", "expired"): [1]}
 
 
+@pytest.mark.slow
 def test_a_reload_keeps_the_counts(server: Server) -> None:
     before = lists(server)
     server.request("GET", "/api/tasks")
