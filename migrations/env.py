@@ -49,7 +49,9 @@ def run(connection: Connection) -> None:
 def taking_turns(engine: Engine) -> Iterator[None]:
     """Wait until no other command migrates the database."""
     if engine.dialect.name == "postgresql":
-        with engine.connect() as connection:
+        # Read committed, or the open transaction has a snapshot, which an index that is built concurrently waits for.
+        with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             # Of a transaction, so a pooler cannot keep it. Whoever waits ends each transaction: an index that is built
             # concurrently waits for open ones.
             until = time.monotonic() + LONGEST_TURN
@@ -58,6 +60,7 @@ def taking_turns(engine: Engine) -> Iterator[None]:
                     raise SystemExit("todo_api: another command has been migrating this database for an hour")
                 connection.rollback()
                 time.sleep(POLL_INTERVAL)
+                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             yield
     else:
         import fcntl  # not above: Windows has none

@@ -24,6 +24,11 @@ def upgrade() -> None:
     # A default that is the same for all rows rewrites no table.
     now = sa.func.now() if op.get_bind().dialect.name == "postgresql" else "1970-01-01T00:00:00.000000Z"
     op.add_column("users", sa.Column("updated_at", TIMESTAMP, nullable=False, server_default=now))
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(
+            "UPDATE users SET updated_at = coalesce("
+            "(SELECT max(updated_at) FROM tasks WHERE user_id = users.id), created_at)"
+        )
     op.add_column("users", sa.Column("task_count", sa.Integer()))
     op.add_column("users", sa.Column("forgotten_at", TIMESTAMP))
     op.create_table(

@@ -239,6 +239,20 @@ def test_what_is_unchanged_costs_one_row(app: Flask, alice: Caller, path: str) -
     assert row[1] in (None, b"0") or path == PATH  # no task was counted
 
 
+def test_what_was_forgotten_stays_forgotten(app: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recount forgets more than a later prune does."""
+    monkeypatch.setattr(ownership, "PRUNE_EVERY", 1)
+    for _ in range(3):
+        alice.delete(path_of(alice.create()))
+    token = changes(alice)["next"]
+    with app.app_context():
+        ownership.OwnedTasks("alice").recount()
+    assert_error(alice.get(PATH, query_string={"since": token}), 410, "CHANGES_EXPIRED")
+    monkeypatch.setattr(ownership, "MAX_DELETIONS_KEPT", 1)
+    alice.delete(path_of(alice.create()))
+    assert_error(alice.get(PATH, query_string={"since": token}), 410, "CHANGES_EXPIRED")
+
+
 class Readers(RuleBasedStateMachine):
     """Two users write at random; several readers of each keep copies with pages of different sizes."""
 

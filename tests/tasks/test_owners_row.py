@@ -12,6 +12,7 @@ from tests.support.databases import rows_of
 from tests.support.tasks import Task, ids, listed, path_of, task_in
 from tests.support.threads import at_once
 from todo_api.models import Deletion
+from todo_api.tasks import OwnedTasks
 
 LIMIT = 10
 CREATORS = 32
@@ -160,3 +161,21 @@ def test_a_deleted_task_leaves_its_id_and_a_time_alone(alice: Caller, database_u
     assert alice.delete("/api/tasks?is_completed=true").json == {"count": 2}
     assert rows_of(database_url, "SELECT CAST(task_id AS text) FROM deletions ORDER BY task_id") == ids(tasks)
     assert {*Deletion.__table__.columns.keys()} == {"user_id", "deleted_at", "task_id"}
+
+
+def test_a_recount_while_tasks_are_written_counts_right(app: Flask, alice: Caller, database_url: str) -> None:
+    def recount() -> list[TestResponse]:
+        for _ in range(20):
+            with app.app_context():
+                OwnedTasks("alice").recount()
+        return []
+
+    def write() -> list[TestResponse]:
+        caller = Caller(app.test_client(), "alice")
+        made = [caller.create() for _ in range(20)]
+        return [caller.delete(path_of(task)) for task in made[::2]]
+
+    alice.create()
+    answers = at_once([recount, write, write, write, write])
+    assert {answer.status_code for found in answers for answer in found} == {204}
+    assert count_of(database_url) == len(listed(alice)) == 41

@@ -23,6 +23,8 @@ TEMPLATES = {
         "greatest(now(), ({0} AT TIME ZONE 'UTC' + interval '1 microsecond') AT TIME ZONE 'UTC')",
         "next_version({0}, :now)",
     ),
+    # The later of two times, either of which may be null.
+    "later": ("greatest({0}, {1})", "nullif(max(coalesce({0}, ''), coalesce({1}, '')), '')"),
     # A time as text in the format of the API, and as JSON.
     "rfc3339": (f"to_char({{0}} AT TIME ZONE 'UTC', '{POSTGRESQL_RFC3339}')", "{0}"),
     "json_time": (rf"to_char({{0}} AT TIME ZONE 'UTC', '\"{POSTGRESQL_RFC3339}\"')", "json_quote({0})"),

@@ -5,6 +5,7 @@ whether an id exists at all, after the owner's own look-up found nothing. It ret
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from flask import current_app
 
 from todo_api.database import ConstraintViolated, DatabaseUnavailable, Statement, get_database
+from todo_api.extensions import db
 from todo_api.models import RFC3339, new_task_id
 from todo_api.tasks import errors, feed, statements
 from todo_api.tasks.dialects import search_pattern
@@ -34,6 +36,9 @@ DEFAULTS: dict[str, Any] = {"title": None, "description": None, "is_completed": 
 ADDED: dict[str, Any] = {"due_date": None, "priority": None, "tags": []}
 
 Rows = list[Any]
+
+
+logger = logging.getLogger(__name__)
 
 
 class StoredTask(NamedTuple):
@@ -162,13 +167,20 @@ class OwnedTasks:
 
         Only needed after code has run that does not write through the owner's row.
         """
-        self._execute(statements.FORGET, {})
-        self._execute(statements.RECOUNT, {})
+        if self._database.is_sqlite:  # a statement that writes is alone there
+            self._execute(statements.RECOUNT, {})
+            return
+        with db.engine.begin() as connection:
+            for core in (statements.LOCK_OWNER, statements.RECOUNT.core):
+                connection.execute(core, self._user)  # type: ignore[call-overload]  # any statement will do
 
     def _prune(self) -> None:
-        """Forget deletions that are too old or too many."""
+        """Forget deletions that are too old or too many. A failure is logged: what came before it is done."""
         horizon = datetime.now(UTC) - timedelta(days=current_app.config["DELETIONS_KEPT_DAYS"])
-        self._execute(statements.PRUNE, {"horizon": horizon.strftime(RFC3339), "kept": MAX_DELETIONS_KEPT})
+        try:
+            self._execute(statements.PRUNE, {"horizon": horizon.strftime(RFC3339), "kept": MAX_DELETIONS_KEPT})
+        except DatabaseUnavailable as error:
+            logger.warning("records of deletions were not pruned: %s", error)
 
     def delete_user(self) -> bool:
         """Delete the user and all their tasks; return whether there was such a user."""

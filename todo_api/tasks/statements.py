@@ -109,11 +109,12 @@ LAST_CHANGE = select(sa.func.max(tasks.c.updated_at)).where(OWNED).scalar_subque
 AFTER_ALL = DialectExpression(
     "next_version", sa.case((users.c.updated_at < LAST_CHANGE, LAST_CHANGE), else_=users.c.updated_at)
 )
-FORGET = Statement(
-    sa.update(users).values(updated_at=AFTER_ALL, forgotten_at=AFTER_ALL, task_count=sa.null()).where(USER)
+NUMBER = select(sa.func.count()).select_from(tasks).where(OWNED).scalar_subquery()
+LOCK_OWNER = select(users.c.id).where(USER).with_for_update(key_share=True)
+# For one transaction: only once the row is locked, the count is that of all writes before it.
+RECOUNT = Statement(
+    sa.update(users).values(updated_at=AFTER_ALL, forgotten_at=AFTER_ALL, task_count=NUMBER).where(USER)
 )
-# A write that meets this one has counted, and this one then counts nothing.
-RECOUNT = Statement(sa.update(users).values(task_count=COUNT).where(USER, users.c.task_count.is_(None)))
 
 
 @cache
@@ -340,8 +341,10 @@ def prune() -> Statement:
     forget = sa.update(users).where(USER)
     oldest = select(sa.func.max(deletions.c.deleted_at)).where(old).scalar_subquery()
     return Statement(
-        forget.values(forgotten_at=latest.c.deleted_at).where(latest.c.deleted_at.is_not(None)),
-        forget.values(forgotten_at=sa.func.coalesce(oldest, users.c.forgotten_at)),
+        forget.values(forgotten_at=DialectExpression("later", users.c.forgotten_at, latest.c.deleted_at)).where(
+            latest.c.deleted_at.is_not(None)
+        ),
+        forget.values(forgotten_at=DialectExpression("later", users.c.forgotten_at, oldest)),
         sa.delete(deletions).where(old),
     )
 
