@@ -213,7 +213,9 @@ def by_id(if_match: bool) -> ColumnElement[bool]:
 
 def mark_all() -> Statement:
     owner = locked_owner()
-    matching = select(tasks.c.user_id).where(BY_STATE, tasks.c.user_id == owner.c.id).limit(ONE)
+    # In the order of an index, or the planner may scan the whole table for the first one.
+    newest_first = (tasks.c.created_at.desc(), tasks.c.id.desc())
+    matching = select(tasks.c.user_id).where(BY_STATE, tasks.c.user_id == owner.c.id).order_by(*newest_first).limit(ONE)
     # Locking a row looks at it as it is now. The last UPDATE reads from `moved`, so that it runs after this.
     some = matching.with_for_update(key_share=True, of=tasks).cte("some")
     moved = sa.update(users).values(updated_at=NEXT_VERSION).where(USER, users.c.id == some.c.user_id)
