@@ -160,8 +160,8 @@ def growth_rows(costs: Costs) -> list[Row]:
 
 def plans_of(stand: Stand) -> dict[str, list[str]]:
     """Return the plans of the very statements that the operations run."""
-    secret = os.environ[service.SECRET]
-    app = create_app({"LOG_LEVEL": "ERROR", "DATABASE_URL": stand.database_url, service.SECRET: secret})
+    secret = os.environ[service.SIGNING]
+    app = create_app({"LOG_LEVEL": "ERROR", "DATABASE_URL": stand.database_url, service.SIGNING: secret})
     plans = {}
     for name, operation in OPERATIONS.items():
         bearer, (method, path, body) = stand.pick(random.Random(0), operation)

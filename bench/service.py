@@ -20,8 +20,8 @@ from tests.support import postgres
 from tests.support.programs import GUNICORN, ROOT, Program, Server, environment, run, running
 from todo_api import config
 
-SECRET = "BETTER_AUTH_SECRET"  # noqa: S105 a variable's name, no secret
-ISSUER = (SECRET, f"{SECRET}_FILE", "BETTER_AUTH_URL", "JWT_ALGORITHM", "JWT_ISSUER", "JWT_AUDIENCE")
+SIGNING = config.KEYS[0]  # the variable of the shared secret
+ISSUER = (SIGNING, f"{SIGNING}_FILE", "BETTER_AUTH_URL", "JWT_ALGORITHM", "JWT_ISSUER", "JWT_AUDIENCE")
 TASKS = "/api/tasks"
 TOKEN_SECONDS = 1800  # longer than any run
 
@@ -40,7 +40,7 @@ def issuer() -> dict[str, Any]:
     named = {name: os.environ[name] for name in ISSUER if name in os.environ}
     settings = config.read({**named, "ENVIRONMENT": "development"}, ROOT / "instance")
     if not settings["JWT_SECRET_KEY"]:
-        raise config.ConfigError(f"{SECRET} is required: the callers' tokens are signed with the shared secret")
+        raise config.ConfigError(f"{SIGNING} is required: the callers' tokens are signed with the shared secret")
     return settings
 
 
@@ -79,7 +79,7 @@ def database() -> Iterator[str]:
     """Yield the URL of a throw-away PostgreSQL that keeps what it commits, unlike the tests'."""
     for name in ISSUER:
         os.environ.pop(name, None)
-    os.environ[SECRET] = secrets.token_urlsafe(48)
+    os.environ[SIGNING] = secrets.token_urlsafe(48)
     with postgres.server(mkdtemp(prefix="todo-bench-"), "fsync=on") as url:
         yield url
 
@@ -87,7 +87,7 @@ def database() -> Iterator[str]:
 @contextmanager
 def started(database_url: str) -> Iterator[tuple[str, Program]]:
     """Migrate the database and serve it as in production; yield the URL and the program."""
-    env = {name: value for name, value in os.environ.items() if name.startswith(("WEB_", "DB_")) or name == SECRET}
+    env = {name: value for name, value in os.environ.items() if name.startswith(("WEB_", "DB_")) or name == SIGNING}
     env = environment(**env, ENVIRONMENT="production", DATABASE_URL=database_url)
     migrated = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=ROOT, env=env)
     if migrated.returncode:

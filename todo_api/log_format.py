@@ -5,6 +5,7 @@ This module does not import Flask, because gunicorn's master process imports it.
 
 import json
 import logging
+import time
 from datetime import UTC, datetime
 
 TEXT = "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"
@@ -26,19 +27,18 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, separators=(",", ":"))
 
 
-class TextFormatter(logging.Formatter):
-    """Formats a record for reading, with the time as in JSON."""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
-        return timestamp(record.created)
-
-
 def timestamp(seconds: float) -> str:
     """Return a Unix time as RFC 3339 in UTC with milliseconds."""
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def formatter(environment: str | None) -> logging.Formatter:
-    if environment == "development":
-        return TextFormatter(TEXT, defaults={"request_id": "-"})
-    return JSONFormatter()
+    return text_formatter() if environment == "development" else JSONFormatter()
+
+
+def text_formatter() -> logging.Formatter:
+    """Return a formatter for reading, with the time as in JSON."""
+    text = logging.Formatter(TEXT, defaults={"request_id": "-"})
+    text.converter = time.gmtime
+    text.default_time_format, text.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
+    return text

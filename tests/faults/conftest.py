@@ -32,7 +32,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("faults")
-            item.add_marker(pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux (/proc)"))
+            item.add_marker(
+                pytest.mark.skipif(
+                    not sys.platform.startswith("linux"), reason="these tests read /proc, which only Linux has"
+                )
+            )
 
 
 @pytest.fixture(scope="session")

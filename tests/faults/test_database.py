@@ -137,7 +137,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
     elif shutil.disk_usage("/dev/shm").total <= 2 * SMALL_MIB * 2**20:
         yield Path("/dev/shm")
     else:
-        pytest.skip(f"needs the right to mount, or a /dev/shm of at most {2 * SMALL_MIB} MiB")
+        pytest.skip(f"be root, or have a /dev/shm of at most {2 * SMALL_MIB} MiB: this test fills a small disk")
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """Faults of the server and its clients while the service is under load."""
 
 import os
-import resource
 import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +13,7 @@ from tests.faults.conftest import Start
 from tests.faults.test_database import fill, small_disk
 from tests.support.load import Load, Stack, under_load
 from tests.support.programs import GUNICORN, ROOT, Server, running
+from tests.support.sockets import many_descriptors
 from tests.support.threads import wait_until
 from tests.support.tokens import token
 
@@ -83,17 +82,6 @@ def assert_only_unread_requests_were_cut(load: Load) -> None:
     """Assert that no request was executed although its connection was cut."""
     assert load.applied_but_cut == 0
     assert load.unavailable() == 0
-
-
-@contextmanager
-def many_descriptors() -> Iterator[int]:
-    """Raise the limit of open files to the maximum, and yield it."""
-    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    try:
-        yield most
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
 
 
 def test_idle_and_slow_clients_delay_nobody(service: Start) -> None:

@@ -21,7 +21,9 @@ from tests.support.postgres import children
 from tests.support.programs import Program
 from tests.support.sockets import TIMEOUT, exchange, request, statuses
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux (/proc)")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="these tests read /proc, which only Linux has"
+)
 
 MEGABYTE = 1 << 20
 MOST = 32 * MEGABYTE  # sent at most if the server does not stop it

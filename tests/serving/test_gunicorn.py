@@ -186,7 +186,7 @@ CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
 needs_unshare = pytest.mark.skipif(
     not shutil.which("unshare")
     or subprocess.run([*CONTAINER, "true"], check=False, capture_output=True).returncode != 0,
-    reason="install util-linux, and be root, to run this test",
+    reason="install util-linux and be root to run this test: it makes a namespace of processes",
 )
 
 

@@ -4,7 +4,6 @@ import gzip
 import http.client
 import json
 import re
-import resource
 import select
 import socket
 import ssl
@@ -35,6 +34,7 @@ from tests.support.nginx import (
     uncommented,
 )
 from tests.support.programs import ROOT, environment, free_port, production_environment, run
+from tests.support.sockets import many_descriptors
 from tests.support.tokens import token
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="install nginx to run these tests")
@@ -221,11 +221,10 @@ def documented(name: str) -> int:
     return int(number)
 
 
-@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2048, reason="needs 2048 open files")
 def test_with_the_documented_connections_half_heads_of_one_address_do_not_silence_nginx(tmp_path: Path) -> None:
     connections = documented("worker_connections")
     assert documented("worker_rlimit_nofile") >= 2 * connections
-    with fake_gunicorn(tmp_path), nginx(tmp_path, connections=4096) as proxy, ExitStack() as stack:
+    with many_descriptors(), fake_gunicorn(tmp_path), nginx(tmp_path, connections=4096) as proxy, ExitStack() as stack:
         for _ in range(1100):
             half = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), timeout=5))
             half.sendall(b"GET /api/ta")

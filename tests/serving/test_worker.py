@@ -20,7 +20,8 @@ from tests.support.threads import wait_until
 from tests.support.tokens import token
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(select, "epoll"), reason="without epoll (Linux) gunicorn's own worker serves"
+    not hasattr(select, "epoll"),
+    reason="this worker needs epoll, which only Linux has; elsewhere gunicorn's own worker serves",
 )
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -2,8 +2,11 @@
 
 import http.client
 import io
+import resource
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from tests.support.tokens import token
 
@@ -18,6 +21,17 @@ class _Stream(io.BytesIO):
 
     def close(self) -> None:
         pass
+
+
+@contextmanager
+def many_descriptors() -> Iterator[int]:
+    """Raise the limit of open files to the maximum, and yield it."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        yield most
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
 
 
 def exchange(port: int, sent: bytes, *, half_close: bool = False) -> bytes:
@@ -39,9 +53,10 @@ def exchange(port: int, sent: bytes, *, half_close: bool = False) -> bytes:
 
 def statuses(received: bytes) -> list[int]:
     """Return the status of each response in these bytes. Raises HTTPException for anything else."""
-    stream, found = _Stream(received), []
+    stream: Any = _Stream(received)  # HTTPResponse wants a socket, and only calls its makefile()
+    found = []
     while stream.tell() < len(received):
-        response = http.client.HTTPResponse(stream)  # type: ignore[arg-type]  # it only calls makefile
+        response = http.client.HTTPResponse(stream)
         response.begin()
         response.read()
         found.append(response.status)

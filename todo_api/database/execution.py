@@ -125,7 +125,8 @@ class Database:
         """Return whether the connection was lost. Discard it if it cannot be used any more."""
         # The driver does not notice when the server left just before the statement.
         driver_missed_it = type(error) is self._driver.DatabaseError and sqlstate(error) is None
-        lost = not self.is_sqlite and (driver_missed_it or bool(connection.dbapi_connection.closed))  # type: ignore[union-attr]  # psycopg2's
+        driver_connection: Any = connection.dbapi_connection
+        lost = not self.is_sqlite and (driver_missed_it or bool(driver_connection.closed))
         if lost or (sqlstate(error) == errors.READ_ONLY and may_be_old_primary(connection)):
             self.connections.discard(connection)
         return lost

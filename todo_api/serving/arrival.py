@@ -18,7 +18,7 @@ class Incomplete(BaseException):
     """The rest of a request has not arrived yet. gunicorn takes every Exception for an error of the client."""
 
 
-class Received(Unreader):  # type: ignore[misc]  # gunicorn has no types
+class Received(Unreader):
     """The bytes that have arrived and not been parsed."""
 
     is_parsing_head = False
@@ -41,7 +41,7 @@ class Received(Unreader):  # type: ignore[misc]  # gunicorn has no types
         return b""
 
 
-class Parser(RequestParser):  # type: ignore[misc]
+class Parser(RequestParser):
     """Returns only requests that are complete, or too large to wait for."""
 
     def __init__(self, cfg: Any, client: Any) -> None:

@@ -34,7 +34,7 @@ class Forward(logging.Handler):
         self._enqueue(record)
 
 
-class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+class ServerLogger(Logger):
     """gunicorn's logger with the service's formatter. No process waits for whoever reads standard error."""
 
     def setup(self, cfg: Any) -> None:

@@ -44,7 +44,7 @@ TIMED_OUT_RESPONSE = (
 )
 
 
-class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
+class Client(TConn):
     """A connection with a parser that reads what has arrived, and not the socket."""
 
     deadline = 0.0  # of the request that has begun to arrive, or 0
@@ -55,7 +55,7 @@ class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
             self.parser = Parser(self.cfg, self.client)
 
 
-class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class PollingWorker(ThreadWorker):
     """Serves with `threads` threads that poll. The main thread accepts clients and closes idle connections."""
 
     alive: bool

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import TextIO
 
 from flask import Flask, g, has_request_context
 
@@ -24,7 +25,7 @@ MAX_WRITE = 4096  # PIPE_BUF of Linux: shorter writes of several processes do no
 FULL = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR", "msg": "The log is full: lines are lost."}
 
 
-class LogQueue(logging.StreamHandler):  # type: ignore[type-arg]  # it takes none at run time
+class LogQueue(logging.StreamHandler[TextIO]):
     """Queues records, writes their lines and counts their requests: at once, or after `start()` in a thread."""
 
     def __init__(self, app: Flask) -> None:
