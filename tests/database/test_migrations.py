@@ -439,28 +439,29 @@ def waits(number: int, url: str) -> bool:
     return rows_of(url, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'") == [number]
 
 
+@contextmanager
+def upgrading_a_locked_table(url: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Start an upgrade of a database whose table `users` another session keeps locked meanwhile."""
+    with application(url, folder):
+        upgrade(revision="0002")
+    with engine_of(url) as engine, engine.connect() as other:
+        other.execute(text("LOCK TABLE users IN ROW EXCLUSIVE MODE"))
+        yield flask_db(url, folder, "upgrade")
+
+
 @pytest.mark.slow
 def test_an_upgrade_waits_for_a_lock_in_short_turns(postgresql: str, tmp_path: Path) -> None:
     """Requests that come after it would wait behind it."""
-    with application(postgresql, tmp_path):
-        upgrade(revision="0002")
-    with engine_of(postgresql) as engine, engine.connect() as other:
-        other.execute(text("LOCK TABLE users IN ROW EXCLUSIVE MODE"))
-        command = flask_db(postgresql, tmp_path, "upgrade")
+    with upgrading_a_locked_table(postgresql, tmp_path) as command:
         for wanted in (1, 0, 1):
             wait_until(partial(waits, wanted, postgresql))
-        other.rollback()
     output, _ = command.communicate(timeout=60)
     assert command.returncode == 0, output
 
 
 @pytest.mark.slow
 def test_an_upgrade_that_never_gets_its_lock_gives_up(postgresql: str, tmp_path: Path) -> None:
-    with application(postgresql, tmp_path):
-        upgrade(revision="0002")
-    with engine_of(postgresql) as engine, engine.connect() as other:
-        other.execute(text("LOCK TABLE users IN ROW EXCLUSIVE MODE"))
-        command = flask_db(postgresql, tmp_path, "upgrade")
+    with upgrading_a_locked_table(postgresql, tmp_path) as command:
         output, _ = command.communicate(timeout=120)
         assert command.returncode == 1
         assert "keeps a table locked" in output.splitlines()[-1]
