@@ -51,16 +51,12 @@ def taking_turns(engine: Engine) -> Iterator[None]:
     if engine.dialect.name == "postgresql":
         # Read committed, or the open transaction has a snapshot, which an index that is built concurrently waits for.
         with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
-            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            # Of a transaction, so a pooler cannot keep it. Whoever waits ends each transaction: an index that is built
-            # concurrently waits for open ones.
             until = time.monotonic() + LONGEST_TURN
-            while not connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})")):
+            while not takes_turn(connection):
                 if time.monotonic() > until:
                     raise SystemExit("todo_api: another command has been migrating this database for an hour")
-                connection.rollback()
+                connection.rollback()  # an index that is built concurrently waits for open transactions
                 time.sleep(POLL_INTERVAL)
-                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             yield
     else:
         import fcntl  # not above: Windows has none
@@ -68,6 +64,12 @@ def taking_turns(engine: Engine) -> Iterator[None]:
         with Path(__file__).open() as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def takes_turn(connection: Connection) -> bool:
+    """Try to take the lock. It lasts as long as the transaction, which may idle, so that no pooler can keep it."""
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    return bool(connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})")))
 
 
 def limit_locks(connection: Connection) -> None:

@@ -167,7 +167,7 @@ def environ_for(url: str, **settings: str) -> dict[str, str]:
 
 def in_process(app: Flask) -> Flask:
     """Let a user have many requests under way: tests send more at once than a process has threads."""
-    app.extensions["auth"].running = RunningRequests(1000)
+    app.extensions["running_requests"] = RunningRequests(1000)
     return app
 
 

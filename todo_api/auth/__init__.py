@@ -1,8 +1,17 @@
-"""Verifies bearer tokens and guards the routes under /api/. `tokens` binds the package to the application."""
+"""Verifies bearer tokens and guards the routes under /api/."""
 
+from flask import Flask
+
+from todo_api.auth import fairness, tokens
 from todo_api.auth.diagnosis import diagnose
 from todo_api.auth.guard import current_user_id, jwt_required
-from todo_api.auth.tokens import TokenInvalid, TokenMissing, get_key_set, init_app, is_user_id
+from todo_api.auth.tokens import TokenInvalid, TokenMissing, get_key_set, is_user_id
 
 __all__ = ["TokenInvalid", "TokenMissing", "current_user_id", "diagnose", "get_key_set", "init_app", "is_user_id"]
 __all__ += ["jwt_required"]
+
+
+def init_app(app: Flask) -> None:
+    """Bind the package to the application."""
+    for module in (tokens, fairness):
+        module.init_app(app)

@@ -4,6 +4,8 @@ import time
 from collections import defaultdict
 from threading import Condition
 
+from flask import Flask
+
 from todo_api.errors import ApiError
 
 MAX_RUNNING = 3  # and one less than there are threads
@@ -40,3 +42,8 @@ class RunningRequests:
             if not self._began[user_id]:
                 del self._began[user_id]
             self._ended.notify_all()
+
+
+def init_app(app: Flask) -> None:
+    limit = max(1, min(MAX_RUNNING, app.config["WEB_THREADS"] - 1))
+    app.extensions["running_requests"] = RunningRequests(limit)

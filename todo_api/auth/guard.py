@@ -11,6 +11,7 @@ import jwt as pyjwt
 from flask import current_app, g, request
 
 from todo_api.auth.diagnosis import explain
+from todo_api.auth.fairness import RunningRequests
 from todo_api.auth.tokens import BAD_TOKEN, TokenInvalid, TokenMissing, get_verifier
 
 P = ParamSpec("P")
@@ -30,7 +31,7 @@ def jwt_required(view: Callable[P, R]) -> Callable[P, R]:
         arrived = time.perf_counter()
         g.user_id = user_id = authenticate(request.headers.get("Authorization", ""))
         g.auth_seconds = time.perf_counter() - arrived
-        running = get_verifier().running
+        running: RunningRequests = current_app.extensions["running_requests"]
         began = running.begin(user_id)
         try:
             return view(*args, **kwargs)

@@ -15,7 +15,6 @@ from flask_jwt_extended import decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt import PyJWK
 
-from todo_api.auth.fairness import MAX_RUNNING, RunningRequests
 from todo_api.auth.keys import ALGORITHMS, KeySet, UnknownKey
 from todo_api.errors import ApiError
 from todo_api.extensions import jwt
@@ -88,11 +87,10 @@ class TokenCache:
 class TokenVerifier:
     """Verification keys and the cache of verified tokens."""
 
-    def __init__(self, secret: PyJWK | None, key_set: KeySet | None, max_running: int = MAX_RUNNING) -> None:
+    def __init__(self, secret: PyJWK | None, key_set: KeySet | None) -> None:
         self.secret, self.key_set = secret, key_set
         self.algorithms = ([secret.algorithm_name] if secret else []) + ([*ALGORITHMS] if key_set else [])
         self.cache = TokenCache()
-        self.running = RunningRequests(max_running)
         self.logged_at: dict[str, float] = {}  # time.monotonic() of the last logged refusal, by reason
 
     def user_id(self, token: str) -> str:
@@ -182,8 +180,7 @@ def init_app(app: Flask) -> None:
     """Bind Flask-JWT-Extended and a TokenVerifier to the application."""
     secret, algorithm, url = (app.config[name] for name in ("JWT_SECRET_KEY", "JWT_ALGORITHM", "JWKS_URL"))
     key = PyJWK({"kty": "oct", "alg": algorithm, "k": urlsafe_b64encode(secret.encode()).decode()}) if secret else None
-    max_running = max(1, min(MAX_RUNNING, app.config["WEB_THREADS"] - 1))
-    app.extensions["auth"] = verifier = TokenVerifier(key, KeySet(url) if url else None, max_running)
+    app.extensions["auth"] = verifier = TokenVerifier(key, KeySet(url) if url else None)
     # A copy, as Flask-JWT-Extended adds its own. No harm: with a PyJWK, PyJWT accepts only the algorithm of that key.
     app.config.update(JWT_DECODE_LEEWAY=LEEWAY, JWT_DECODE_ALGORITHMS=[*verifier.algorithms])
     jwt.init_app(app)
