@@ -9,7 +9,6 @@ from typing import BinaryIO
 import click
 from flask import Blueprint, Flask, current_app
 from flask_jwt_extended import create_access_token
-from sqlalchemy.exc import SQLAlchemyError
 
 from todo_api.auth import diagnose, get_key_set, is_user_id
 from todo_api.database import DatabaseError
@@ -35,7 +34,7 @@ def reported_errors() -> Iterator[None]:
     """Report errors of the database in one line."""
     try:
         yield
-    except (DatabaseError, SQLAlchemyError) as error:
+    except DatabaseError as error:
         raise click.ClickException(f"the database failed (has flask db upgrade run?): {error}") from None
 
 

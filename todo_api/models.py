@@ -12,6 +12,8 @@ from todo_api.extensions import Base
 
 RFC3339 = "%Y-%m-%dT%H:%M:%S.%fZ"  # times as the API writes them: 2026-02-08T09:30:00.123456Z
 JSON = sa.JSON().with_variant(JSONB(), "postgresql")
+LONGEST_TITLE = 200  # characters
+PRIORITIES = ("low", "medium", "high")
 UUID_TEXT = sa.String(36).with_variant(sa.UUID(as_uuid=False), "postgresql")
 utc_now = partial(datetime.now, UTC)
 
@@ -56,9 +58,9 @@ class Task(Base):
     __table_args__ = (
         # The owner comes first, so a primary-key lookup needs the owner.
         sa.PrimaryKeyConstraint("user_id", "id"),
-        sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
+        sa.CheckConstraint(f"length(title) BETWEEN 1 AND {LONGEST_TITLE}", name="title_length"),
         sa.CheckConstraint("length(description) <= 2000", name="description_length"),
-        sa.CheckConstraint("priority IN ('low', 'medium', 'high')", name="priority"),
+        sa.CheckConstraint(f"priority IN {PRIORITIES}", name="priority"),
         sa.CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_key_length"),
         sa.CheckConstraint("(idempotency_key IS NULL) = (idempotency_digest IS NULL)", name="idempotency_pair"),
     )

@@ -529,8 +529,8 @@ def test_a_response_has_at_most_a_thousand_tasks_and_leads_to_the_others(alice: 
     assert listed(alice) == []
 
 
-def test_an_unchanged_list_reads_no_task(alice: Caller, app: Flask, database_url: str) -> None:
-    """The owner's row alone tells: a task that is changed behind its back goes unnoticed."""
+def test_the_owners_row_alone_tells_that_a_list_is_unchanged(alice: Caller, app: Flask, database_url: str) -> None:
+    """A task that is changed behind its back goes unnoticed."""
     task = alice.create()
     for path in ("/api/tasks", "/api/tasks?include_total=true&q=milk&sort=title&limit=1"):
         etag = etag_at(alice, path)

@@ -38,7 +38,7 @@ def url(migrated_database: Callable[[str], str]) -> str:
     return url
 
 
-@pytest.fixture(params=["10000", "5"])
+@pytest.fixture(params=["10000", "12"])
 def alice(url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Caller]:
     app = create_app(environ_for(url, MAX_TASKS_PER_USER=request.param), tmp_path)
     yield Caller(app.test_client(), "alice")

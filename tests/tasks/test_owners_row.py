@@ -1,21 +1,24 @@
 """The owner's row: the exact limit, and versions in the order of the writes."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from tests.conftest import MISSING, Caller, MakeApp, assert_error
-from tests.support.databases import rows_of
+from tests.support.databases import engine_of, rows_of
 from tests.support.tasks import Task, ids, listed, path_of, task_in
-from tests.support.threads import at_once
+from tests.support.threads import at_once, wait_until
 from todo_api.models import Deletion
 from todo_api.tasks import OwnedTasks
 
 LIMIT = 10
 CREATORS = 32
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def job(app: Flask, method: str, path: str, **more: Any) -> Callable[[], TestResponse]:
@@ -143,6 +146,20 @@ def test_a_write_that_changes_nothing_moves_nothing(alice: Caller, bob: Caller, 
     for method, path, more, status in requests:
         assert alice(method, path, **more).status_code == status, (method, path)
     assert rows_of(database_url, "SELECT updated_at FROM users ORDER BY id") == users
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_change_of_a_task_that_is_being_deleted_moves_nothing(app: Flask, alice: Caller, database_url: str) -> None:
+    task = alice.create()
+    with ThreadPoolExecutor() as pool, engine_of(database_url) as engine:
+        with engine.begin() as deletion:
+            deletion.execute(text("UPDATE users SET updated_at = now()"))
+            deletion.execute(text("DELETE FROM tasks"))
+            answer = pool.submit(job(app, "PATCH", path_of(task), json={"title": "x"}))
+            wait_until(lambda: rows_of(database_url, WAITING) == [1])
+            [version] = deletion.execute(text("SELECT updated_at FROM users")).scalars()
+        assert_error(answer.result(), 404, "TASK_NOT_FOUND")
+    assert rows_of(database_url, "SELECT updated_at FROM users") == [version]
 
 
 def test_simultaneous_conditional_writes_of_one_version_let_one_through(app: Flask, alice: Caller) -> None:

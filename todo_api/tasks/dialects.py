@@ -4,6 +4,7 @@ SQLite keeps times as text in the format of the API; `extensions` gives it the f
 """
 
 import re
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, Text
@@ -12,7 +13,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from todo_api.extensions import lower_case
+from todo_api.models import PRIORITIES
 
+RANKED = " ".join(PRIORITIES)
 POSTGRESQL_RFC3339 = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 # By name: on PostgreSQL, on SQLite; {0} and {1} are the arguments.
 TEMPLATES = {
@@ -42,7 +45,7 @@ TEMPLATES = {
     ),
     # A text that sorts by code point, and a number that sorts priorities.
     "code_points": ('{0} COLLATE "C"', "{0}"),
-    "rank": ("strpos('low medium high', {0})", "instr('low medium high', {0})"),
+    "rank": (f"strpos('{RANKED}', {{0}})", f"instr('{RANKED}', {{0}})"),
     # Whether a time is in an array such as {2026-02-08T09:30:00.123456Z,...}.
     "one_of": ("{0} = ANY(CAST({1} AS timestamptz[]))", "(instr({1}, {0}) > 0)"),
 }
@@ -52,8 +55,9 @@ CONDITIONS = ("contains", "has_all", "one_of")
 END_OF_CASED = 0x20000  # no character from here on has upper and lower case
 
 
+@cache
 def variants() -> dict[str, str]:
-    """Return by each lower-case character all that `lower_case` maps to it, itself included."""
+    """Return by each lower-case character all that `lower_case` maps to it, itself included. Takes 40 ms once."""
     found: dict[str, str] = {}
     for character in map(chr, range(END_OF_CASED)):
         if (lower := lower_case(character)) and lower != character:
@@ -61,13 +65,12 @@ def variants() -> dict[str, str]:
     return found
 
 
-VARIANTS = variants()
-
-
 def search_pattern(q: str) -> str:
     """Return the regular expression for PostgreSQL that finds `q` in upper or lower case, whatever the locale."""
-    characters = lower_case(q) or ""
-    return "".join(f"[{VARIANTS[one]}]" if one in VARIANTS else re.escape(one) for one in characters)
+    if not q:
+        return ""
+    spellings = variants()
+    return "".join(f"[{spellings[one]}]" if one in spellings else re.escape(one) for one in lower_case(q) or "")
 
 
 class DialectExpression(FunctionElement[Any]):

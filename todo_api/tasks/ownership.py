@@ -9,34 +9,33 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import sha256
-from itertools import count
+from secrets import randbelow
 from typing import Any, NamedTuple
 
 from flask import current_app
 
 from todo_api.database import ConstraintViolated, DatabaseUnavailable, Statement, get_database
-from todo_api.extensions import db
 from todo_api.models import RFC3339, new_task_id
 from todo_api.tasks import errors, feed, statements
 from todo_api.tasks.dialects import search_pattern
 from todo_api.tasks.etags import Tags
 from todo_api.tasks.pagination import DEFAULT_QUERY, MAX_LIMIT, Query, is_moment
+from todo_api.tasks.schemas import NEW_TASK
 
 TASK_ID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-MAX_ATTEMPTS = 5  # of a creation: it retries if the user, or the key's task, is deleted at the same time
+MAX_ATTEMPTS = 10  # of a creation, while the user, the key's task or the last task below the limit is deleted
+MAX_RECOUNTS = 1000  # attempts of one while the user writes
 NO_LIMIT = 2**31 - 1
 NO_VERSION = b"none"  # of a user without a row
 MAX_DELETIONS_KEPT = 100_000  # of each user; some 10 MB
-PRUNE_EVERY = 100
-DELETIONS = count(1)  # by requests of this process
-# The digest of an Idempotency-Key covers all fields of DEFAULTS, and those of ADDED that differ from their default. So
-# a retry from before a field was added still matches. Append new fields to ADDED; change nothing else.
-DEFAULTS: dict[str, Any] = {"title": None, "description": None, "is_completed": False}
-ADDED: dict[str, Any] = {"due_date": None, "priority": None, "tags": []}
+PRUNE_EVERY = 100  # writes, on average
+# The digest of an Idempotency-Key covers these fields, and others that differ from their defaults: so a retry from
+# before a field was added still matches. Never change this.
+ALWAYS_DIGESTED = ("title", "description", "is_completed")
 
 Rows = list[Any]
-
 
 logger = logging.getLogger(__name__)
 
@@ -87,17 +86,25 @@ class OwnedTasks:
             total=query.include_total,
             known=bool(known),
         )
-        values = {"is_completed": query.is_completed, "q": query.q, "limit": query.limit + 1, "known": array_of(known)}
-        values |= {"q_pattern": search_pattern(query.q or "")}
         value, task_id = start or (None, None)
-        rows = self._fetch(statement, {**values, **others, "value": value, "after_id": task_id})
+        values = {
+            "is_completed": query.is_completed,
+            "q": query.q,
+            "q_pattern": search_pattern(query.q or ""),
+            **others,
+            "limit": query.limit + 1,
+            "known": array_of(known),
+            "value": value,
+            "after_id": task_id,
+        }
+        rows = self._fetch(statement, values)
         version, total = rows.pop(0) if rows else (NO_VERSION, b"0" if query.include_total else None)
         tag = f"{version.decode()}/{digest}"
         if if_none_match and if_none_match.match(tag):
             return Page(None, tag)
         tasks = [row[1] for row in rows[: query.limit]]
         next_cursor = query.cursor_after(tasks[-1], self.user_id) if len(rows) > query.limit else None
-        return Page(json_array(tasks), tag, next_cursor, total.decode() if total else None)
+        return Page(feed.json_array(tasks), tag, next_cursor, total.decode() if total else None)
 
     def changes(self, since: str | None = None, limit: int = MAX_LIMIT, if_none_match: Tags | None = None) -> Page:
         """Return what changed since a token, or a first copy. Raises InvalidSince, ChangesExpired."""
@@ -115,13 +122,15 @@ class OwnedTasks:
 
     def create(self, title: str, *, key: str | None = None, **fields: Any) -> StoredTask:
         """Store a new task, once for all calls with the same key. Raises TaskLimitReached, IdempotencyKeyReused."""
-        body = DEFAULTS | ADDED | {"title": title} | fields
-        counted = {name: value for name, value in body.items() if name in DEFAULTS or value != ADDED[name]}
-        digest = sha256(json.dumps(counted).encode()).digest() if key else None
+        defaults = default_fields()
+        body = defaults | {"title": title} | fields
+        digested = {name: it for name, it in body.items() if name in ALWAYS_DIGESTED or it != defaults[name]}
+        digest = sha256(json.dumps(digested).encode()).digest() if key else None
         max_tasks = current_app.config["MAX_TASKS_PER_USER"] or NO_LIMIT
         values: dict[str, Any] = {"id": new_task_id(), **body, "key": key, "digest": digest, "max_tasks": max_tasks}
         for _ in range(MAX_ATTEMPTS):
             if created := self._insert(values) or (key and self._find_by_key(values)):
+                self._prune_sometimes()
                 return created
             if not self._create_user() and self._fetch(statements.LIMIT_REACHED, values):
                 if stored := self._find(values["id"]):
@@ -139,18 +148,18 @@ class OwnedTasks:
         Raises TaskNotFound, TaskForbidden, PreconditionFailed.
         """
         versions = versions_of(if_match)
-        if changes:
-            statement = statements.change(tuple(sorted(changes)), if_match=versions is not None)
-        else:
-            statement = statements.get(if_match=versions is not None)
-        return StoredTask.of(self._run_on_task(statement, task_id, versions, changes))
+        if not changes:
+            return StoredTask.of(self._run_on_task(statements.get(if_match=versions is not None), task_id, versions))
+        statement = statements.change(tuple(sorted(changes)), if_match=versions is not None)
+        row = self._run_on_task(statement, task_id, versions, changes)
+        self._prune_sometimes()
+        return StoredTask.of(row)
 
     def delete(self, task_id: str, if_match: Tags | None = None) -> None:
         """Delete the task at a version of `if_match`. Raises TaskNotFound, TaskForbidden, PreconditionFailed."""
         versions = versions_of(if_match)
         self._run_on_task(statements.remove(if_match=versions is not None), task_id, versions)
-        if next(DELETIONS) % PRUNE_EVERY == 0:
-            self._prune()
+        self._prune_sometimes()
 
     def mark_all(self, *, is_completed: bool, mark: bool) -> int:
         """Set `is_completed` of all tasks with that value to `mark`, and return their number."""
@@ -159,20 +168,25 @@ class OwnedTasks:
     def delete_all(self, *, is_completed: bool) -> int:
         """Delete all tasks with that value of `is_completed`, and return their number."""
         number = self._execute(statements.DELETE_ALL, {"is_completed": is_completed})
-        self._prune()
+        if number:
+            self._prune()
         return number
 
     def recount(self) -> None:
-        """Count the user's tasks, and let all copies and lists be read anew.
+        """Count the user's tasks, and let all copies and lists be read anew. Raises DatabaseUnavailable.
 
         Only needed after code has run that does not write through the owner's row.
         """
-        if self._database.is_sqlite:  # a statement that writes is alone there
-            self._execute(statements.RECOUNT, {})
-            return
-        with db.engine.begin() as connection:
-            for core in (statements.LOCK_OWNER, statements.RECOUNT.core):
-                connection.execute(core, self._user)  # type: ignore[call-overload]  # any statement will do
+        for _ in range(MAX_RECOUNTS):
+            rows = self._fetch(statements.OWNER_VERSION, {})
+            if not rows or self._execute(statements.RECOUNT, {"versions": array_of([rows[0][0].decode()])}):
+                return
+        raise DatabaseUnavailable(RuntimeError("the user writes all the time"))
+
+    def _prune_sometimes(self) -> None:
+        """Prune after one in PRUNE_EVERY writes, so that each user who writes is pruned, and few requests do it."""
+        if randbelow(PRUNE_EVERY) == 0:
+            self._prune()
 
     def _prune(self) -> None:
         """Forget deletions that are too old or too many. A failure is logged: what came before it is done."""
@@ -194,8 +208,7 @@ class OwnedTasks:
             raise errors.TaskNotFound
         values = {**(changes or {}), "id": task_id.lower(), "versions": versions}
         if rows := self._fetch(statement, values):
-            row: tuple[Any, ...] = rows[0]
-            return row
+            return tuple(rows[0])
         # The same steps for a foreign and a missing task: with CONCEAL_FOREIGN_TASKS the time must not tell them apart.
         [(exists, is_own)] = self._fetch(statements.EXISTS, values)
         # Again, as an EXECUTE that waits for an ALTER TABLE may see no rows: its snapshot is from before the wait.
@@ -259,12 +272,11 @@ class OwnedTasks:
         return found
 
 
-def json_array(members: list[bytes]) -> bytes:
-    """Return a JSON array, made without a second copy of what may be 9 MB."""
-    members = members or [b""]
-    members[0] = b"[" + members[0]
-    members[-1] += b"]"
-    return b",".join(members)
+@cache
+def default_fields() -> dict[str, Any]:
+    """Return what a client may write, in the order of the digest, with the value of what it leaves out."""
+    defaults = {column.name: NEW_TASK.fields[column.name].load_default for column in statements.WRITABLE}
+    return {name: default() if callable(default) else default for name, default in defaults.items()}
 
 
 def user_ids() -> list[str]:

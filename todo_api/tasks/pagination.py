@@ -10,15 +10,12 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from todo_api.models import RFC3339
+from todo_api.models import LONGEST_TITLE, PRIORITIES, RFC3339, Task
 from todo_api.tasks.errors import InvalidCursor
 
 SCOPE_BYTES = 12
 VALUE_AT = SCOPE_BYTES + 16  # after the scope and the task's id
-LONGEST_TITLE = 200
 MAX_LIMIT = 1000
-PRIORITIES = ("low", "medium", "high")
-OPTIONAL = ("due_date", "priority")  # columns to sort by that may be null
 OTHER_FILTERS = ("priority", "tag", "due_from", "due_to")
 BASE64URL = re.compile("(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?")
 
@@ -82,9 +79,9 @@ class Query:
         """Return the position that the cursor holds, None without a cursor. Raises InvalidCursor."""
         if self.cursor is None:
             return None
-        raw = decode_base64(self.cursor)
-        scope, task_id, value = raw[:SCOPE_BYTES], raw[SCOPE_BYTES:VALUE_AT], raw[VALUE_AT:]
         try:
+            raw = decode_base64(self.cursor)
+            scope, task_id, value = raw[:SCOPE_BYTES], raw[SCOPE_BYTES:VALUE_AT], raw[VALUE_AT:]
             position = Position(self._sort_value(value.decode()), str(UUID(bytes=task_id)))
         except ValueError:
             raise InvalidCursor from None
@@ -93,13 +90,18 @@ class Query:
         return position
 
     def _sort_value(self, text: str) -> str | None:
-        """Return the sort value in a cursor. Raises InvalidCursor if no task can have it: the database would fail."""
-        if not text and self.column in OPTIONAL:
+        """Return the sort value in a cursor. Raises ValueError if no task can have it: the database would fail."""
+        if not text and is_optional(self.column):
             return None
         checks = {"title": is_title, "due_date": is_day, "priority": PRIORITIES.__contains__}
         if not checks.get(self.column, is_moment)(text):
-            raise InvalidCursor
+            raise ValueError("no task has this value")
         return text
+
+
+def is_optional(column: str) -> bool:
+    """Return whether a task may lack a value in this column."""
+    return bool(Task.__table__.c[column].nullable)
 
 
 def is_title(text: str) -> bool:
@@ -129,8 +131,8 @@ def encode_base64(raw: bytes) -> str:
     return urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def decode_base64(cursor: str) -> bytes:
-    """Return what was encoded. Raises InvalidCursor, for other spellings that base64 tolerates too."""
-    if not BASE64URL.fullmatch(cursor) or encode_base64(raw := urlsafe_b64decode(cursor + "==")) != cursor:
-        raise InvalidCursor
+def decode_base64(text: str) -> bytes:
+    """Return what was encoded. Raises ValueError, for other spellings that base64 tolerates too."""
+    if not BASE64URL.fullmatch(text) or encode_base64(raw := urlsafe_b64decode(text + "==")) != text:
+        raise ValueError("not base64url without padding")
     return raw

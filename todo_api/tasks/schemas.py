@@ -8,7 +8,8 @@ from marshmallow import Schema, ValidationError, fields, post_load, pre_load
 from marshmallow.validate import Length, OneOf, Range
 
 from todo_api.errors import LONGEST_NAME
-from todo_api.tasks.pagination import MAX_LIMIT, PRIORITIES, is_day
+from todo_api.models import LONGEST_TITLE, PRIORITIES
+from todo_api.tasks.pagination import MAX_LIMIT, is_day
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL has no U+0000, UTF-8 no surrogates
 SORTED_BY = ("created_at", "updated_at", "title", "due_date", "priority")
@@ -132,7 +133,7 @@ class TaskSchema(InputSchema):
 
     id = fields.UUID(dump_only=True)
     user_id = fields.String(dump_only=True, validate=length(1, 255))
-    title = Text(required=True, trim=True, validate=length(1, 200))
+    title = Text(required=True, trim=True, validate=length(1, LONGEST_TITLE))
     description = Text(load_default=None, allow_none=True, validate=length(0, 2000))
     is_completed = Boolean(load_default=False)
     completed_at = fields.DateTime(dump_only=True, allow_none=True)

@@ -5,7 +5,7 @@ the database compiles each once.
 
 Every write goes through its owner's row: it gives a new version to the row and to the tasks that it changes. So one
 user's writes take turns, and the order of their versions is the order of their commits. On PostgreSQL a write is one
-statement. A deletion, and a change under a condition, first lock the row: only then is it known what they find.
+statement. A change or deletion first locks the row: only then is it known what it finds.
 """
 
 from collections.abc import Iterable
@@ -18,10 +18,11 @@ from sqlalchemy import ColumnElement, bindparam, literal_column, select
 from todo_api.database import Statement
 from todo_api.models import Deletion, Task, Timestamp, User
 from todo_api.tasks.dialects import DialectExpression
+from todo_api.tasks.pagination import is_optional
 
 tasks, users, deletions = (cast(sa.Table, model.__table__) for model in (Task, User, Deletion))
 
-# What a client may write. A new field is added here, in the model, in the schema and to `ADDED` in ownership.py.
+# What a client may write. A new field is added at the end of this, in the model and in the schema.
 WRITABLE = [tasks.c[name] for name in ("title", "description", "is_completed", "due_date", "priority", "tags")]
 FIELDS = (tasks.c.id, tasks.c.user_id, *WRITABLE, tasks.c.completed_at, tasks.c.created_at, tasks.c.updated_at)
 
@@ -36,7 +37,8 @@ ONE: ColumnElement[int] = literal_column("1")
 ZERO: ColumnElement[int] = literal_column("0")
 LAST_ID = sa.cast(literal_column("'ffffffff-ffff-ffff-ffff-ffffffffffff'"), deletions.c.task_id.type)
 VERSION = select(users.c.updated_at).where(USER).scalar_subquery()
-COUNT = sa.func.coalesce(users.c.task_count, select(sa.func.count()).select_from(tasks).where(OWNED).scalar_subquery())
+NUMBER = select(sa.func.count()).select_from(tasks).where(OWNED).scalar_subquery()
+COUNT = sa.func.coalesce(users.c.task_count, NUMBER)
 MAX_PAGES = 200  # of 960 that clients can ask for; each takes 50 KB
 MAX_SEARCH_SECONDS = 2  # a search that is made to be slow takes 1 in 10,000 tasks of the largest size
 HAS_ROOM = bindparam("max_tasks") > COUNT
@@ -82,7 +84,7 @@ def locked_owner() -> sa.CTE:
 
 
 def move_owner(which: ColumnElement[bool]) -> sa.Update:
-    """Return the statement that gives the owner's row its next version if there is such a task."""
+    """Return the step on SQLite that gives the owner's row its next version if there is such a task."""
     return sa.update(users).values(updated_at=NEXT_VERSION).where(USER, sa.exists().where(which))
 
 
@@ -109,11 +111,12 @@ LAST_CHANGE = select(sa.func.max(tasks.c.updated_at)).where(OWNED).scalar_subque
 AFTER_ALL = DialectExpression(
     "next_version", sa.case((users.c.updated_at < LAST_CHANGE, LAST_CHANGE), else_=users.c.updated_at)
 )
-NUMBER = select(sa.func.count()).select_from(tasks).where(OWNED).scalar_subquery()
-LOCK_OWNER = select(users.c.id).where(USER).with_for_update(key_share=True)
-# For one transaction: only once the row is locked, the count is that of all writes before it.
+OWNER_VERSION = Statement(select(DialectExpression("rfc3339", users.c.updated_at)).where(USER), repeatable=True)
+# The count is right if no write has moved the owner's row since it was at `:versions`; otherwise nothing changes.
 RECOUNT = Statement(
-    sa.update(users).values(updated_at=AFTER_ALL, forgotten_at=AFTER_ALL, task_count=NUMBER).where(USER)
+    sa.update(users)
+    .values(updated_at=AFTER_ALL, forgotten_at=AFTER_ALL, task_count=NUMBER)
+    .where(USER, DialectExpression("one_of", users.c.updated_at, bindparam("versions")))
 )
 
 
@@ -156,19 +159,13 @@ def get(*, if_match: bool = False) -> Statement:
 @cache
 def change(names: tuple[str, ...], *, if_match: bool) -> Statement:
     """Return the change of the named fields of one task."""
-    which = by_id(if_match)
+    which, owner = by_id(if_match), locked_owner()
     values: dict[str, Any] = {name: bindparam(name) for name in names}
-    moved = move_owner(which)
-    # Without a condition the row need not be locked first, which saves 50 µs.
-    moved_owner = moved.returning(users.c.id, users.c.updated_at.label("version")).cte("owner")
-    owner = locked_owner() if if_match else moved_owner
     written = write(values, owner.c.version).where(which, tasks.c.user_id == owner.c.id)
     task = written.returning(*tasks.c).cte("task")
-    core = select(*task_columns(task.c))
-    if if_match:
-        following = sa.update(users).values(updated_at=task.c.updated_at).where(users.c.id == task.c.user_id)
-        core = core.add_cte(following.cte("moved"))
-    return Statement(core, moved, write(values, VERSION).where(which).returning(*task_columns(tasks.c)))
+    moved = sa.update(users).values(updated_at=task.c.updated_at).where(users.c.id == task.c.user_id)
+    on_sqlite = write(values, VERSION).where(which).returning(*task_columns(tasks.c))
+    return Statement(select(*task_columns(task.c)).add_cte(moved.cte("moved")), move_owner(which), on_sqlite)
 
 
 def write(changes: dict[str, Any], version: ColumnElement[Any]) -> sa.Update:
@@ -272,7 +269,7 @@ def page(
     `known`: the client has seen the list at the versions in `:known`. At one of them there is only the first row.
     """
     descending, name = sort.startswith("-"), sort.removeprefix("-")
-    optional = tasks.c[name].nullable
+    optional = is_optional(name)
     key: ColumnElement[Any] = sort_key(name, tasks.c[name])
     task_id: ColumnElement[str] = bindparam("after_id")
     condition = filtered(is_completed=is_completed, q=q, others=others)
@@ -327,7 +324,9 @@ def newer(columns: list[Any], time: sa.Column[Any], task_id: sa.Column[str]) -> 
     position = sa.tuple_(bindparam(f"{table.name}_time"), bindparam(f"{table.name}_id"))
     labelled = (column.label(f"column_{number}") for number, column in enumerate(columns))
     found = select(*labelled).where(table.c.user_id == bindparam("user_id"), sa.tuple_(time, task_id) > position)
-    anything_new = sa.tuple_(VERSION, LAST_ID) > position  # else the owner's row alone is read
+    # Otherwise nothing is new, and the owner's row alone is read. A walk that has begun is ended even where code from
+    # before the owner's row has written later than its version.
+    anything_new = (sa.tuple_(VERSION, LAST_ID) > position) | (bindparam(f"{table.name}_id") < LAST_ID)
     return limited(found.where(anything_new).order_by(time, task_id))
 
 

@@ -20,7 +20,7 @@ IDEMPOTENCY_KEY = re.compile("[!-+\\--~]{1,255}")  # visible ASCII but the comma
 class TaskConverter(BaseConverter):
     """An id in a path: anything but the name of another route, which has its own methods."""
 
-    regex = "(?!changes$)[^/]+"
+    regex = r"(?!changes\Z)[^/]+"
 
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
