@@ -69,6 +69,7 @@ def test_what_follows_a_request_is_the_next(parser: Parser) -> None:
         HEAD + b"Content-Length: +1\r\n\r\n",
         HEAD + b"Transfer-Encoding: gzip\r\n\r\n",
         CHUNKED + b"zz\r\n",
+        CHUNKED + b"10;" + b"x" * 400,
         CHUNKED + b"5\r\nabcdefg\r\n",
         CHUNKED + b"0\r\nno trailer\r\n\r\n",
     ],

@@ -10,8 +10,9 @@ from gunicorn.http.unreader import Unreader
 
 MOST_HEAD = 64 * 1024
 MOST_BODY = 65 * 1024  # as in deploy/nginx.conf; the application rejects such a body without reading all of it
-MOST_CHUNKS = 256 * 1024  # with their sizes and extensions
-CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})(?:[ \t;][^\r\n]*)?\r\n")
+MOST_CHUNKS = 2 * MOST_BODY  # with their sizes and extensions
+MOST_SIZE_LINE = 300  # bytes of the line before a chunk
+CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})(?:[ \t;][^\r\n]{0,255})?\r\n")
 
 
 class Incomplete(BaseException):
@@ -90,7 +91,10 @@ class Parser(RequestParser):
             at = line.end() + length + 2
             size += length
         request.next_chunk = at, size
-        # After the last chunk come trailers and an empty line. A line that is no size is malformed.
-        has_end = data.find(b"\r\n\r\n", line.end() - 2) >= 0 if line else data.find(b"\n", at) >= 0
+        # After the last chunk come trailers and an empty line. A line that is no size, or has no end, is malformed.
+        if line:
+            has_end = data.find(b"\r\n\r\n", line.end() - 2) >= 0
+        else:
+            has_end = data.find(b"\n", at) >= 0 or len(data) - at > MOST_SIZE_LINE
         missing = max(at - 2 - len(data), 0)  # of the last chunk that has begun
         return has_end or size - missing > MOST_BODY or len(data) > MOST_CHUNKS
