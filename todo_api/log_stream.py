@@ -11,8 +11,8 @@ TIMEOUT = 0.5  # seconds
 
 def standard_error() -> io.TextIOWrapper:
     """Open standard error without the buffer of sys.stderr: a write that blocks holds its lock, even at the end."""
-    descriptor = 2 if sys.__stderr__ else os.open(os.devnull, os.O_WRONLY)  # a process can be started without one
-    raw = io.FileIO(descriptor, "w", closefd=False)
+    # A process can be started without one. Then descriptor 2 may be another file.
+    raw = io.FileIO(2, "w", closefd=False) if sys.__stderr__ else io.FileIO(os.devnull, "w")
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 

@@ -30,7 +30,7 @@ from tests.support.programs import GUNICORN, ROOT, environment, free_port, produ
 from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
 from todo_api.log_format import JSONFormatter
-from todo_api.log_stream import BoundedStream
+from todo_api.log_stream import BoundedStream, standard_error
 from todo_api.tasks import OwnedTasks
 from todo_api.telemetry.access_log import AccessLog
 from todo_api.telemetry.logging import batches, is_server_message
@@ -435,6 +435,18 @@ def test_a_reader_of_standard_error_that_has_gone_is_no_error(monkeypatch: pytes
     monkeypatch.setattr("todo_api.log_stream.standard_error", lambda: broken)
     assert BoundedStream().write("unread") == 6
     broken.write.assert_called_once_with("unread")
+
+
+def test_without_standard_error_lines_are_dropped_and_no_descriptor_is_left_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "__stderr__", None)
+    with standard_error() as stream:
+        descriptor = stream.fileno()
+        assert descriptor != 2
+        stream.write("dropped")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 @pytest.mark.slow
