@@ -34,7 +34,7 @@ def check() -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         if not application_starts():
             sys.exit(1)
-    os.environ[CHECKED_BY_VARIABLE] = process
+        os.environ[CHECKED_BY_VARIABLE] = process
 
 
 def let_worker_stop(server: Any) -> None:
