@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import select
 import selectors
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
+from tests.support.issuers import write_certificate
 from tests.support.programs import ROOT, Server, environment, production_environment, running, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import token
@@ -228,7 +231,18 @@ def test_a_request_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes
         for seconds, received in ended.values():
             assert 19 < seconds < 23
             assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-            assert json.loads(received.partition(b"\r\n\r\n")[2])["error_code"] == "REQUEST_TIMEOUT"
+            head, _, body = received.partition(b"\r\n\r\n")
+            assert json.loads(body)["error_code"] == "REQUEST_TIMEOUT"
+            headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+            assert re.fullmatch("[0-9a-f]{32}", headers.pop("X-Request-ID"))
+            assert headers == {
+                "Connection": "close",
+                "Content-Type": "application/json",
+                "Content-Length": str(len(body)),
+                "Cache-Control": "private, no-cache",
+                "Vary": "Authorization, Origin",
+                "X-Content-Type-Options": "nosniff",
+            }
 
 
 def test_a_body_in_many_parts_is_read_whole(server: Server) -> None:
@@ -257,11 +271,16 @@ def test_a_client_that_waits_for_100_continue_gets_it_once(server: Server) -> No
 
 
 @pytest.mark.slow
-def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", [b"/text", b"/file"])
+def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path, path: bytes) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(100_000_000)
     (tmp_path / "large.py").write_text(
         "def app(environ, start_response):\n"
-        "    length = 100_000_000 if environ['PATH_INFO'] == '/large' else 1\n"
+        "    length = 1 if environ['PATH_INFO'] == '/health/live' else 100_000_000\n"
         "    start_response('200 OK', [('Content-Length', str(length))])\n"
+        "    if environ['PATH_INFO'] == '/file':\n"
+        "        return environ['wsgi.file_wrapper'](open('large', 'rb'))\n"
         "    return [b'y' * length]\n"
     )
     with (
@@ -269,7 +288,7 @@ def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
         ExitStack() as stack,
     ):
         for _ in range(2):  # there are two threads
-            stack.enter_context(connected(server)).sendall(LIVE.replace(b"/health/live", b"/large"))
+            stack.enter_context(connected(server)).sendall(LIVE.replace(b"/health/live", path))
         began = time.monotonic()
         wait_until(lambda: is_served(server), 35)
         assert time.monotonic() - began > 10, "the clients hold both threads for a while"
@@ -398,6 +417,47 @@ def test_a_client_that_cannot_be_polled_does_not_affect_others(tmp_path: Path) -
                 client.sendall(LIVE)
                 assert read_responses(client, holding=b"y").endswith(b"y")
         assert server.program.output.count("Booting worker") == 1
+
+
+def test_a_connection_that_is_not_readable_after_all_occupies_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "spurious.py").write_text(
+        "import contextlib, select\n"
+        "from todo_api.serving.worker import PollingWorker as Worker\n"
+        "class Spurious:\n"
+        "    def __init__(self, epoll=select.epoll):\n"
+        "        self.epoll, self.new = epoll(), []\n"
+        "        self.modify = self.epoll.modify\n"
+        "    def register(self, descriptor, events):\n"
+        "        self.epoll.register(descriptor, events)\n"
+        "        self.new.append(descriptor)\n"
+        "    def poll(self, maxevents):\n"
+        "        with contextlib.suppress(IndexError):\n"
+        "            return [(self.new.pop(0), select.EPOLLIN)]\n"
+        "        return self.epoll.poll(0.05, maxevents)\n"
+        "select.epoll = Spurious\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Length', '1')])\n"
+        "    return [b'y']\n"
+    )
+    with serving_application("spurious:app", "spurious.Worker", tmp_path) as server, ExitStack() as stack:
+        wait_until(lambda: is_served(server))
+        clients = [stack.enter_context(connected(server)) for _ in range(3)]  # there are two threads
+        time.sleep(0.5)
+        for client in reversed(clients):
+            client.settimeout(2)
+            client.sendall(LIVE)
+            assert read_responses(client, holding=b"y").endswith(b"y")
+
+
+def test_a_client_with_tls_is_served_if_gunicorn_has_a_certificate(start: Start, tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    certificate, key = str(tmp_path / "fullchain.pem"), str(tmp_path / "privkey.pem")
+    server = start("--certfile", certificate, "--keyfile", key)
+    trusted = ssl.create_default_context(cafile=certificate)
+    with connected(server) as plain, trusted.wrap_socket(plain, server_hostname="127.0.0.1") as client:
+        for _ in range(2):
+            client.sendall(LIVE)
+            assert read_responses(client).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_clients_that_disconnect_early_leave_no_descriptors(start: Start) -> None:

@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from typing import Any
+from uuid import uuid4
 
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
@@ -36,11 +37,12 @@ ACCEPT_PAUSE = 0.0003
 ONE_THREAD = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TIMED_OUT = json.dumps(
-    {"detail": "The request did not arrive in time.", "error_code": "REQUEST_TIMEOUT", "status_code": 408}
-).encode()
-TIMED_OUT_RESPONSE = (
-    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    b"Cache-Control: private, no-cache\r\nContent-Length: %d\r\n\r\n%b" % (len(TIMED_OUT), TIMED_OUT)
+    {"detail": "The request took too long to arrive.", "error_code": "REQUEST_TIMEOUT", "status_code": 408}
+)
+TIMED_OUT_HEAD = (
+    "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    "Cache-Control: private, no-cache\r\nVary: Authorization, Origin\r\nX-Content-Type-Options: nosniff\r\n"
+    f"Content-Length: {len(TIMED_OUT)}\r\n"
 )
 
 
@@ -73,6 +75,8 @@ class PollingWorker(ThreadWorker):
         self.lingering: set[Client] = set()  # they have all responses; the client should hang up
         # Waiting connections by descriptor. The thread that removes one owns it.
         self.keepalived_conns: dict[int, Client] = {}
+        self.receive_flags = 0 if self.cfg.is_ssl else socket.MSG_DONTWAIT  # Python's TLS takes no flags
+        self.cfg.set("sendfile", False)  # it would wait without limit for a client that reads nothing
         # Reading settings as plain attributes saves 8 µs a request.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         Worker.init_process(self)
@@ -148,10 +152,7 @@ class PollingWorker(ThreadWorker):
     def _answer(self, connection: Client) -> None:
         """Answer the requests on a readable connection, then wait for more or for the client to hang up."""
         try:
-            if connection not in self.lingering:
-                seconds = self._handle_requests(connection)
-            else:
-                seconds = connection.timeout - time.monotonic() if connection.sock.recv(65536) else 0
+            seconds = self._read(connection)
             if seconds > 0:
                 self._watch(connection, self.epoll.modify, seconds)
             else:
@@ -163,11 +164,22 @@ class PollingWorker(ThreadWorker):
             self.log.exception("Error handling a connection")
         self._close(connection)
 
-    def _handle_requests(self, connection: Client) -> float:
-        """Answer all requests that have arrived. Return how many seconds to wait for more or for the end."""
+    def _read(self, connection: Client) -> float:
+        """Read what has arrived, and answer it. Return how many seconds to wait for more or for the end."""
+        seconds: float = connection.timeout - time.monotonic()
         connection.init()
+        try:
+            data = connection.sock.recv(65536, self.receive_flags)
+        except BlockingIOError:  # what was readable may be gone (epoll(7), select(2))
+            return seconds
+        if connection in self.lingering:
+            return seconds if data else 0
+        return self._handle_requests(connection, data)
+
+    def _handle_requests(self, connection: Client, data: bytes) -> float:
+        """Answer all requests that have arrived. Return how many seconds to wait for more or for the end."""
         received = connection.parser.received
-        received.add(connection.sock.recv(65536))
+        received.add(data)
         try:
             while self.handle(connection):
                 connection.deadline = 0.0
@@ -201,7 +213,7 @@ class PollingWorker(ThreadWorker):
         try:
             if connection.deadline:
                 connection.sock.setblocking(False)
-                connection.sock.send(TIMED_OUT_RESPONSE)
+                connection.sock.send(f"{TIMED_OUT_HEAD}X-Request-ID: {uuid4().hex}\r\n\r\n{TIMED_OUT}".encode())
                 self._watch(connection, self.epoll.modify, self._linger(connection))
                 return
         except OSError:  # the client has gone
