@@ -42,7 +42,7 @@ def post_worker_init(worker: Any) -> None:
     log, metrics = (worker.wsgi.extensions[name] for name in ("log", "metrics"))
     metrics.use(worker.slot)
     log.start()
-    worker.log.use_queue(log.enqueue)
+    worker.log.use_queue(log)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:

@@ -288,21 +288,29 @@ import logging
 from todo_api import create_app
 app = create_app()
 app.logger.warning("ours")
+logging.getLogger("another.package").info("not even at DEBUG")
 logging.getLogger("another.package").warning("theirs")
+logging.getLogger("another.package").error("theirs")
 app.extensions["log"].start()
 """
 
 
-def test_each_line_is_written_once_and_the_writing_thread_does_not_keep_a_program_alive() -> None:
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("DEBUG", [("todo_api", "WARNING"), ("another.package", "WARNING"), ("another.package", "ERROR")]),
+        ("ERROR", [("another.package", "ERROR")]),
+    ],
+)
+def test_each_line_is_written_once_and_the_writing_thread_does_not_keep_a_program_alive(
+    level: str, expected: list[tuple[str, str]]
+) -> None:
     """In its own process, as the root logger of this one belongs to the tests."""
-    settings = environ_for("postgresql://nobody@127.0.0.1:1/none", JWT_ISSUER="i", JWT_AUDIENCE="a")
+    settings = environ_for("postgresql://nobody@127.0.0.1:1/none", JWT_ISSUER="i", JWT_AUDIENCE="a", LOG_LEVEL=level)
     ended = run(sys.executable, "-c", PROGRAM, cwd=ROOT, env=environment(**settings), seconds=20)
     assert ended.returncode == 0
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
-    assert [(line["logger"], line["message"]) for line in lines] == [
-        ("todo_api", "ours"),
-        ("another.package", "theirs"),
-    ]
+    assert [(line["logger"], line["level"]) for line in lines] == expected
 
 
 @pytest.mark.slow

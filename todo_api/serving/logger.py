@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -23,17 +22,6 @@ def cut_quote(record: logging.LogRecord) -> bool:
     return True
 
 
-class Forward(logging.Handler):
-    """Gives records to the application's queue, whatever the level of the application's log."""
-
-    def __init__(self, enqueue: Callable[[logging.LogRecord], None]) -> None:
-        super().__init__()
-        self._enqueue = enqueue
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._enqueue(record)
-
-
 class ServerLogger(Logger):
     """gunicorn's logger with the service's formatter. No process waits for whoever reads standard error."""
 
@@ -45,9 +33,9 @@ class ServerLogger(Logger):
             if getattr(handler, "stream", None) is sys.stderr:
                 handler.setStream(BoundedStream())
 
-    def use_queue(self, enqueue: Callable[[logging.LogRecord], None]) -> None:
+    def use_queue(self, queue: logging.Handler) -> None:
         """Let the application's queue write what would go to standard error."""
         self.error_log.handlers = [
-            Forward(enqueue) if isinstance(getattr(handler, "stream", None), BoundedStream) else handler
+            queue if isinstance(getattr(handler, "stream", None), BoundedStream) else handler
             for handler in self.error_log.handlers
         ]

@@ -102,7 +102,7 @@ class LogQueue(logging.StreamHandler[TextIO]):
                 record = self._queue.get_nowait()
                 is_request = isinstance(record, RequestRecord)
                 try:
-                    if record.levelno >= self.level or not is_request:  # loggers have checked all others
+                    if record.levelno >= self._app.logger.level or not is_request:  # loggers have checked all others
                         yield self.format(record) + self.terminator
                     if is_request:
                         self._app.extensions["metrics"].count(record)
@@ -130,9 +130,8 @@ def init_app(app: Flask) -> None:
     """Send the log of the application and its libraries to standard error."""
     log = app.extensions["log"] = LogQueue(app)
     log.setFormatter(AccessLog(app.config["ENVIRONMENT"], app.config["LOG_HASH_KEY"]))
-    log.setLevel(app.config["LOG_LEVEL"])
     app.logger.handlers = [log]
     app.logger.propagate = False
     app.logger.setLevel(app.config["LOG_LEVEL"])
-    logging.basicConfig(handlers=[log])  # for libraries, from WARNING on
+    logging.basicConfig(handlers=[log], level=max(logging.WARNING, app.logger.level))  # for libraries
     logging.getLogger("werkzeug").addFilter(is_server_message)
