@@ -33,7 +33,7 @@ from todo_api.telemetry.requests import REQUEST_ID
 
 pytestmark = pytest.mark.sqlite_only
 
-NOT_DESCRIBED = "GET /docs/<name>"  # the files of the page
+NOT_DESCRIBED = "GET /docs/<asset>"  # the files of the page
 OF_OTHER_PROXIES = "REQUEST_TIMEOUT"  # nginx hangs up instead
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
 LINTER = Path(__file__).parent / "openapi_lint"

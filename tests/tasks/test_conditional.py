@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 from tests.conftest import MISSING, MISSING_ID, Caller, assert_error
 from tests.support.tasks import Task, assert_invalid, etag_of, listed, path_of, task_in
 from tests.support.threads import at_once
-from todo_api.tasks.etags import Tags, tags_of
+from todo_api.etags import Tags, tags_of
 
 WRITERS = 50
 OTHER_VERSION = '"2026-02-08T09:30:00.123456Z"'

@@ -8,6 +8,7 @@ import flask_swagger_ui
 from flask import Blueprint, Flask, Response, current_app, request, send_from_directory
 
 from todo_api.errors import NotFound
+from todo_api.etags import tags_of
 
 DOCUMENT = Path(__file__).with_name("openapi.yaml")
 STATIC = Path(__file__).with_name("static")
@@ -20,7 +21,6 @@ ASSETS = {
     "swagger-ui-bundle.js": (SWAGGER_UI, "text/javascript"),
     "swagger-ui.css": (SWAGGER_UI, "text/css"),
 }
-SUFFIXES = ("", "-gzip", "-br")  # Apache adds one to the ETag of a response that it compresses
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -55,19 +55,19 @@ def page() -> Response:
     return revalidated(response)
 
 
-@blueprint.get("/docs/<name>")
-def asset(name: str) -> Response:
+@blueprint.get("/docs/<asset>")
+def page_file(asset: str) -> Response:
     """Get one of the files that the page loads."""
-    if name not in ASSETS:
+    if asset not in ASSETS:
         raise NotFound
-    folder, mimetype = ASSETS[name]
-    return revalidated(send_from_directory(folder, name, mimetype=mimetype, conditional=False))
+    folder, mimetype = ASSETS[asset]
+    return revalidated(send_from_directory(folder, asset, mimetype=mimetype, conditional=False))
 
 
 def revalidated(response: Response) -> Response:
     """Answer 304 to a matching If-None-Match. Flask's `conditional` also answers 206, 412 and 416."""
-    tag = response.get_etag()[0] or ""
-    if any(request.if_none_match.contains_weak(tag + suffix) for suffix in SUFFIXES):
+    known = tags_of(request.headers.get("If-None-Match"))
+    if known and known.match(response.get_etag()[0] or ""):
         response.status_code = 304
     if request.method == "HEAD" or response.status_code == 304:
         response.close()  # Werkzeug does not close a file that it does not send

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from flask import current_app
 
 from todo_api.database import ConstraintViolated, DatabaseUnavailable, Statement, get_database
+from todo_api.etags import Tags
 from todo_api.models import RFC3339, new_task_id
 from todo_api.tasks import errors, feed, statements
 from todo_api.tasks.dialects import search_pattern
-from todo_api.tasks.etags import Tags
 from todo_api.tasks.pagination import DEFAULT_QUERY, MAX_LIMIT, Query, is_moment
 from todo_api.tasks.schemas import NEW_TASK
 
@@ -76,7 +76,7 @@ class OwnedTasks:
         """Return a page of tasks, without them if `if_none_match` has their tag. Raises InvalidCursor."""
         start, others = query.start(self.user_id), query.other_filters()
         digest = query.digest(self.user_id)
-        known = if_none_match.versions(digest) if if_none_match else ()
+        known = known_versions(if_none_match, digest)
         statement = statements.page(
             is_completed=query.is_completed is not None,
             q=bool(query.q),
@@ -110,7 +110,7 @@ class OwnedTasks:
         """Return what changed since a token, or a first copy. Raises InvalidSince, ChangesExpired."""
         seen = feed.Position() if since is None else feed.decode(since, self.user_id)
         digest = feed.digest(since, limit, self.user_id)
-        known = if_none_match.versions(digest) if if_none_match else ()
+        known = known_versions(if_none_match, digest)
         values = {**seen.parameters(), "limit": limit + 1, "known": array_of(known)}
         rows = self._fetch(statements.changes(first=since is None, known=bool(known)), values)
         owner = feed.Owner.of(rows.pop(0)) if rows else None
@@ -282,6 +282,12 @@ def default_fields() -> dict[str, Any]:
 def user_ids() -> list[str]:
     """Return all users."""
     return [row[0].decode() for row in get_database().fetch(statements.USERS, {})]
+
+
+def known_versions(if_none_match: Tags | None, digest: str) -> list[str]:
+    """Return the versions in tags of the form <version>/<digest>."""
+    found = [tag.partition("/") for tag in if_none_match.listed] if if_none_match else []
+    return [version for version, _, rest in found if rest == digest and is_moment(version)]
 
 
 def versions_of(if_match: Tags | None) -> str | None:

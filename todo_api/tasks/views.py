@@ -8,7 +8,7 @@ from marshmallow import ValidationError
 from werkzeug.routing import BaseConverter
 
 from todo_api.auth import current_user_id, jwt_required
-from todo_api.tasks.etags import Tags, tags_of
+from todo_api.etags import Tags, tags_of
 from todo_api.tasks.ownership import OwnedTasks, Page, StoredTask
 from todo_api.tasks.pagination import DEFAULT_QUERY, Query
 from todo_api.tasks.parsing import body, parameters

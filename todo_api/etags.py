@@ -3,8 +3,6 @@
 import re
 from dataclasses import dataclass
 
-from todo_api.tasks.pagination import is_moment
-
 # One tag of the list. W/ and the suffixes are ignored, because nginx and Apache add them when they compress.
 ELEMENT = re.compile(r'(?:^|,)[ \t]*(?:W/)?"([\x21\x23-\x7e\x80-\xff]*?)(?:-gzip|-br)?"[ \t]*(?=,|$)')
 
@@ -18,11 +16,6 @@ class Tags:
 
     def match(self, tag: str) -> bool:
         return self.any or tag in self.listed
-
-    def versions(self, digest: str) -> list[str]:
-        """Return the versions in tags of the form <version>/<digest>."""
-        found = [tag.partition("/") for tag in self.listed]
-        return [version for version, _, rest in found if rest == digest and is_moment(version)]
 
 
 def tags_of(header: str | None) -> Tags | None:
