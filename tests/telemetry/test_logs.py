@@ -103,6 +103,7 @@ def test_in_production_each_request_has_one_json_line(alice: Caller, log: Log) -
     ("method", "path", "status", "code", "route"),
     [
         ("POST", "/api/tasks", 415, "UNSUPPORTED_MEDIA_TYPE", "/api/tasks"),
+        ("GET", "/docs/none", 404, "NOT_FOUND", "/docs/{asset}"),
         ("GET", '/no"where\n', 404, "NOT_FOUND", "other"),
         ('BR"EW', "/api/tasks", 405, "METHOD_NOT_ALLOWED", "other"),
     ],

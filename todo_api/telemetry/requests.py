@@ -44,7 +44,7 @@ class RequestRecord(LogRecord):
 @lru_cache
 def route_template(rule: str) -> str:
     """Return a route as OpenAPI and the log write it: /api/tasks/{id}."""
-    return rule.replace("<task:task_id>", "{id}")
+    return re.sub(r"<(?:\w+:)?(?:task_)?(\w+)>", r"{\1}", rule)
 
 
 def add_database_seconds(seconds: float) -> None:
