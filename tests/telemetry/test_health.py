@@ -109,6 +109,18 @@ def test_a_database_in_another_encoding_than_utf8_is_not_ready(
         dispose(app)
 
 
+def test_later_checks_ask_only_for_the_revision(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = Mock(wraps=app.extensions["database"].fetch)
+    monkeypatch.setattr(app.extensions["database"], "fetch", fetch)
+    with app.app_context():
+        assert health.check_database() is None
+        read = Mock(side_effect=AssertionError("the migrations are read again"))
+        monkeypatch.setattr(health, "ScriptDirectory", read)
+        fetch.reset_mock()
+        assert health.check_database() is None
+    fetch.assert_called_once_with(health.REVISIONS, {})
+
+
 @pytest.mark.sqlite_only
 def test_an_unreachable_database_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app(ENVIRONMENT="production", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")

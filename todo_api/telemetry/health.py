@@ -4,13 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import cache, lru_cache
 
 from alembic.script import ScriptDirectory
 from flask import Blueprint, Flask, Response, current_app
 from sqlalchemy import text
 
 from todo_api.auth import get_key_set
-from todo_api.database import DatabaseError, Statement, get_database
+from todo_api.database import Database, DatabaseError, Statement, get_database
 from todo_api.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,10 @@ KEYS_INTERVAL = 5  # seconds; the check of the keys is cheap unless they are mis
 CHECK_TIMEOUT = 1  # seconds to wait for a check that another request is running
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
+
+
+class WrongEncoding(Exception):
+    """The database's text is not UTF8; the argument is its encoding."""
 
 
 class NotReady(Unavailable):
@@ -76,17 +81,30 @@ def check_database() -> str | None:
     """Return why the database is not ready, or None. A revision that this code does not know is newer, and ready."""
     database = get_database()
     try:
-        encoding = "UTF8" if database.is_sqlite else database.fetch(ENCODING, {})[0][0].decode()
-        if encoding != "UTF8":
-            return f"the encoding of the database is {encoding}, and must be UTF8"
+        check_encoding(database)
         found = [row[0].decode() for row in database.fetch(REVISIONS, {})]
+    except WrongEncoding as error:
+        return f"the encoding of the database is {error}, and must be UTF8"
     except DatabaseError as error:
         return f"the database does not answer, or has no schema yet (flask db upgrade): {error}"
-    scripts = ScriptDirectory(current_app.extensions["migrate"].directory)
-    known = {script.revision for script in scripts.walk_revisions()}
-    if known.issuperset(found) and scripts.get_current_head() not in found:
+    known, newest = revisions(current_app.extensions["migrate"].directory)
+    if known.issuperset(found) and newest not in found:
         return f"the database is at revision {', '.join(found) or 'none'}, the code needs a later one: flask db upgrade"
     return None
+
+
+@lru_cache(maxsize=1)
+def check_encoding(database: Database) -> None:
+    """Raise WrongEncoding unless it is UTF8. An exception is not cached: this asks until it is."""
+    if not database.is_sqlite and (encoding := database.fetch(ENCODING, {})[0][0].decode()) != "UTF8":
+        raise WrongEncoding(encoding)
+
+
+@cache
+def revisions(directory: str) -> tuple[frozenset[str], str | None]:
+    """Return all revisions of the code, and the newest. They are read once, as that takes a millisecond."""
+    scripts = ScriptDirectory(directory)
+    return frozenset(script.revision for script in scripts.walk_revisions()), scripts.get_current_head()
 
 
 def check_keys() -> str | None:
