@@ -108,7 +108,8 @@ export class TaskClient {
   }
 
   async get(id: string, { signal = null }: CallOptions = {}): Promise<Task> {
-    return accepted(await this.#api.GET("/api/tasks/{id}", { params: { path: pathOf(id) }, signal }));
+    const path = { id: id === "changes" ? "CHANGES" : id }; // a route and no id: in upper case it is an unknown id
+    return accepted(await this.#api.GET("/api/tasks/{id}", { params: { path }, signal }));
   }
 
   /** Create a task, once however often it is called with one key: give the key when the caller repeats by itself. */
@@ -122,7 +123,7 @@ export class TaskClient {
 
   /** Change the fields given, and no other. */
   async update(id: string, changes: TaskChanges, { ifMatch, signal = null }: WriteOptions = {}): Promise<Task> {
-    const params = { path: pathOf(id), ...condition(ifMatch) };
+    const params = { path: { id }, ...condition(ifMatch) };
     const answer = await this.#api.PATCH("/api/tasks/{id}", { params, body: changes, signal });
     if (answer.response.status === 412 && this.#transport.doubtful.has(answer.response)) {
       const task = await this.get(id, { signal });
@@ -132,7 +133,7 @@ export class TaskClient {
   }
 
   async remove(id: string, { ifMatch, signal = null }: WriteOptions = {}): Promise<void> {
-    const params = { path: pathOf(id), ...condition(ifMatch) };
+    const params = { path: { id }, ...condition(ifMatch) };
     const answer = await this.#api.DELETE("/api/tasks/{id}", { params, signal });
     if (answer.error?.error_code === "TASK_NOT_FOUND" && this.#transport.doubtful.has(answer.response)) return;
     accepted(answer);
@@ -167,9 +168,6 @@ function accepted<T>({ data, error, response }: { data?: T; error?: unknown; res
   if (!response.ok) throw new TaskApiError(response, error);
   return data as T;
 }
-
-/** `changes` is a route and no id: in upper case it is what any other text is, an unknown id. */
-const pathOf = (id: string) => ({ id: id === "changes" ? id.toUpperCase() : id });
 
 const condition = (ifMatch: string | undefined) => ifMatch !== undefined && { header: { "If-Match": `"${ifMatch}"` } };
 
