@@ -16,7 +16,7 @@ worker_class = "todo_api.serving.worker.PollingWorker" if hasattr(select, "epoll
 worker_connections = 5000  # of each worker; an idle one costs some 10 KiB
 logger_class = "todo_api.serving.logger.ServerLogger"
 limit_request_field_size = 33 * 1024  # bytes of a header line: up to 32 KiB of cookies, which are ignored
-keepalive = 75  # as long as nginx keeps its own connections; the proxy closes first
+keepalive = 75  # longer than nginx keeps its connections to it (60 s), so nginx closes first
 graceful_timeout = 30
 # No header of a proxy is trusted. "*" skips the check of the sender's address, which saves 6 µs a request; with no
 # trusted headers it has no other effect.

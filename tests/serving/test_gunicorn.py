@@ -135,7 +135,7 @@ def test_a_bad_setting_prevents_the_start_with_one_line(
     assert line.startswith(f"todo_api: {name} ")
 
 
-def test_a_reload_applies_new_settings_and_a_bad_one_keeps_the_old_workers(
+def test_a_reload_reads_the_files_of_settings_again_and_a_bad_one_keeps_the_old_workers(
     settings: dict[str, str], project: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "secret"
