@@ -58,8 +58,8 @@ MEANINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("WEB_CONCURRENCY", "WEB_CONCURRENCY", 2, {"1": 1, "1000": 1000}),
     ("WEB_THREADS", "WEB_THREADS", 4, {"1": 1, "1000": 1000}),
     ("JWT_ALGORITHM", "JWT_ALGORITHM", "HS256", {"HS256": "HS256", "HS384": "HS384", "HS512": "HS512"}),
-    ("JWT_ISSUER", "JWT_DECODE_ISSUER", None, {"https://app.example.com": "https://app.example.com"}),
-    ("JWT_AUDIENCE", "JWT_DECODE_AUDIENCE", None, {"https://api.example.com": "https://api.example.com"}),
+    ("JWT_ISSUER", "JWT_ISSUER", None, {"https://app.example.com": "https://app.example.com"}),
+    ("JWT_AUDIENCE", "JWT_AUDIENCE", None, {"https://api.example.com": "https://api.example.com"}),
     ("BETTER_AUTH_SECRET", "JWT_SECRET_KEY", SECRET, {"x" * 32: "x" * 32, "é" * 16: "é" * 16}),
     ("METRICS_TOKEN", "METRICS_TOKEN", None, {"x" * 16: "x" * 16}),
     ("LOG_HASH_KEY", "LOG_HASH_KEY", SECRET, {"x" * 16: "x" * 16}),
@@ -248,7 +248,7 @@ def test_a_key_set_sets_its_issuer_and_audience(
     tmp_path: Path, settings: dict[str, str], expected: tuple[str, str, str], secret: str
 ) -> None:
     found = config.read(PRODUCTION | {"BETTER_AUTH_SECRET": secret} | settings, tmp_path)
-    assert (found["JWKS_URL"], found["JWT_DECODE_ISSUER"], found["JWT_DECODE_AUDIENCE"]) == expected
+    assert (found["JWKS_URL"], found["JWT_ISSUER"], found["JWT_AUDIENCE"]) == expected
     assert found["JWT_SECRET_KEY"] == (secret or None)
 
 

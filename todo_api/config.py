@@ -96,6 +96,15 @@ def _better_auth_url(text: str, development: bool) -> str | None:
     return origin if ORIGIN.fullmatch(origin) else None
 
 
+def _mcp_url(text: str, development: bool) -> str | None:
+    """Return the URL, which tokens and clients repeat letter by letter."""
+    return text if _web_url(text, development) == text and urlsplit(text).path == "/mcp" and "?" not in text else None
+
+
+def _issuer(text: str, development: bool) -> str | None:
+    return text if _web_url(text, development) else None
+
+
 class Settings(Schema):
     """The variables, their defaults and their rules; a message never repeats a value."""
 
@@ -111,6 +120,8 @@ class Settings(Schema):
     JWKS_URL = Setting(_web_url, f"must be a URL like {HTTPS}")
     JWT_ISSUER = fields.String(load_default=None)
     JWT_AUDIENCE = fields.String(load_default=None)
+    MCP_URL = Setting(_mcp_url, f"must be an origin in lower case with the path /mcp, such as {HTTPS.replace('.com', '.com/mcp', 1)}")
+    MCP_ISSUER = Setting(_issuer, f"must be a URL like {HTTPS}")
     BETTER_AUTH_SECRET = fields.String(load_default=None)
     JWT_ALGORITHM = fields.String(load_default="HS256", validate=OneOf(["HS256", "HS384", "HS512"]))
     LOG_LEVEL = fields.String(load_default="INFO", validate=OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]))
@@ -138,6 +149,8 @@ class Settings(Schema):
         for name in ("JWT_ISSUER", "JWT_AUDIENCE"):
             if jwks_url and not (origin or settings[name]):
                 raise ValidationError("is required when JWKS_URL is set without BETTER_AUTH_URL", name)
+        if settings["MCP_URL"] and settings["MCP_URL"] == settings["JWT_AUDIENCE"]:
+            raise ValidationError("must differ from JWT_AUDIENCE: it is for agents' tokens", "MCP_URL")
 
 
 def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:
@@ -192,12 +205,13 @@ def _with_derived(settings: dict[str, Any], instance: Path) -> dict[str, Any]:
     origin, secret, url = settings["BETTER_AUTH_URL"], settings["BETTER_AUTH_SECRET"], settings["DATABASE_URL"]
     options = _driver_options(url, settings["DB_STATEMENT_TIMEOUT"])
     for claim in ("ISSUER", "AUDIENCE"):
-        settings[f"JWT_DECODE_{claim}"] = settings[f"JWT_ENCODE_{claim}"] = settings[f"JWT_{claim}"] or origin
+        settings[f"JWT_{claim}"] = settings[f"JWT_ENCODE_{claim}"] = settings[f"JWT_{claim}"] or origin
     return settings | {
         "CONCEAL_FOREIGN_TASKS": settings["CONCEAL_FOREIGN_TASKS"] == "true",
         "JWKS_URL": settings["JWKS_URL"] or (f"{origin}/api/auth/jwks" if origin else None),
         "JWT_SECRET_KEY": secret,
         "LOG_HASH_KEY": settings["LOG_HASH_KEY"] or secret or url,
+        "MCP_ISSUER": settings["MCP_ISSUER"] or (f"{origin}/api/auth" if origin else None),
         "MAX_CONTENT_LENGTH": MAX_BODY_BYTES + 1,  # +1 shows a chunked body to be too large: Werkzeug cuts it silently
         "MIGRATION_DATABASE_URL": _absolute(settings["MIGRATION_DATABASE_URL"] or url, instance),
         "SQLALCHEMY_DATABASE_URI": _absolute(url, instance),

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jwt as pyjwt
-from flask import current_app
 
 from todo_api.auth import tokens
 from todo_api.auth.keys import ALGORITHMS, KeysUnavailable
@@ -13,16 +12,16 @@ from todo_api.auth.keys import ALGORITHMS, KeysUnavailable
 Check = tuple[str, bool, str, str]  # what is checked, whether it passed, what was expected, what was found
 
 
-def diagnose(token: str) -> tuple[list[Check], str | None]:
-    """Return the checks of a token, and why the service refuses it; None if it accepts it."""
-    refusal = None
+def diagnose(token: str) -> tuple[list[Check], str]:
+    """Return the checks of a token, and the verdict: it begins with "accepted" or "refused"."""
     try:
-        tokens.get_verifier().verify(token)
+        scopes = tokens.scopes_of(tokens.get_verifier().verify(token))
+        verdict = "accepted" if scopes is None else f"accepted at /mcp alone, with scope: {' '.join(sorted(scopes))}"
     except KeysUnavailable:
-        refusal = "refused for now: the keys cannot be fetched"
+        verdict = "refused for now: the keys cannot be fetched"
     except tokens.TokenInvalid as error:
-        refusal = f"refused: {error.refusal}: {error.__cause__}"
-    return list(checks(token)), refusal
+        verdict = f"refused: {error.refusal}: {error.__cause__}"
+    return list(checks(token)), verdict
 
 
 def explain(token: str) -> str:
@@ -30,7 +29,7 @@ def explain(token: str) -> str:
     if not token:
         return "the Authorization header must hold one token after Bearer"
     failed = [in_words(name, expected, found) for name, passed, expected, found in checks(token) if not passed]
-    return "; ".join(failed) or "it fails a check that cannot be named"
+    return "; ".join(failed) or "it is an agent's, for /mcp alone"
 
 
 def in_words(name: str, expected: str, found: str) -> str:
@@ -64,9 +63,7 @@ def field_checks(header: dict[str, Any], claims: dict[str, Any]) -> list[tuple[d
     verifier, algorithm = tokens.get_verifier(), header.get("alg")
     key_set = verifier.key_set if algorithm in ALGORITHMS else None
     kids = list(key_set.keys) if key_set and key_set.is_usable() else []
-    issuer, audience = (current_app.config[f"JWT_DECODE_{name}"] for name in ("ISSUER", "AUDIENCE"))
-    audiences = claims["aud"] if isinstance(claims.get("aud"), list) else [claims.get("aud")]
-    is_for_us = audience in audiences and all(isinstance(member, str) for member in audiences)
+    issuer, audience = tokens.expected_pair(claims)
     exp, nbf, iat = claims.get("exp"), claims.get("nbf", 0), claims.get("iat", 0)
     now = time.time()
     earliest, latest = now - tokens.LEEWAY, now + tokens.LEEWAY
@@ -74,13 +71,15 @@ def field_checks(header: dict[str, Any], claims: dict[str, Any]) -> list[tuple[d
         (header, "alg", algorithm in verifier.algorithms, " or ".join(verifier.algorithms)),
         (header, "kid", not kids or header.get("kid") in kids, " or ".join(map(shorten, kids)) or "anything"),
         (header, "typ", tokens.has_token_type(header), "nothing, JWT or at+jwt"),
-        (claims, "iss", issuer in (None, claims.get("iss")), shorten(issuer) if issuer else "anything"),
-        (claims, "aud", audience is None or is_for_us, shorten(audience) if audience else "anything"),
+        (claims, "iss", tokens.has_issuer(claims, issuer), shorten(issuer) if issuer else "anything"),
+        (claims, "aud", tokens.has_audience(claims, audience), shorten(audience) if audience else "anything"),
         (claims, "exp", tokens.is_time(exp) and exp > earliest, f"later than {now:.0f}"),
         (claims, "nbf", tokens.is_time(nbf) and nbf <= latest, f"nothing, or at most {now:.0f}"),
         (claims, "iat", tokens.is_time(iat) and iat <= latest, f"nothing, or at most {now:.0f}"),
         (claims, "sub", tokens.is_user_id(claims.get("sub")), "text of 1 to 255 characters"),
         (claims, "jti", isinstance(claims.get("jti", ""), str), "nothing, or text"),
+        (claims, "cnf", "cnf" not in claims, "nothing"),
+        (claims, "client_id", not tokens.is_clients_own(claims), "another than sub"),
         (claims, "type", claims.get("type", "access") == "access", "nothing, or access"),
     ]
 

@@ -12,7 +12,7 @@ from flask import current_app, g, request
 
 from todo_api.auth.diagnosis import explain
 from todo_api.auth.fairness import RunningRequests
-from todo_api.auth.tokens import BAD_TOKEN, TokenInvalid, TokenMissing, get_verifier
+from todo_api.auth.tokens import BAD_TOKEN, Identity, TokenInvalid, TokenMissing, get_verifier
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,12 +24,20 @@ logger = logging.getLogger(__name__)
 
 
 def jwt_required(view: Callable[P, R]) -> Callable[P, R]:
-    """Run the view only with a valid token, and few at a time for one user. Goes below the route decorator."""
+    """Run the view only with a user's valid token, and few at a time for one user. Goes below the route decorator."""
+    return guarded(view, agents=False)
 
+
+def jwt_or_agent_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Let agents in, too: the view must check what `has_scope` says."""
+    return guarded(view, agents=True)
+
+
+def guarded(view: Callable[P, R], *, agents: bool) -> Callable[P, R]:
     @wraps(view)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+    def guarded_view(*args: P.args, **kwargs: P.kwargs) -> R:
         arrived = time.perf_counter()
-        g.user_id = user_id = authenticate(request.headers.get("Authorization", ""))
+        g.user_id, g.scopes = user_id, _ = authenticate(request.headers.get("Authorization", ""), agents=agents)
         g.auth_seconds = time.perf_counter() - arrived
         running: RunningRequests = current_app.extensions["running_requests"]
         began = running.begin(user_id)
@@ -38,20 +46,28 @@ def jwt_required(view: Callable[P, R]) -> Callable[P, R]:
         finally:
             running.end(user_id, began)
 
-    return guarded
+    return guarded_view
 
 
 def current_user_id() -> str:
-    """Return the user id of the token that `jwt_required` accepted."""
+    """Return the user id of the token that the guard accepted."""
     return str(g.user_id)
 
 
-def authenticate(header: str) -> str:
-    """Return the user id for an Authorization header. Raises TokenInvalid, KeysUnavailable."""
+def has_scope(scope: str) -> bool:
+    """Return whether the token that the guard accepted allows this; a user's own allows everything."""
+    return g.scopes is None or scope in g.scopes
+
+
+def authenticate(header: str, *, agents: bool) -> Identity:
+    """Return whom an Authorization header stands for. Raises TokenInvalid, KeysUnavailable."""
     token = ""
     try:
         token = bearer_token(header)
-        return get_verifier().user_id(token)
+        identity = get_verifier().identity(token)
+        if identity.scopes is not None and not agents:
+            raise TokenInvalid("audience")
+        return identity
     except TokenInvalid as error:
         log_refusal(str(error.refusal), token)
         if current_app.config["ENVIRONMENT"] == "development" and type(error) is TokenInvalid:

@@ -5,9 +5,10 @@ import logging
 import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from hashlib import sha256
 from threading import Lock
-from typing import Any, TypeGuard, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import jwt as pyjwt
 from flask import Flask, current_app
@@ -23,7 +24,6 @@ from todo_api.extensions import jwt
 LEEWAY = 10
 CACHE_SECONDS = 60
 CACHE_SIZE = 10_000  # tokens; some 3 MB
-NO_ENTRY = ("", 0.0, 0.0)
 YEAR_10000 = 253_402_300_800
 USER_ID = re.compile("[^\x00\ud800-\udfff]{1,255}")
 TOKEN_TYPES = ("jwt", "at+jwt")  # RFC 7519 section 5.1, RFC 9068 section 2.1
@@ -64,24 +64,34 @@ class TokenMissing(TokenInvalid):
     headers = {"WWW-Authenticate": "Bearer"}
 
 
+class Identity(NamedTuple):
+    """Whom a token stands for. A user's own token may do everything, and has no scopes; an agent's has its own."""
+
+    user_id: str
+    scopes: frozenset[str] | None = None
+
+
+NO_ENTRY = (Identity(""), 0.0, 0.0)
+
+
 class TokenCache:
-    """The user ids of verified tokens, by the tokens' digests. A hit takes 2 µs, verification 290."""
+    """The identities of verified tokens, by the tokens' digests. A hit takes 2 µs, verification 290."""
 
     def __init__(self) -> None:
         # Until when by two clocks: monotonic time stops while the machine sleeps, the time of day can be set back.
-        self._entries: dict[bytes, tuple[str, float, float]] = {}
+        self._entries: dict[bytes, tuple[Identity, float, float]] = {}
         self._lock = Lock()
 
-    def get(self, digest: bytes) -> str | None:
-        user_id, until, until_time_of_day = self._entries.get(digest, NO_ENTRY)
-        return user_id if time.monotonic() < until and time.time() < until_time_of_day else None
+    def get(self, digest: bytes) -> Identity | None:
+        identity, until, until_time_of_day = self._entries.get(digest, NO_ENTRY)
+        return identity if time.monotonic() < until and time.time() < until_time_of_day else None
 
-    def put(self, digest: bytes, user_id: str, seconds: float) -> None:
+    def put(self, digest: bytes, identity: Identity, seconds: float) -> None:
         with self._lock:
             self._entries.pop(digest, None)
             if len(self._entries) >= CACHE_SIZE:
                 del self._entries[next(iter(self._entries))]  # the oldest
-            self._entries[digest] = user_id, time.monotonic() + seconds, time.time() + seconds
+            self._entries[digest] = identity, time.monotonic() + seconds, time.time() + seconds
 
 
 class TokenVerifier:
@@ -93,20 +103,20 @@ class TokenVerifier:
         self.cache = TokenCache()
         self.logged_at: dict[str, float] = {}  # time.monotonic() of the last logged refusal, by reason
 
-    def user_id(self, token: str) -> str:
-        """Return the user id of a valid token. Raises TokenInvalid, TokenExpired, KeysUnavailable."""
+    def identity(self, token: str) -> Identity:
+        """Return whom a valid token stands for. Raises TokenInvalid, TokenExpired, KeysUnavailable."""
         digest = sha256(token.encode()).digest()
-        if (user_id := self.cache.get(digest)) is None:
+        if (identity := self.cache.get(digest)) is None:
             claims = self.verify(token)
-            user_id = str(claims["sub"])
-            self.cache.put(digest, user_id, min(CACHE_SECONDS, claims["exp"] - time.time()))
-        return user_id
+            identity = Identity(str(claims["sub"]), scopes_of(claims))
+            self.cache.put(digest, identity, min(CACHE_SECONDS, claims["exp"] - time.time()))
+        return identity
 
     def verify(self, token: str) -> dict[str, Any]:
         """Return the claims of a valid token, without the cache. Raises TokenInvalid, TokenExpired, KeysUnavailable."""
         try:
             check_encoding(token)
-            claims = decode_token(token)
+            claims = decode_token(token, allow_expired=True)
             check_claims(claims)
         except BAD_TOKEN as error:
             reason = next((text for kind, text in REASONS.items() if isinstance(error, kind)), "malformed")
@@ -150,6 +160,69 @@ def check_claims(claims: dict[str, Any]) -> None:
         raise pyjwt.DecodeError("exp, nbf and iat must be times")
     if claims["type"] != "access" or not is_user_id(claims["sub"]):
         raise pyjwt.DecodeError("type must be access and sub a user id")
+    if "cnf" in claims or is_clients_own(claims):
+        raise pyjwt.DecodeError("it belongs to the holder of a key (cnf), or to a client and no user (client_id)")
+    check_addressee(claims)
+    if claims["exp"] <= time.time() - LEEWAY:  # last: an expired token with another fault is invalid
+        raise pyjwt.ExpiredSignatureError("Signature has expired")
+
+
+def check_addressee(claims: Mapping[str, Any]) -> None:
+    """Check that the issuer and the audience belong together: agents have a pair of their own. Raises PyJWTError."""
+    issuer, audience = expected_pair(claims)
+    for name, expected in (("iss", issuer), ("aud", audience)):
+        if expected is not None and not claims.get(name):
+            raise pyjwt.MissingRequiredClaimError(name)
+    if not has_issuer(claims, issuer):
+        raise pyjwt.InvalidIssuerError("Invalid issuer")
+    if not has_audience(claims, audience):
+        raise pyjwt.InvalidAudienceError("Audience doesn't match")
+
+
+def expected_pair(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the issuer and the audience that a token must have; None allows any."""
+    config = current_app.config
+    if is_agents(claims):
+        return config["MCP_ISSUER"] or "none is configured", config["MCP_URL"]
+    return config["JWT_ISSUER"], config["JWT_AUDIENCE"]
+
+
+def is_agents(claims: Mapping[str, Any]) -> bool:
+    """Return whether a token is an agent's: whether it is for /mcp, by one of its audiences."""
+    url = current_app.config["MCP_URL"]
+    return url is not None and url in audiences_of(claims)
+
+
+def is_clients_own(claims: Mapping[str, Any]) -> bool:
+    """Return whether a client got the token for itself: by the grant `client_credentials` (RFC 9068, section 2.2)."""
+    return "client_id" in claims and claims["client_id"] == claims.get("sub")
+
+
+def has_issuer(claims: Mapping[str, Any], issuer: str | None) -> bool:
+    """Return whether a token is of the issuer. Where any will do, not of that of agents' tokens."""
+    return not is_agents_issuer(claims) if issuer is None else claims.get("iss") == issuer
+
+
+def is_agents_issuer(claims: Mapping[str, Any]) -> bool:
+    return claims.get("iss") is not None and claims["iss"] == current_app.config["MCP_ISSUER"]
+
+
+def has_audience(claims: Mapping[str, Any], audience: str | None) -> bool:
+    """Return whether a token is for the audience. Where any will do, not if it is of the issuer of agents' tokens."""
+    found = audiences_of(claims)
+    if audience is None:
+        return not is_agents_issuer(claims)
+    return audience in found and all(isinstance(member, str) for member in found)
+
+
+def audiences_of(claims: Mapping[str, Any]) -> list[Any]:
+    found = claims.get("aud")
+    return found if isinstance(found, list) else [found]
+
+
+def scopes_of(claims: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return what an agent's token allows (RFC 9068, section 2.2.3); None for a user's own token."""
+    return frozenset(str(claims.get("scope", "")).split(" ")) if is_agents(claims) else None
 
 
 def is_time(value: Any) -> TypeGuard[float]:
@@ -185,6 +258,6 @@ def init_app(app: Flask) -> None:
     app.config.update(JWT_DECODE_LEEWAY=LEEWAY, JWT_DECODE_ALGORITHMS=[*verifier.algorithms])
     jwt.init_app(app)
     jwt.decode_key_loader(lambda header, _claims: get_verifier().key_for(header))
-    unset = [f"JWT_{name}" for name in ("ISSUER", "AUDIENCE") if app.config[f"JWT_DECODE_{name}"] is None]
+    unset = [name for name in ("JWT_ISSUER", "JWT_AUDIENCE") if app.config[name] is None]
     if unset and app.config["ENVIRONMENT"] != "development" and not app.config["ALREADY_CHECKED"]:
         logger.warning("%s not set: tokens of any issuer or audience are accepted", " and ".join(unset))
