@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 def create_app(environ: Mapping[str, str] | None = None, instance: Path | None = None) -> Flask:
     """Make the application from environment variables (the process's own by default). Raises config.ConfigError."""
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
-    from todo_api import auth, cli, config, cors, database, errors, openapi, tasks, telemetry
+    from todo_api import auth, cli, config, cors, database, errors, mcp, openapi, tasks, telemetry
     from todo_api.extensions import TaskAPI, db, migrate
 
     app = TaskAPI(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
@@ -32,5 +32,6 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     cors.init_app(app)
     tasks.init_app(app)
     openapi.init_app(app)
+    mcp.init_app(app)
     cli.init_app(app)
     return app

@@ -31,6 +31,9 @@ INITIAL_ENVIRONMENT = Path("/proc/self/environ")  # what the process was started
 
 DATABASE = "must be a PostgreSQL URL, postgresql://USER:PASSWORD@HOST/NAME, or in development also sqlite:///FILE"
 HTTPS = "https://app.example.com (http:// with ENVIRONMENT=development or for loopback only)"
+MCP = (
+    "an origin in lower case and the path /mcp, https://api.example.com/mcp (http:// as in development or for loopback)"
+)
 OPENSSL = "make it with: openssl rand -base64 32"
 REQUIRED = "is required unless ENVIRONMENT=development"
 STRONG = f"must have at least {MIN_SECRET_BYTES} bytes and be no published sample; {OPENSSL}"
@@ -120,7 +123,7 @@ class Settings(Schema):
     JWKS_URL = Setting(_web_url, f"must be a URL like {HTTPS}")
     JWT_ISSUER = fields.String(load_default=None)
     JWT_AUDIENCE = fields.String(load_default=None)
-    MCP_URL = Setting(_mcp_url, f"must be an origin in lower case with the path /mcp, such as {HTTPS.replace('.com', '.com/mcp', 1)}")
+    MCP_URL = Setting(_mcp_url, f"must be {MCP}")
     MCP_ISSUER = Setting(_issuer, f"must be a URL like {HTTPS}")
     BETTER_AUTH_SECRET = fields.String(load_default=None)
     JWT_ALGORITHM = fields.String(load_default="HS256", validate=OneOf(["HS256", "HS384", "HS512"]))

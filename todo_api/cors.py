@@ -6,7 +6,10 @@ Flask-CORS would take 14 µs of every request; this takes almost nothing when th
 from flask import Flask, Response, current_app, request
 
 ANY_METHOD = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE, *"  # old browsers do not know the asterisk
-ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-ID"
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-ID, "
+    "MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID"
+)
 EXPOSED_HEADERS = (
     "ETag, Link, Location, Retry-After, X-Next-Cursor, X-Total-Count, X-Request-ID, Idempotency-Replayed, "
     "WWW-Authenticate"
@@ -25,7 +28,7 @@ def add_headers(response: Response) -> Response:
     origin = allowed_origin()
     if origin is None:
         return response
-    response.headers["Access-Control-Allow-Origin"] = origin
+    response.headers.setdefault("Access-Control-Allow-Origin", origin)
     if is_preflight():
         response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", ANY_METHOD)
         response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS

@@ -94,9 +94,14 @@ def printable(name: str) -> str:
 
 
 def api_error(error: ApiError) -> Response:
+    log_error(error)
+    return ErrorResponse(error)
+
+
+def log_error(error: ApiError) -> None:
+    """Log what an error keeps from the client."""
     if error.log_message:
         logger.error("%s: %s", error.error_code, error.log_message)
-    return ErrorResponse(error)
 
 
 def http_error(error: HTTPException) -> Response:

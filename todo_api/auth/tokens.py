@@ -183,7 +183,7 @@ def expected_pair(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Return the issuer and the audience that a token must have; None allows any."""
     config = current_app.config
     if is_agents(claims):
-        return config["MCP_ISSUER"] or "none is configured", config["MCP_URL"]
+        return config["MCP_ISSUER"] or "", config["MCP_URL"]  # without an issuer there are no agents
     return config["JWT_ISSUER"], config["JWT_AUDIENCE"]
 
 
@@ -200,7 +200,9 @@ def is_clients_own(claims: Mapping[str, Any]) -> bool:
 
 def has_issuer(claims: Mapping[str, Any], issuer: str | None) -> bool:
     """Return whether a token is of the issuer. Where any will do, not of that of agents' tokens."""
-    return not is_agents_issuer(claims) if issuer is None else claims.get("iss") == issuer
+    if issuer is None:
+        return not is_agents_issuer(claims)
+    return issuer != "" and claims.get("iss") == issuer
 
 
 def is_agents_issuer(claims: Mapping[str, Any]) -> bool:

@@ -15,10 +15,10 @@ from todo_api.tasks.errors import MalformedJSON
 
 def body(schema: Schema) -> dict[str, Any]:
     """Return the request's validated body. The order of checks: size, media type, JSON, fields."""
-    raw = _read_body()
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType
-    found: dict[str, Any] = schema.load(_parse_object(raw))
+    value = parse_json(read_body())
+    if not isinstance(value, dict):
+        raise MalformedJSON("The body must be a JSON object.")
+    found: dict[str, Any] = schema.load(value)
     return found
 
 
@@ -36,7 +36,8 @@ def parameters(schema: Schema) -> dict[str, Any]:
     return found
 
 
-def _read_body() -> bytes:
+def read_body() -> bytes:
+    """Return the request's body, which must be JSON. Raises BadRequest, PayloadTooLarge, UnsupportedMediaType."""
     try:
         raw = request.get_data(cache=False)
     except HTTPException:
@@ -47,13 +48,15 @@ def _read_body() -> bytes:
         raise PayloadTooLarge
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType
     return raw
 
 
-def _parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in `body`. Duplicate names, NaN and Infinity raise MalformedJSON."""
+def parse_json(body: bytes) -> Any:
+    """Return the JSON value in `body`. Duplicate names, NaN and Infinity raise MalformedJSON."""
     try:
-        value = _DECODER.decode(body.decode("utf-8"))
+        return _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise MalformedJSON("The body is not UTF-8.") from None
     except RecursionError:
@@ -62,9 +65,6 @@ def _parse_object(body: bytes) -> dict[str, Any]:
         raise MalformedJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
     except ValueError:  # Python's limit on the digits of an integer
         raise MalformedJSON("The body has a number with too many digits.") from None
-    if not isinstance(value, dict):
-        raise MalformedJSON("The body must be a JSON object.")
-    return value
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

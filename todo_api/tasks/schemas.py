@@ -128,15 +128,12 @@ class InputSchema(Schema):
         return f"Unknown field, did you mean {meant[0]}?" if meant else "Unknown field."
 
 
-class TaskSchema(InputSchema):
-    """A task. A client may send back the fields that are `dump_only`; they are ignored."""
+class TaskFields(InputSchema):
+    """The fields of a task that a client may write."""
 
-    id = fields.UUID(dump_only=True)
-    user_id = fields.String(dump_only=True, validate=length(1, 255))
     title = Text(required=True, trim=True, validate=length(1, LONGEST_TITLE))
     description = Text(load_default=None, allow_none=True, validate=length(0, 2000))
     is_completed = Boolean(load_default=False)
-    completed_at = fields.DateTime(dump_only=True, allow_none=True)
     due_date = Day(load_default=None, allow_none=True)
     priority = fields.String(
         load_default=None,
@@ -145,6 +142,14 @@ class TaskSchema(InputSchema):
         error_messages={"invalid": "Must be a string."},
     )
     tags = Tags(load_default=list)
+
+
+class TaskSchema(TaskFields):
+    """A task. A client may send back the fields that are `dump_only`; they are ignored."""
+
+    id = fields.UUID(dump_only=True)
+    user_id = fields.String(dump_only=True, validate=length(1, 255))
+    completed_at = fields.DateTime(dump_only=True, allow_none=True)
     created_at = fields.DateTime(dump_only=True)
     updated_at = fields.DateTime(dump_only=True)
 

@@ -28,14 +28,15 @@ class AccessLog(logging.Formatter):
             f'"logger":"todo_api.request","request_id":"{record.request_id}","method":"{record.method}",'
             f'"route":"{record.route}","status":{record.status},"error_code":{quoted(record.error_code)},'
             f'"duration_ms":{record.seconds * 1000:.3f},"database_ms":{record.database_seconds * 1000:.3f},'
-            f'"user":{quoted(user)},"foreign_task":{"true" if record.foreign_task else "false"}}}'
+            f'"user":{quoted(user)},"tool":{quoted(record.tool)},'
+            f'"foreign_task":{"true" if record.foreign_task else "false"}}}'
         )
 
     def _text(self, record: RequestRecord) -> str:
-        error_code = f" {record.error_code}" if record.error_code else ""
+        tool, error_code = (f" {text}" if text else "" for text in (record.tool, record.error_code))
         return (
             f"{timestamp(record.created)} {logging.getLevelName(record.levelno)} [{record.request_id}]"
-            f" {record.method} {record.route} {record.status}{error_code}"
+            f" {record.method} {record.route}{tool} {record.status}{error_code}"
             f" {record.seconds * 1000:.1f} ms, database {record.database_seconds * 1000:.1f} ms"
         )
 

@@ -30,6 +30,7 @@ LIMITS = (*map(str, BUCKETS), "+Inf")
 REQUESTS = "todo_api_request_duration_seconds"
 REFUSED_TOKENS = "todo_api_token_refusals"
 FOREIGN_TASKS = "todo_api_foreign_task_attempts"
+TOOL_CALLS = "todo_api_tool_calls"
 IN_USE = "todo_api_database_connections_in_use"
 WAITING = "todo_api_database_connections_waiting"
 KEYS_FETCHED = "todo_api_keys_fetched_timestamp_seconds"
@@ -53,6 +54,7 @@ METRICS = {
     ),
     REFUSED_TOKENS: Definition(CounterMetricFamily, "Refused tokens, by reason.", ("reason",)),
     FOREIGN_TASKS: Definition(CounterMetricFamily, "Requests for another user's task; all were refused."),
+    TOOL_CALLS: Definition(CounterMetricFamily, "Calls of MCP tools, by tool and outcome.", ("tool", "outcome")),
     IN_USE: Definition(GaugeMetricFamily, "Database connections that requests hold."),
     WAITING: Definition(GaugeMetricFamily, "Requests that wait for a database connection."),
     KEYS_FETCHED: Definition(GaugeMetricFamily, "When the key set was fetched; 0 without one.", combine=max),
@@ -99,12 +101,14 @@ class Metrics:
         self._numbers = numbers_of(slot) if slot else {}
 
     def count(self, record: RequestRecord) -> None:
-        """Count a request, and its refused token or attempt on a foreign task."""
+        """Count a request, and its tool, refused token or attempt on a foreign task."""
         times = self._numbers_of(REQUESTS, record.route, record.method, str(record.status))
         times[bisect_left(BUCKETS, record.seconds)] += 1
         times[-1] += record.seconds
         if record.foreign_task:
             self._numbers_of(FOREIGN_TASKS)[0] += 1
+        if record.tool:
+            self._numbers_of(TOOL_CALLS, record.tool, record.error_code or "OK")[0] += 1
         if record.refusal:
             self._numbers_of(REFUSED_TOKENS, record.refusal)[0] += 1
 

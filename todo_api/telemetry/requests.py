@@ -24,6 +24,7 @@ class RequestRecord(LogRecord):
     error_code: str | None = None
     refusal: str | None = None
     foreign_task = False
+    tool: str | None = None  # of the MCP server
 
     def __init__(self, sent_id: str) -> None:  # LogRecord's takes 4 µs for values that no line has
         self.began = time.perf_counter()
@@ -34,7 +35,7 @@ class RequestRecord(LogRecord):
         self.seconds, self.created = time.perf_counter() - self.began, time.time()
         self.method = request.method if request.method in METHODS else "OTHER"
         self.route = route_template(rule.rule) if rule else "other"
-        self.status, self.user_id = response.status_code, g.get("user_id")
+        self.status, self.user_id, self.tool = response.status_code, g.get("user_id"), g.get("tool")
         error: ApiError | None = getattr(response, "error", None)  # only error responses have one
         if error:
             self.error_code, self.refusal, self.foreign_task = error.error_code, error.refusal, error.foreign_task
@@ -61,7 +62,7 @@ def finish(response: Response) -> Response:
     """Add the common headers, and queue the record for the log and the metrics."""
     record, headers = g.record, response.headers
     headers["X-Request-ID"] = record.request_id
-    headers["Cache-Control"] = "private, no-cache"
+    headers.setdefault("Cache-Control", "private, no-cache")
     headers.extend(COMMON_HEADERS)
     record.finish(response)
     current_app.extensions["log"].enqueue(record)
