@@ -6,10 +6,8 @@ Flask-CORS would take 14 µs of every request; this takes almost nothing when th
 from flask import Flask, Response, current_app, request
 
 ANY_METHOD = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE, *"  # old browsers do not know the asterisk
-ALLOWED_HEADERS = (
-    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-ID, "
-    "MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID"
-)
+ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-ID"
+MCP_HEADERS = "MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID"  # what its clients send
 EXPOSED_HEADERS = (
     "ETag, Link, Location, Retry-After, X-Next-Cursor, X-Total-Count, X-Request-ID, Idempotency-Replayed, "
     "WWW-Authenticate"
@@ -31,7 +29,8 @@ def add_headers(response: Response) -> Response:
     response.headers.setdefault("Access-Control-Allow-Origin", origin)
     if is_preflight():
         response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", ANY_METHOD)
-        response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
+        more = f", {MCP_HEADERS}" if request.path == "/mcp" else ""
+        response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS + more
         response.headers["Access-Control-Max-Age"] = "7200"  # seconds
     else:
         response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS

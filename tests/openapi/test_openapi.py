@@ -24,7 +24,7 @@ from tests.support.programs import ROOT, environment, run
 from tests.support.response_checker import NOT_TO_DESCRIBE, Undocumented
 from tests.support.rules import of_body, of_query, of_response, without_texts
 from todo_api import __version__
-from todo_api.cors import ALLOWED_HEADERS, EXPOSED_HEADERS
+from todo_api.cors import ALLOWED_HEADERS, EXPOSED_HEADERS, MCP_HEADERS
 from todo_api.errors import error_types
 from todo_api.tasks.ownership import TASK_ID
 from todo_api.tasks.schemas import CHANGES, COMPLETION, FEED, LIST, NEW_TASK, SELECTION
@@ -34,6 +34,7 @@ from todo_api.telemetry.requests import REQUEST_ID
 pytestmark = pytest.mark.sqlite_only
 
 NOT_DESCRIBED = "GET /docs/<asset>"  # the files of the page
+OF_JSON_RPC = {"$ref": "#/components/schemas/RpcError"}  # has a body of its own
 OF_OTHER_PROXIES = "REQUEST_TIMEOUT"  # nginx hangs up instead
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
 LINTER = Path(__file__).parent / "openapi_lint"
@@ -135,7 +136,12 @@ def test_the_rules_of_fields_are_those_of_the_schemas(document: Any, name: str, 
     described = document["components"]["schemas"][name]
     fields = described["properties"]
     assert all(field["description"] for field in fields.values())
-    assert described | {"properties": {name: without_texts(field) for name, field in fields.items()}} == expected
+    described = described | {"properties": {name: without_texts(field) for name, field in fields.items()}}
+    assert in_order(described) == in_order(expected)
+
+
+def in_order(schema: dict[str, Any]) -> dict[str, Any]:
+    return schema | {"required": sorted(schema.get("required", []))}
 
 
 def test_the_rules_of_query_parameters_are_those_of_the_schemas(document: Any) -> None:
@@ -165,7 +171,9 @@ def test_the_headers_for_pages_of_other_origins_are_described(document: Any) -> 
     parameters, headers = document["components"]["parameters"], document["components"]["headers"]
     assert set(EXPOSED_HEADERS.split(", ")) <= headers.keys()
     sent = {name for name, parameter in parameters.items() if parameter["in"] == "header"}
-    assert set(ALLOWED_HEADERS.split(", ")) == sent | {"Authorization", "Content-Type"}
+    allowed = {*ALLOWED_HEADERS.split(", "), *MCP_HEADERS.split(", ")}
+    ignored = {"Mcp-Session-Id", "Last-Event-ID"}  # of sessions and streams, which the server does not have
+    assert allowed == sent | {"Authorization", "Content-Type"} | ignored
 
 
 def test_every_response_has_the_headers_of_every_response(make_app: MakeApp, document: Any) -> None:
@@ -200,9 +208,12 @@ def test_every_operation_has_a_name_of_its_own_and_a_summary(document: Any) -> N
 
 def test_the_operations_on_tasks_need_a_token_and_the_others_none(document: Any) -> None:
     for route, operation in operations(document):
-        if " /api/" in route:
-            assert (operation["tags"], operation["security"]) == (["tasks"], [{"token": []}])
+        if " /api/" in route or route.endswith(" /mcp"):
+            assert operation["tags"] == (["tasks"] if " /api/" in route else ["agents"])
+            assert operation["security"] == [{"token": []}]
             assert "401" in operation["responses"]
+        elif "/.well-known/" in route:
+            assert (operation["tags"], operation["security"]) == (["agents"], [])
         else:
             assert operation["tags"] == ["service"]
             assert operation["security"] in ([], [{}, {"metricsToken": []}])
@@ -212,7 +223,11 @@ def test_every_error_of_the_service_is_described(document: Any) -> None:
     described = errors(document)
     for error in error_types():
         assert described[error.error_code] == (error.status_code, error.detail)
-    schemas = [schema for name, schema in document["components"]["schemas"].items() if name.endswith("Error")]
+    schemas = [
+        schema
+        for name, schema in document["components"]["schemas"].items()
+        if name.endswith("Error") and name != "RpcError"
+    ]
     codes = [code for schema in schemas for code in schema["properties"]["error_code"]["enum"]]
     assert set(codes) == described.keys()
 
@@ -233,7 +248,8 @@ def test_the_schema_of_every_error_has_the_codes_of_its_text_and_its_status(docu
         if status < 400:
             continue
         schema = response["content"]["application/json"]["schema"]
-        schemas = [resolve(document, described) for described in schema.get("oneOf", [schema])]
+        refs = [described for described in schema.get("oneOf", [schema]) if described != OF_JSON_RPC]
+        schemas = [resolve(document, described) for described in refs]
         for own in schemas:
             assert own["additionalProperties"] is False
             members = {"detail", "error_code", "status_code"} | ({"errors"} & own["properties"].keys())
@@ -247,7 +263,7 @@ def test_the_errors_are_described_as_generators_of_clients_read_them(document: A
     """Generators do not merge schemas, and call each class after its schema."""
     for status, response in responses(document):
         schema = response.get("content", {}).get("application/json", {}).get("schema", {})
-        for described in schema.get("oneOf", [schema] if status >= 400 else []):
+        for described in schema.get("oneOf", [schema]) if status >= 400 else []:
             assert described["$ref"].endswith("Error")
     assert "allOf" not in json.dumps(document)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.mcp.agents import META, METADATA_URL, SETTINGS
 from tests.support.issuers import write_certificate
 from tests.support.nginx import (
     DEPLOY,
@@ -39,6 +40,7 @@ from tests.support.tokens import token
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="install nginx to run these tests")
 
+METADATA = "/.well-known/oauth-protected-resource/mcp"
 FOREIGN = "https://evil.example.com"
 CONFIGURATION = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
 EXPOSED = {
@@ -51,7 +53,8 @@ EXPOSED = {
 def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """nginx, gunicorn and a migrated database."""
     folder = tmp_path_factory.mktemp("nginx")
-    env = production_environment(migrated_database("nginx"), JWT_ISSUER="i", JWT_AUDIENCE="a", CORS_ORIGINS=ORIGINS)
+    settings = {"JWT_ISSUER": "i", "JWT_AUDIENCE": "a", "CORS_ORIGINS": ORIGINS, **SETTINGS}
+    env = production_environment(migrated_database("nginx"), **settings)
     with gunicorn(folder, env), nginx(folder) as proxy:
         yield proxy
 
@@ -113,6 +116,32 @@ def test_the_errors_of_the_service_pass_unchanged(service: Nginx) -> None:
     unknown = service.request("DELETE", "/health/live")
     assert (unknown.status, unknown.json["error_code"]) == (405, "METHOD_NOT_ALLOWED")
     assert "GET" in unknown.headers["Allow"]
+
+
+def test_agents_and_their_errors_pass_unchanged(service: Nginx) -> None:
+    called = service.request("POST", "/mcp", '{"jsonrpc": "2.0", "id": 0, "method": "ping"}', **signed())
+    assert (called.status, called.json) == (200, {"jsonrpc": "2.0", "id": 0, "result": {}})
+    told = service.request("POST", "/mcp", '{"jsonrpc": "2.0", "method": "notifications/initialized"}', **signed())
+    assert (told.status, told.body) == (202, b"")
+    modern = {"MCP_Protocol_Version": "2026-07-28"}
+    for body, status, code in (("x", 400, -32700), ('{"jsonrpc": "2.0", "id": 0, "method": "x"}', 400, -32602)):
+        wrong = service.request("POST", "/mcp", body, **signed(), **modern)
+        assert (wrong.status, wrong.json["error"]["code"]) == (status, code)
+    unknown = {"jsonrpc": "2.0", "id": 0, "method": "x", "params": {"_meta": META}}
+    missing = service.request("POST", "/mcp", json.dumps(unknown), **signed(), **modern, Mcp_Method="x")
+    assert (missing.status, missing.json["error"]["code"]) == (404, -32601)
+    refused = service.request("POST", "/mcp", "{}")
+    assert METADATA_URL in refused.headers["WWW-Authenticate"]
+    for answer in (called, told, missing, refused):
+        assert_no_header_twice(answer)
+
+
+def test_the_metadata_for_agents_may_be_cached(service: Nginx) -> None:
+    for path in ("/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"):
+        metadata = service.request("GET", path)
+        assert metadata.json["resource"] == SETTINGS["MCP_URL"]
+        assert metadata.headers["Cache-Control"] == "public, max-age=300"
+        assert_no_header_twice(metadata)
 
 
 @pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1, 65 * 1024 + 1])
@@ -266,11 +295,13 @@ def test_the_policy_of_the_docs_page_passes_nginx(service: Nginx) -> None:
 
 
 PUBLIC = [
+    *("/mcp", "/mcp?x", "/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"),
     *("/api/tasks", "/api/tasks/1?x=/metrics", "/health", "/health/live", "/docs", "/docs/page.css", "/openapi.json"),
 ]
 HIDDEN = [
     *("/", "/metrics", "/health/ready", "/health/live/", "/health/live/../ready", "/api", "/api/../metrics"),
     *("/api/%2e%2e/metrics", "/api/..%2fmetrics", "/%6detrics", "//metrics", "/docsx", "/openapi.json/x"),
+    *("/mcp/", "/mcpx", "/.well-known/", "/.well-known/oauth-protected-resource/", "/.well-known/openid-configuration"),
     *("/health/", "/healthy", "/openapi_json", "/.env", "/error", "/preflight"),
 ]
 
@@ -284,10 +315,13 @@ def test_nginx_forwards_only_the_public_paths(tmp_path: Path) -> None:
     assert [asked for asked, _ in server.received] == PUBLIC
 
 
+SLASHES = ("/health/", "/health/live/?x", "/docs/", "/mcp/")
+
+
 @pytest.mark.parametrize(
     ("path", "slash"),
     [
-        *((path, "; remove the slash at the end of the path") for path in ("/health/", "/health/live/?x", "/docs/")),
+        *((path, "; remove the slash at the end of the path") for path in SLASHES),
         *((path, "") for path in ("/nothing/", "/health/ready/", "/health/livex", "/health/live//")),
     ],
 )
@@ -389,6 +423,18 @@ def test_a_token_over_its_rate_gets_429_and_other_tokens_are_served(tmp_path: Pa
         refused = assert_error(proxy.request("GET", "/api/tasks", **alice), 429, "RATE_LIMITED")
         assert refused.headers["Retry-After"] == "1"
         assert proxy.request("GET", "/api/tasks", **signed("bob")).status == 200
+
+
+def test_an_agent_over_its_rate_does_not_use_up_what_its_users_page_may_send(tmp_path: Path) -> None:
+    changes = [
+        ("zone=agent:10m rate=10r/s", "zone=agent:10m rate=1r/m"),
+        ("zone=agent burst=50 nodelay", "zone=agent burst=1 nodelay"),
+        ("zone=token burst=100 nodelay", "zone=token"),
+    ]
+    with nginx_and_fake_gunicorn(tmp_path, *changes) as (proxy, _):
+        assert [proxy.request("POST", "/mcp", b"{}", **signed()).status for _ in range(3)] == [200, 200, 429]
+        assert proxy.request("GET", "/api/tasks", **signed()).status == 200
+        assert_error(proxy.request("POST", "/mcp", b"{}", **signed()), 429, "RATE_LIMITED")
 
 
 def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
@@ -619,7 +665,15 @@ def test_the_log_has_no_token_query_id_or_other_text_of_a_client(tmp_path: Path)
     private = "private" + "-word"
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
         sent = {"Authorization": f"Bearer {private}", "User_Agent": private, "Referer": private, "Origin": private}
-        for path in ("/api/tasks", f"/api/tasks/{private}", f"/{private}", "/docs", f"/docs/{private}"):
+        for path in (
+            "/api/tasks",
+            f"/api/tasks/{private}",
+            f"/{private}",
+            "/docs",
+            f"/docs/{private}",
+            "/mcp",
+            METADATA,
+        ):
             proxy.request("GET", f"{path}?q={private}", **sent)
         proxy.request(private.upper(), "/api/tasks", X_Request_ID=f'"{private}', **sent)
         proxy.request("GET", f"/api/tasks?q={private}{'x' * 4000}", **sent)
@@ -628,15 +682,17 @@ def test_the_log_has_no_token_query_id_or_other_text_of_a_client(tmp_path: Path)
     written = [path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log")]
     assert len(written) == 2
     assert private not in "".join(written).lower()
-    assert [line["path"] for line in proxy.log[:5]] == [
+    assert [line["path"] for line in proxy.log[:7]] == [
         "/api/tasks",
         "/api/tasks/{id}",
         "other",
         "/docs",
         "/docs/{asset}",
+        "/mcp",
+        METADATA,
     ]
-    assert [line["method"] for line in proxy.log[:6]] == ["GET"] * 5 + ["OTHER"]
-    assert [line["status"] for line in proxy.log[:8]] == [200, 200, 404, 200, 200, 200, 414, 413]
+    assert [line["method"] for line in proxy.log[:8]] == ["GET"] * 7 + ["OTHER"]
+    assert [line["status"] for line in proxy.log[:10]] == [200, 200, 404, 200, 200, 200, 200, 200, 414, 413]
 
 
 def test_a_failing_service_is_logged_without_the_query(tmp_path: Path) -> None:

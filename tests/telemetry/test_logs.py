@@ -95,6 +95,7 @@ def test_in_production_each_request_has_one_json_line(alice: Caller, log: Log) -
         "route": "/api/tasks/{id}",
         "status": 200,
         "error_code": None,
+        "tool": None,
         "foreign_task": False,
     }
 

@@ -11,6 +11,7 @@ import yaml
 from flask import Flask
 
 from tests.conftest import Caller, MakeApp
+from tests.mcp.agents import Agent
 from tests.support.nginx import DEPLOY
 from tests.telemetry.test_metrics import figures
 
@@ -69,6 +70,7 @@ def test_every_metric_is_used_and_every_used_metric_exists(app: Flask) -> None:
     app.config["ENVIRONMENT"] = "development"
     Caller(app.test_client(), "alice").create()
     app.test_client().get("/api/tasks")
+    Agent(app).use("list_tasks")
     shown = {name for name, *_ in figures(app) if not name.endswith("_created")}
     families = {re.sub("_(bucket|count|sum)$", "", name) for name in shown}
     assert used().keys() - OF_PROMETHEUS <= shown
@@ -77,7 +79,7 @@ def test_every_metric_is_used_and_every_used_metric_exists(app: Flask) -> None:
 
 def test_only_existing_labels_are_used() -> None:
     scrape = {"instance", "job"}
-    labels = {"todo_api_token_refusals_total": {"reason"}}
+    labels = {"todo_api_token_refusals_total": {"reason"}, "todo_api_tool_calls_total": {"tool", "outcome"}}
     request = {"route", "method", "status"}
     for name, looked_at in used().items():
         own = request if name.startswith("todo_api_request") else labels.get(name, set())

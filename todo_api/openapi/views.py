@@ -69,6 +69,7 @@ def revalidated(response: Response) -> Response:
     known = tags_of(request.headers.get("If-None-Match"))
     if known and known.match(response.get_etag()[0] or ""):
         response.status_code = 304
+    response.headers.remove("Cache-Control")  # Flask's own
     if request.method == "HEAD" or response.status_code == 304:
         response.close()  # Werkzeug does not close a file that it does not send
     return response
