@@ -12,17 +12,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import MISSING, assert_error
+from tests.mcp.agents import META, SETTINGS
+from tests.support.generated import JSON
 from tests.support.nginx import gunicorn_and_nginx
 from tests.support.postgres import children
 from tests.support.programs import Program
 from tests.support.sockets import exchange, request, statuses
 from tests.support.tokens import token
+from todo_api.mcp.protocol import MODERN
+from todo_api.mcp.tools import TOOLS
 
 FORGED = "forged-line"  # the start of a log line that a client tries to inject
 BREAKS = ["\n", "\r", "\r\n", "\0", "\x1b[2J", "\x85", "\u2028", "\x0b", "\x7f", "%0d%0a", "\\n", "é", "😀", "{}", "%s"]
 ROUTES = [
     "/api/tasks",
     MISSING,
+    "/mcp",
+    "/.well-known/oauth-protected-resource/mcp",
     "/health",
     "/health/live",
     "/health/ready",
@@ -45,6 +51,9 @@ NAMES = [
     "Idempotency-Key",
     "If-Match",
     "If-None-Match",
+    "MCP-Protocol-Version",
+    "Mcp-Method",
+    "Mcp-Name",
     "X-Request-ID",
     "Origin",
     "Access-Control-Request-Method",
@@ -75,7 +84,7 @@ QUERIES = st.lists(PAIRS.map("".join), max_size=3).map("&".join) | WORDS
 
 ASKED = mostly(st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE"]), st.sampled_from(METHODS) | WORDS)
 PATHS = mostly(
-    st.sampled_from(["/api/tasks", MISSING]),
+    st.sampled_from(["/api/tasks", MISSING, "/mcp"]),
     st.sampled_from(ROUTES) | st.tuples(st.sampled_from(ROUTES), WORDS).map("/".join),
 )
 
@@ -93,10 +102,43 @@ TOKENS = (
     | st.just(token("fuzz", iss="i", aud="a"))
 )
 TAG = '"2026-02-08T09:30:00.123456Z"'
-KNOWN = st.sampled_from(["application/json", "0", "5", "chunked", "close", "100-continue", "*", "W/", "key", TAG])
+KNOWN = st.sampled_from(
+    [
+        "application/json",
+        "0",
+        "5",
+        "chunked",
+        "close",
+        "100-continue",
+        "*",
+        "W/",
+        "key",
+        TAG,
+        "2026-07-28",
+        "tools/call",
+    ]
+)
 VALUES = WORDS | TOKENS.map(lambda text: f"Bearer {text}") | KNOWN
+CALLS = st.fixed_dictionaries(
+    {"jsonrpc": st.just("2.0"), "method": st.sampled_from(["tools/call", "tools/list", "initialize"])},
+    optional={
+        "id": st.integers() | WORDS | JSON,
+        "params": st.fixed_dictionaries(
+            {},
+            optional={
+                "name": st.sampled_from([*TOOLS]) | JSON,
+                "arguments": st.dictionaries(st.sampled_from(["task_id", "title", "limit"]) | WORDS, JSON) | JSON,
+                "_meta": st.just(META) | JSON,
+            },
+        )
+        | JSON,
+    },
+)
 BODIES = (
-    st.just(b'{"title": "x"}') | st.sampled_from([b'{"is_completed": true}', b"{}", b"[]"]) | st.binary(max_size=200)
+    st.just(b'{"title": "x"}')
+    | st.sampled_from([b'{"is_completed": true}', b"{}", b"[]"])
+    | CALLS.map(json.dumps).map(str.encode)
+    | st.binary(max_size=200)
 )
 HEADERS: st.SearchStrategy[list[tuple[str, str]]] = st.just([]) | st.lists(
     st.tuples(mostly(st.sampled_from(NAMES), WORDS), VALUES), max_size=4
@@ -152,7 +194,8 @@ def test_the_application_responds_to_any_request(app: Flask, log: io.StringIO) -
         assert response.status_code < 500, log.getvalue()
         if response.status_code >= 400 and method != "HEAD":
             assert response.json
-            assert_error(response, response.status_code, response.json["error_code"])
+            if "jsonrpc" not in response.json:
+                assert_error(response, response.status_code, response.json["error_code"])
         assert re.fullmatch("[A-Za-z0-9._-]{1,128}", response.headers["X-Request-ID"])
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         if path.startswith("/api/"):
@@ -174,10 +217,8 @@ def test_the_application_responds_to_any_request(app: Flask, log: io.StringIO) -
 def service(
     migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Program, int]]:
-    with gunicorn_and_nginx(tmp_path_factory.mktemp("fuzzing"), migrated_database("fuzzing"), LOG_LEVEL="DEBUG") as (
-        program,
-        ports,
-    ):
+    folder, url = tmp_path_factory.mktemp("fuzzing"), migrated_database("fuzzing")
+    with gunicorn_and_nginx(folder, url, LOG_LEVEL="DEBUG", **SETTINGS) as (program, ports):
         yield program, ports["gunicorn"]
 
 

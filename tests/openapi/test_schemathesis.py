@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import environ_for
+from tests.mcp.agents import SETTINGS
 from tests.support.programs import environment, run, serving
 from tests.support.tokens import token
 
@@ -27,7 +28,7 @@ def search(tmp_path: Path) -> Search:
     def searching(url: str, examples: int) -> int:
         folder = tmp_path / url.partition(":")[0]
         folder.mkdir()
-        env = environment(WEB_CONCURRENCY="1", **environ_for(url))
+        env = environment(WEB_CONCURRENCY="1", **environ_for(url, **SETTINGS))
         with serving(env, *UNLIMITED) as server:
             _, document = server.request("GET", "/openapi.json")
             accept_read_only_fields(document)
