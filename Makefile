@@ -6,7 +6,7 @@ TEST_OPTIONS ?= -n 4 --dist worksteal
 BIN = $(VENV)/bin
 # `make run` ignores an operator's settings in the shell: a developer's are in .env.
 IGNORED_VARIABLES = DATABASE_URL MIGRATION_DATABASE_URL BETTER_AUTH_SECRET BETTER_AUTH_URL JWKS_URL JWT_ISSUER JWT_AUDIENCE \
-  METRICS_TOKEN LOG_HASH_KEY
+  MCP_URL MCP_ISSUER METRICS_TOKEN LOG_HASH_KEY
 DEVELOPMENT_ENV = env $(foreach name,$(IGNORED_VARIABLES),-u $(name) -u $(name)_FILE) ENVIRONMENT=development
 
 help: ## Show this list

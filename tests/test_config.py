@@ -60,6 +60,18 @@ MEANINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("JWT_ALGORITHM", "JWT_ALGORITHM", "HS256", {"HS256": "HS256", "HS384": "HS384", "HS512": "HS512"}),
     ("JWT_ISSUER", "JWT_ISSUER", None, {"https://app.example.com": "https://app.example.com"}),
     ("JWT_AUDIENCE", "JWT_AUDIENCE", None, {"https://api.example.com": "https://api.example.com"}),
+    (
+        "MCP_URL",
+        "MCP_URL",
+        None,
+        {url: url for url in ("https://api.example.com/mcp", "https://a:8443/mcp", "http://127.0.0.1:8000/mcp")},
+    ),
+    (
+        "MCP_ISSUER",
+        "MCP_ISSUER",
+        None,
+        {url: url for url in ("https://app.example.com/api/auth", "https://App.example.com:443/", "http://localhost")},
+    ),
     ("BETTER_AUTH_SECRET", "JWT_SECRET_KEY", SECRET, {"x" * 32: "x" * 32, "é" * 16: "é" * 16}),
     ("METRICS_TOKEN", "METRICS_TOKEN", None, {"x" * 16: "x" * 16}),
     ("LOG_HASH_KEY", "LOG_HASH_KEY", SECRET, {"x" * 16: "x" * 16}),
@@ -94,6 +106,25 @@ BAD: dict[str, list[str]] = {
     "JWT_ALGORITHM": ["none", "hs256", "RS256", "HS256,HS512"],
     "JWT_ISSUER": [" https://app.example.com", "https://app.example.com\n"],
     "JWT_AUDIENCE": ["\t"],
+    "MCP_URL": [
+        *("https://api.example.com", "https://api.example.com/", "https://api.example.com/mcp/", "api.example.com/mcp"),
+        *("https://api.example.com/mcp?x", "https://api.example.com/mcp?", "https://api.example.com/mcp#x", "/mcp"),
+        *(
+            "https://api.example.com/MCP",
+            "https://API.example.com/mcp",
+            "https://api.example.com:443/mcp",
+            "https:///mcp",
+        ),
+        *("https://api.example.com/a/mcp", "https://u@api.example.com/mcp", "ftp://api.example.com/mcp"),
+        *(" https://api.example.com/mcp", "https://api.example.com/mcp\n", "HTTPS://api.example.com/mcp"),
+    ],
+    "MCP_ISSUER": [
+        "app.example.com",
+        "https://",
+        "ftp://a.example",
+        "https://app.example.com/#x",
+        "https://u@a.example",
+    ],
     "METRICS_TOKEN": ["x" * 15, "x" * 8 + " " + "x" * 8, "é" * 16, "x" * 16 + "\n"],
     "LOG_HASH_KEY": ["x" * 15, "x" * 16 + " ", NOT_UTF_8],
     "BETTER_AUTH_SECRET": [f" {SECRET}", f"{SECRET} ", f"{SECRET}\n", f"\t{SECRET}", " ", NOT_UTF_8],
@@ -141,6 +172,8 @@ def test_a_number_outside_its_range_is_rejected(tmp_path: Path, name: str, value
         ("MIGRATION_DATABASE_URL", "sqlite:////var/lib/todo.db", "PostgreSQL"),
         ("BETTER_AUTH_SECRET", "x" * 31, "32 bytes"),
         ("BETTER_AUTH_SECRET", "é" * 15 + "x", "32 bytes"),
+        ("MCP_URL", "http://api.example.com/mcp", "http:// in development"),
+        ("MCP_ISSUER", "http://app.example.com/api/auth", "ENVIRONMENT=development"),
         *(("BETTER_AUTH_SECRET", sample, "sample") for sample in sorted(config.SAMPLE_SECRETS)),
     ],
 )
@@ -250,6 +283,20 @@ def test_a_key_set_sets_its_issuer_and_audience(
     found = config.read(PRODUCTION | {"BETTER_AUTH_SECRET": secret} | settings, tmp_path)
     assert (found["JWKS_URL"], found["JWT_ISSUER"], found["JWT_AUDIENCE"]) == expected
     assert found["JWT_SECRET_KEY"] == (secret or None)
+
+
+def test_better_auth_is_the_issuer_of_agents_tokens_unless_another_is_named(tmp_path: Path) -> None:
+    settings = PRODUCTION | {"BETTER_AUTH_URL": "https://App.example.com/api/auth/"}
+    assert config.read(settings, tmp_path)["MCP_ISSUER"] == "https://app.example.com/api/auth"
+    other = "https://auth.example.com/"
+    assert config.read(settings | {"MCP_ISSUER": other}, tmp_path)["MCP_ISSUER"] == other
+
+
+@EVERYWHERE
+def test_the_audience_of_agents_is_not_that_of_users(tmp_path: Path, settings: dict[str, str]) -> None:
+    url = "https://api.example.com/mcp"
+    line = refusal(settings | {"MCP_URL": url, "JWT_AUDIENCE": url}, tmp_path)
+    assert line.startswith("MCP_URL must differ from JWT_AUDIENCE")
 
 
 def test_a_developer_with_a_key_set_gets_no_secret(tmp_path: Path) -> None:

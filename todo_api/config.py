@@ -31,9 +31,7 @@ INITIAL_ENVIRONMENT = Path("/proc/self/environ")  # what the process was started
 
 DATABASE = "must be a PostgreSQL URL, postgresql://USER:PASSWORD@HOST/NAME, or in development also sqlite:///FILE"
 HTTPS = "https://app.example.com (http:// with ENVIRONMENT=development or for loopback only)"
-MCP = (
-    "an origin in lower case and the path /mcp, https://api.example.com/mcp (http:// as in development or for loopback)"
-)
+MCP = "an origin in lower case and /mcp: https://api.example.com/mcp (http:// in development or for loopback only)"
 OPENSSL = "make it with: openssl rand -base64 32"
 REQUIRED = "is required unless ENVIRONMENT=development"
 STRONG = f"must have at least {MIN_SECRET_BYTES} bytes and be no published sample; {OPENSSL}"

@@ -19,7 +19,6 @@ from tests.support.postgres import children
 from tests.support.programs import Program
 from tests.support.sockets import exchange, request, statuses
 from tests.support.tokens import token
-from todo_api.mcp.protocol import MODERN
 from todo_api.mcp.tools import TOOLS
 
 FORGED = "forged-line"  # the start of a log line that a client tries to inject
