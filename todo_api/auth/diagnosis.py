@@ -64,6 +64,7 @@ def field_checks(header: dict[str, Any], claims: dict[str, Any]) -> list[tuple[d
     key_set = verifier.key_set if algorithm in ALGORITHMS else None
     kids = list(key_set.keys) if key_set and key_set.is_usable() else []
     issuer, audience = tokens.expected_pair(claims)
+    any_other = "another than agents have" if tokens.is_agents_issuer(claims) else "anything"
     exp, nbf, iat = claims.get("exp"), claims.get("nbf", 0), claims.get("iat", 0)
     now = time.time()
     earliest, latest = now - tokens.LEEWAY, now + tokens.LEEWAY
@@ -71,7 +72,7 @@ def field_checks(header: dict[str, Any], claims: dict[str, Any]) -> list[tuple[d
         (header, "alg", algorithm in verifier.algorithms, " or ".join(verifier.algorithms)),
         (header, "kid", not kids or header.get("kid") in kids, " or ".join(map(shorten, kids)) or "anything"),
         (header, "typ", tokens.has_token_type(header), "nothing, JWT or at+jwt"),
-        (claims, "iss", tokens.has_issuer(claims, issuer), "anything" if issuer is None else shorten(issuer)),
+        (claims, "iss", tokens.has_issuer(claims, issuer), any_other if issuer is None else shorten(issuer)),
         (claims, "aud", tokens.has_audience(claims, audience), "anything" if audience is None else shorten(audience)),
         (claims, "exp", tokens.is_time(exp) and exp > earliest, f"later than {now:.0f}"),
         (claims, "nbf", tokens.is_time(nbf) and nbf <= latest, f"nothing, or at most {now:.0f}"),
