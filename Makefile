@@ -37,6 +37,9 @@ test-e2e: $(VENV)/requirements-dev.txt ## Test the docs page and CORS in a brows
 test-client: $(VENV)/requirements-dev.txt ## Test the TypeScript client and its types against the service (30 seconds; needs Node.js)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "client or not client" tests/openapi/test_typescript_client.py
 
+test-mcp: $(VENV)/tests/mcp/requirements.txt ## Test the MCP server with the official suite, official clients and Better Auth (2 minutes; needs Node.js)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m mcp $(TEST_OPTIONS) --dist loadfile
+
 test-example: ## Test the Next.js example in a browser (4 minutes; needs Node.js and Chromium)
 	@PATH="$(abspath $(BIN)):$$PATH" $(MAKE) --no-print-directory -C examples/nextjs test VENV="$(abspath $(VENV))"
 
@@ -56,7 +59,7 @@ audit: $(VENV)/requirements-dev.txt ## Look for known vulnerabilities in product
 	@$(BIN)/pip-audit --requirement requirements.txt --disable-pip --progress-spinner off
 
 lock: $(VENV)/requirements-dev.txt ## Compile each requirements.in to requirements.txt (UPGRADE=yes takes the newest versions)
-	@for name in requirements requirements-dev bench/requirements .ci/requirements; do \
+	@for name in requirements requirements-dev bench/requirements .ci/requirements tests/mcp/requirements; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-package pip \
 	    --annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit 1; done
 
@@ -66,6 +69,7 @@ lock: $(VENV)/requirements-dev.txt ## Compile each requirements.in to requiremen
 $(VENV)/requirements.txt: requirements.txt
 $(VENV)/requirements-dev.txt: requirements-dev.txt
 $(VENV)/bench/requirements.txt: bench/requirements.txt $(VENV)/requirements-dev.txt
+$(VENV)/tests/mcp/requirements.txt: tests/mcp/requirements.txt $(VENV)/requirements-dev.txt
 $(VENV)/%.txt: | $(BIN)/python
 	@echo "Installing $*.txt ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --retries 1 -r $*.txt >$(VENV)/pip.log 2>&1 \
@@ -80,5 +84,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test test-slow test-faults test-client test-e2e test-example bench bench-growth lint audit lock
+.PHONY: help run test test-slow test-faults test-client test-e2e test-mcp test-example bench bench-growth lint audit lock
 .DELETE_ON_ERROR:

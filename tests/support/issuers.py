@@ -2,6 +2,7 @@
 
 import base64
 import fcntl
+import http.client
 import json
 import shutil
 import socket
@@ -12,14 +13,14 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import jwt
 import pytest
@@ -71,6 +72,20 @@ class BetterAuth:
     def token(self, session: str) -> str:
         answer, _ = self.ask("token", session=session)
         return str(answer["token"])
+
+    def approve(self, request: str, session: str, scopes: str | None = None) -> str:
+        """Grant the request of an agent, whose URL the browser opened, as the consent page does.
+
+        By default grant all scopes that it asks for. Return the URL to which the browser is sent.
+        """
+        target = urlsplit(request)
+        with closing(http.client.HTTPConnection(target.netloc, timeout=30)) as connection:
+            connection.request("GET", f"{target.path}?{target.query}", headers={"Authorization": f"Bearer {session}"})
+            page = urlsplit(connection.getresponse().headers["Location"])
+        assert page.path == "/consent", page
+        consent = {"accept": True, "oauth_query": page.query} | ({"scope": scopes} if scopes else {})
+        answer, _ = self.ask("oauth2/consent", consent, session)
+        return str(answer["url"])
 
 
 @contextmanager

@@ -1,0 +1,174 @@
+"""The official clients of both eras manage tasks through a real gunicorn on PostgreSQL."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from tests.support.agents import KINDS, Agent, Kind, agent, mcp_service, mcp_url
+from tests.support.programs import free_port
+from tests.support.tokens import SECRET, token
+
+pytestmark = pytest.mark.mcp
+
+MISSING_ID = "01a1fc99-ee71-72ec-b587-48e127eeb180"  # no task has this id
+READS = {"readOnlyHint": True, "idempotentHint": True, "openWorldHint": False}
+WRITES = {"readOnlyHint": False, "openWorldHint": False}
+HINTS = {
+    "list_tasks": READS,
+    "get_task": READS,
+    "add_task": WRITES | {"destructiveHint": False, "idempotentHint": False},
+    "update_task": WRITES | {"destructiveHint": True, "idempotentHint": True},
+    "complete_task": WRITES | {"destructiveHint": False, "idempotentHint": True},
+    "delete_task": WRITES | {"destructiveHint": True, "idempotentHint": True},
+}
+INVALID_PARAMS = -32602
+
+
+@pytest.fixture(scope="module")
+def url(migrated_database: Callable[[str], str]) -> Iterator[str]:
+    port = free_port()
+    with mcp_service(port, DATABASE_URL=migrated_database("clients"), BETTER_AUTH_SECRET=SECRET):
+        yield mcp_url(port)
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    found: Kind = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def client(kind: Kind, url: str) -> Iterator[Agent]:
+    """A connected client with a user's own token; each client has a user of its own."""
+    user = f"{kind.program} {kind.mode} {kind.sdk}"
+    with agent(kind, url, token(user)) as started:
+        assert started.answer() == {"connected": kind.version, "token": None}
+        yield started
+
+
+@pytest.fixture(scope="module")
+def schemas(client: Agent) -> dict[str, Any]:
+    """The output schemas by tool."""
+    return {tool["name"]: tool["outputSchema"] for tool in client.tools()}
+
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def call(client: Agent, schemas: dict[str, Any]) -> Call:
+    """Call a tool that succeeds, and return its result, which matches its schema and its text."""
+
+    def checked(tool: str, **arguments: Any) -> Any:
+        result = client.call(tool, **arguments)
+        assert result["isError"] is False, result
+        found = result["structuredContent"]
+        jsonschema_rs.Draft202012Validator(schemas[tool], validate_formats=True).validate(found)
+        [block] = result["content"]
+        assert (block["type"], json.loads(block["text"])) == ("text", found)
+        assert "user_id" not in block["text"]
+        return found
+
+    return checked
+
+
+def assert_refused(result: Any) -> str:
+    """Return the sentence with which a tool tells the model what to mend."""
+    assert result["isError"] is True, result
+    assert "structuredContent" not in result
+    [block] = result["content"]
+    assert block["type"] == "text"
+    return str(block["text"])
+
+
+def test_a_client_lists_the_six_tools_with_their_hints_and_schemas(client: Agent) -> None:
+    tools = client.tools()
+    assert {tool["name"]: hints_of(tool) for tool in tools} == HINTS
+    for tool in tools:
+        assert len(tool["description"]) > 40
+        for schema in (tool["inputSchema"], tool["outputSchema"]):
+            jsonschema_rs.Draft202012Validator(schema)  # raises for a schema that is none
+            assert schema["type"] == "object"
+
+
+def hints_of(tool: dict[str, Any]) -> dict[str, bool]:
+    return {name: value for name, value in tool["annotations"].items() if name.endswith("Hint")}
+
+
+def test_a_client_takes_a_task_through_its_life_with_all_six_tools(client: Agent, call: Call) -> None:
+    task = call("add_task", title="Buy milk", description="Two litres", priority="high", tags=["shop"])
+    assert call("get_task", task_id=task["id"]) == task
+    assert task in call("list_tasks")["tasks"]
+    changed = call("update_task", task_id=task["id"], title="Buy oat milk", description="")
+    assert (changed["title"], changed["description"]) == ("Buy oat milk", None)
+    done = call("complete_task", task_id=task["id"])
+    assert (task["completed"], done["completed"]) == (False, True)
+    assert call("complete_task", task_id=task["id"])["completed"] is True
+    call("delete_task", task_id=task["id"])
+    assert_refused(client.call("get_task", task_id=task["id"]))
+
+
+def test_a_client_filters_sorts_and_pages(call: Call) -> None:
+    for number in range(3):
+        call("add_task", title=f"Paged {number}", tags=["paged"], due_date=f"2030-01-0{number + 1}")
+    call("complete_task", task_id=call("list_tasks", tag="paged", search="Paged 2")["tasks"][0]["id"])
+    assert titles(call("list_tasks", tag="paged", status="pending", sort="title")) == ["Paged 0", "Paged 1"]
+    assert titles(call("list_tasks", tag="paged", status="completed", priority=None)) == ["Paged 2"]
+    assert titles(call("list_tasks", tag="paged", due_from="2030-01-02", due_to="2030-01-02")) == ["Paged 1"]
+    first = call("list_tasks", tag="paged", sort="title", limit=2)
+    assert (first["total"], titles(first)) == (3, ["Paged 0", "Paged 1"])
+    second = call("list_tasks", tag="paged", sort="title", limit=2, cursor=first["next_cursor"])
+    assert (second["next_cursor"], titles(second)) == (None, ["Paged 2"])
+
+
+def titles(found: dict[str, Any]) -> list[str]:
+    return [task["title"] for task in found["tasks"]]
+
+
+def test_a_repeated_call_with_the_same_idempotency_key_adds_no_second_task(client: Agent, call: Call) -> None:
+    first = call("add_task", title="Once", idempotency_key="k1", tags=["once"])
+    assert call("add_task", title="Once", idempotency_key="k1", tags=["once"]) == first
+    assert titles(call("list_tasks", tag="once")) == ["Once"]
+    assert_refused(client.call("add_task", title="Another", idempotency_key="k1"))
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("add_task", {"title": ""}),
+        ("add_task", {"title": "No such priority", "priority": "sometime"}),
+        ("add_task", {"title": "Someone else's", "user_id": "bob"}),
+        ("add_task", {}),
+        ("list_tasks", {"cursor": "no cursor"}),
+        ("list_tasks", {"limit": 101}),
+        ("get_task", {"task_id": MISSING_ID}),
+        ("get_task", {"task_id": "no id"}),
+        ("update_task", {"task_id": MISSING_ID, "title": "x"}),
+        ("complete_task", {"task_id": MISSING_ID}),
+        ("delete_task", {"task_id": MISSING_ID}),
+    ],
+)
+def test_a_failing_call_is_a_sentence_for_the_model(
+    client: Agent, call: Call, tool: str, arguments: dict[str, Any]
+) -> None:
+    assert len(assert_refused(client.call(tool, **arguments)).split()) > 2
+    call("list_tasks")  # the connection still works
+
+
+def test_the_task_of_another_user_reads_like_a_missing_one(client: Agent, kind: Kind, url: str) -> None:
+    with agent(KINDS["Python"], url, token("bob")) as bob:
+        bob.answer()
+        foreign = bob.call("add_task", title="Bob's")["structuredContent"]["id"]
+    for tool in ("get_task", "complete_task", "delete_task"):
+        told = assert_refused(client.call(tool, task_id=foreign))
+        assert told.replace(foreign, "") == assert_refused(client.call(tool, task_id=MISSING_ID)).replace(
+            MISSING_ID, ""
+        )
+
+
+def test_an_unknown_tool_is_an_error_of_the_protocol(client: Agent, call: Call) -> None:
+    assert client.call("drop_tasks") == INVALID_PARAMS
+    call("list_tasks")
