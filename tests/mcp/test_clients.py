@@ -8,30 +8,34 @@ import jsonschema_rs
 import pytest
 
 from tests.support.agents import KINDS, Agent, Kind, agent, mcp_service, mcp_url
-from tests.support.programs import free_port
+from tests.support.programs import Server, free_port
+from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
 
 pytestmark = pytest.mark.mcp
 
 MISSING_ID = "01a1fc99-ee71-72ec-b587-48e127eeb180"  # no task has this id
-READS = {"readOnlyHint": True, "idempotentHint": True, "openWorldHint": False}
-WRITES = {"readOnlyHint": False, "openWorldHint": False}
 HINTS = {
-    "list_tasks": READS,
-    "get_task": READS,
-    "add_task": WRITES | {"destructiveHint": False, "idempotentHint": False},
-    "update_task": WRITES | {"destructiveHint": True, "idempotentHint": True},
-    "complete_task": WRITES | {"destructiveHint": False, "idempotentHint": True},
-    "delete_task": WRITES | {"destructiveHint": True, "idempotentHint": True},
+    "list_tasks": {"readOnlyHint", "idempotentHint"},
+    "get_task": {"readOnlyHint", "idempotentHint"},
+    "add_task": set(),
+    "update_task": {"destructiveHint", "idempotentHint"},
+    "complete_task": {"idempotentHint"},
+    "delete_task": {"destructiveHint", "idempotentHint"},
 }
+FALSE_HINTS = dict.fromkeys(("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"), False)
 INVALID_PARAMS = -32602
 
 
 @pytest.fixture(scope="module")
-def url(migrated_database: Callable[[str], str]) -> Iterator[str]:
-    port = free_port()
-    with mcp_service(port, DATABASE_URL=migrated_database("clients"), BETTER_AUTH_SECRET=SECRET):
-        yield mcp_url(port)
+def server(migrated_database: Callable[[str], str]) -> Iterator[Server]:
+    with mcp_service(free_port(), DATABASE_URL=migrated_database("clients"), BETTER_AUTH_SECRET=SECRET) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def url(server: Server) -> str:
+    return mcp_url(server.port)
 
 
 @pytest.fixture(scope="module", params=KINDS.values(), ids=list(KINDS))
@@ -86,16 +90,14 @@ def assert_refused(result: Any) -> str:
 
 def test_a_client_lists_the_six_tools_with_their_hints_and_schemas(client: Agent) -> None:
     tools = client.tools()
-    assert {tool["name"]: hints_of(tool) for tool in tools} == HINTS
+    assert [tool["name"] for tool in tools] == list(HINTS)
     for tool in tools:
+        hints = FALSE_HINTS | dict.fromkeys(HINTS[tool["name"]], True)
+        assert {name: tool["annotations"][name] for name in hints} == hints
         assert len(tool["description"]) > 40
         for schema in (tool["inputSchema"], tool["outputSchema"]):
             jsonschema_rs.Draft202012Validator(schema)  # raises for a schema that is none
             assert schema["type"] == "object"
-
-
-def hints_of(tool: dict[str, Any]) -> dict[str, bool]:
-    return {name: value for name, value in tool["annotations"].items() if name.endswith("Hint")}
 
 
 def test_a_client_takes_a_task_through_its_life_with_all_six_tools(client: Agent, call: Call) -> None:
@@ -105,8 +107,8 @@ def test_a_client_takes_a_task_through_its_life_with_all_six_tools(client: Agent
     changed = call("update_task", task_id=task["id"], title="Buy oat milk", description="")
     assert (changed["title"], changed["description"]) == ("Buy oat milk", None)
     done = call("complete_task", task_id=task["id"])
-    assert (task["completed"], done["completed"]) == (False, True)
-    assert call("complete_task", task_id=task["id"])["completed"] is True
+    assert (task["is_completed"], done["is_completed"]) == (False, True)
+    assert call("complete_task", task_id=task["id"])["is_completed"] is True
     call("delete_task", task_id=task["id"])
     assert_refused(client.call("get_task", task_id=task["id"]))
 
@@ -172,3 +174,19 @@ def test_the_task_of_another_user_reads_like_a_missing_one(client: Agent, kind: 
 def test_an_unknown_tool_is_an_error_of_the_protocol(client: Agent, call: Call) -> None:
     assert client.call("drop_tasks") == INVALID_PARAMS
     call("list_tasks")
+
+
+def test_the_log_names_tools_and_no_arguments(client: Agent, call: Call, server: Server) -> None:
+    task = call("add_task", title="Unlogged title", tags=["unlogged"])
+    assert_refused(client.call("update_task", task_id=task["id"], title="Unlogged " * 40))
+    client.call("unlogged_tool")
+    logged = {("add_task", None), ("update_task", "VALIDATION_ERROR"), (None, "RPC-32602")}
+    wait_until(lambda: logged <= calls_in(server.program.lines))
+    assert "nlogged" not in server.program.output
+    assert task["id"] not in server.program.output
+
+
+def calls_in(lines: list[str]) -> set[tuple[str | None, str | None]]:
+    """Return the tool and the error code of each logged call."""
+    entries = [json.loads(line) for line in list(lines) if line.startswith("{")]
+    return {(entry["tool"], entry["error_code"]) for entry in entries if entry.get("route") == "/mcp"}

@@ -213,6 +213,7 @@ def test_an_id_token_is_refused(setup: Setup) -> None:
     tokens = setup.tokens(f"openid {BOTH}", resource=setup.url)
     assert claims_of(tokens["id_token"])["sub"] == setup.alice
     assert_refused(setup.call(tokens["id_token"]), setup)
+    assert setup.url in claims_of(tokens["access_token"])["aud"][:1]  # with openid it is a list
     assert setup.call(tokens["access_token"])[0] == 200
 
 
