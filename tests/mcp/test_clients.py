@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from tests.support.agents import KINDS, Agent, Kind, agent, mcp_service, mcp_url
+from tests.support.mcp_clients import KINDS, Kind, RunningClient, mcp_service, mcp_url, running_client
 from tests.support.programs import Server, free_port
 from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
@@ -45,16 +45,16 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture(scope="module")
-def client(kind: Kind, url: str) -> Iterator[Agent]:
+def client(kind: Kind, url: str) -> Iterator[RunningClient]:
     """A connected client with a user's own token; each client has a user of its own."""
     user = f"{kind.program} {kind.mode} {kind.sdk}"
-    with agent(kind, url, token(user)) as started:
+    with running_client(kind, url, token(user)) as started:
         assert started.answer() == {"connected": kind.version, "token": None}
         yield started
 
 
 @pytest.fixture(scope="module")
-def schemas(client: Agent) -> dict[str, Any]:
+def schemas(client: RunningClient) -> dict[str, Any]:
     """The output schemas by tool."""
     return {tool["name"]: tool["outputSchema"] for tool in client.tools()}
 
@@ -63,7 +63,7 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture
-def call(client: Agent, schemas: dict[str, Any]) -> Call:
+def call(client: RunningClient, schemas: dict[str, Any]) -> Call:
     """Call a tool that succeeds, and return its result, which matches its schema and its text."""
 
     def checked(tool: str, **arguments: Any) -> Any:
@@ -88,7 +88,7 @@ def assert_refused(result: Any) -> str:
     return str(block["text"])
 
 
-def test_a_client_lists_the_six_tools_with_their_hints_and_schemas(client: Agent) -> None:
+def test_a_client_lists_the_six_tools_with_their_hints_and_schemas(client: RunningClient) -> None:
     tools = client.tools()
     assert [tool["name"] for tool in tools] == list(HINTS)
     for tool in tools:
@@ -100,7 +100,7 @@ def test_a_client_lists_the_six_tools_with_their_hints_and_schemas(client: Agent
             assert schema["type"] == "object"
 
 
-def test_a_client_takes_a_task_through_its_life_with_all_six_tools(client: Agent, call: Call) -> None:
+def test_a_client_takes_a_task_through_its_life_with_all_six_tools(client: RunningClient, call: Call) -> None:
     task = call("add_task", title="Buy milk", description="Two litres", priority="high", tags=["shop"])
     assert call("get_task", task_id=task["id"]) == task
     assert task in call("list_tasks")["tasks"]
@@ -130,7 +130,7 @@ def titles(found: dict[str, Any]) -> list[str]:
     return [task["title"] for task in found["tasks"]]
 
 
-def test_a_repeated_call_with_the_same_idempotency_key_adds_no_second_task(client: Agent, call: Call) -> None:
+def test_a_repeated_call_with_the_same_idempotency_key_adds_no_second_task(client: RunningClient, call: Call) -> None:
     first = call("add_task", title="Once", idempotency_key="k1", tags=["once"])
     assert call("add_task", title="Once", idempotency_key="k1", tags=["once"]) == first
     assert titles(call("list_tasks", tag="once")) == ["Once"]
@@ -154,14 +154,14 @@ def test_a_repeated_call_with_the_same_idempotency_key_adds_no_second_task(clien
     ],
 )
 def test_a_failing_call_is_a_sentence_for_the_model(
-    client: Agent, call: Call, tool: str, arguments: dict[str, Any]
+    client: RunningClient, call: Call, tool: str, arguments: dict[str, Any]
 ) -> None:
     assert len(assert_refused(client.call(tool, **arguments)).split()) > 2
     call("list_tasks")  # the connection still works
 
 
-def test_the_task_of_another_user_reads_like_a_missing_one(client: Agent, kind: Kind, url: str) -> None:
-    with agent(KINDS["Python"], url, token("bob")) as bob:
+def test_the_task_of_another_user_reads_like_a_missing_one(client: RunningClient, kind: Kind, url: str) -> None:
+    with running_client(KINDS["Python"], url, token("bob")) as bob:
         bob.answer()
         foreign = bob.call("add_task", title="Bob's")["structuredContent"]["id"]
     for tool in ("get_task", "complete_task", "delete_task"):
@@ -171,12 +171,12 @@ def test_the_task_of_another_user_reads_like_a_missing_one(client: Agent, kind: 
         )
 
 
-def test_an_unknown_tool_is_an_error_of_the_protocol(client: Agent, call: Call) -> None:
+def test_an_unknown_tool_is_an_error_of_the_protocol(client: RunningClient, call: Call) -> None:
     assert client.call("drop_tasks") == INVALID_PARAMS
     call("list_tasks")
 
 
-def test_the_log_names_tools_and_no_arguments(client: Agent, call: Call, server: Server) -> None:
+def test_the_log_names_tools_and_no_arguments(client: RunningClient, call: Call, server: Server) -> None:
     task = call("add_task", title="Unlogged title", tags=["unlogged"])
     assert_refused(client.call("update_task", task_id=task["id"], title="Unlogged " * 40))
     client.call("unlogged_tool")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.agents import FOLDER, LEGACY, MODERN, mcp_service, mcp_url, node
+from tests.support.mcp_clients import FOLDER, LEGACY, MODERN, mcp_service, mcp_url, node
 from tests.support.programs import ROOT, environment, free_port, run
 from tests.support.tokens import SECRET
 

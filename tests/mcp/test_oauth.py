@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import jwt
 import pytest
 
-from tests.support.agents import KINDS, REDIRECT, Agent, Kind, agent, mcp_service, mcp_url
 from tests.support.issuers import BetterAuth, better_auth
+from tests.support.mcp_clients import KINDS, REDIRECT, Kind, RunningClient, mcp_service, mcp_url, running_client
 from tests.support.programs import Server, free_port
 
 pytestmark = pytest.mark.mcp
@@ -122,7 +122,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return found
 
 
-def let_in(program: Agent, answer: Any, setup: Setup, asked: str, granted: str | None = None) -> Any:
+def let_in(program: RunningClient, answer: Any, setup: Setup, asked: str, granted: str | None = None) -> Any:
     """Grant what the agent asks for, or less; return its next answer."""
     query = parse_qs(urlsplit(answer["authorize"]).query)
     assert (query["resource"], query["code_challenge_method"]) == ([setup.url], ["S256"])
@@ -151,7 +151,7 @@ def test_a_401_leads_to_the_authorization_server(setup: Setup) -> None:
 
 
 def test_an_agent_registers_and_manages_the_tasks_of_the_user_who_let_it_in(setup: Setup, kind: Kind) -> None:
-    with agent(kind, setup.url) as program:
+    with running_client(kind, setup.url) as program:
         connected = let_in(program, program.answer(), setup, BOTH)
         assert connected["connected"] == kind.version
         task = program.call("add_task", title="By an agent")["structuredContent"]
@@ -162,7 +162,7 @@ def test_an_agent_registers_and_manages_the_tasks_of_the_user_who_let_it_in(setu
 
 
 def test_an_agent_asks_for_more_when_its_scope_does_not_suffice(setup: Setup, kind: Kind) -> None:
-    with agent(kind, setup.url) as program:
+    with running_client(kind, setup.url) as program:
         let_in(program, program.answer(), setup, BOTH, granted=READ)
         assert program.call("list_tasks")["isError"] is False
         asked = program.ask(tool="add_task", arguments={"title": "After step-up"})

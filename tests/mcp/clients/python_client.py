@@ -1,4 +1,4 @@
-"""The official Python client as a program: a line of JSON in, a line of JSON out (tests/support/agents.py)."""
+"""The official Python client as a program: a line of JSON in, a line of JSON out (tests/support/mcp_clients.py)."""
 
 import asyncio
 import json

