@@ -293,6 +293,13 @@ def test_better_auth_is_the_issuer_of_agents_tokens_unless_another_is_named(tmp_
 
 
 @EVERYWHERE
+def test_users_have_an_audience_if_their_issuer_is_that_of_agents(tmp_path: Path, settings: dict[str, str]) -> None:
+    issuer = "https://app.example.com/api/auth"
+    line = refusal(settings | {"JWT_ISSUER": issuer, "MCP_ISSUER": issuer}, tmp_path)
+    assert line.startswith("JWT_AUDIENCE is required when JWT_ISSUER is MCP_ISSUER")
+
+
+@EVERYWHERE
 def test_the_audience_of_agents_is_not_that_of_users(tmp_path: Path, settings: dict[str, str]) -> None:
     url = "https://api.example.com/mcp"
     line = refusal(settings | {"MCP_URL": url, "JWT_AUDIENCE": url}, tmp_path)

@@ -52,11 +52,11 @@ def token(user: str, minutes: int) -> None:
 @click.argument("text", metavar="TOKEN")
 def token_check(text: str) -> None:
     """Say whether TOKEN is accepted, and which checks it fails. "-" reads it from standard input."""
-    checks, verdict = diagnose((click.open_file("-").read() if text == "-" else text).strip())
+    checks, accepted, verdict = diagnose((click.open_file("-").read() if text == "-" else text).strip())
     for name, passed, expected, found in checks:
         click.echo(printable(f"{'ok  ' if passed else 'FAIL'} {name}: expected {expected}; found {found}"))
     click.echo(printable(verdict))
-    click.get_current_context().exit(verdict.startswith("refused"))
+    click.get_current_context().exit(not accepted)
 
 
 @blueprint.cli.command()

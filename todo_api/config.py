@@ -152,6 +152,9 @@ class Settings(Schema):
                 raise ValidationError("is required when JWKS_URL is set without BETTER_AUTH_URL", name)
         if settings["MCP_URL"] and settings["MCP_URL"] == settings["JWT_AUDIENCE"]:
             raise ValidationError("must differ from JWT_AUDIENCE: it is for agents' tokens", "MCP_URL")
+        same_issuer = settings["MCP_ISSUER"] and settings["MCP_ISSUER"] == settings["JWT_ISSUER"]
+        if same_issuer and not (origin or settings["JWT_AUDIENCE"]):
+            raise ValidationError("is required when JWT_ISSUER is MCP_ISSUER", "JWT_AUDIENCE")
 
 
 def read(environ: Mapping[str, str], instance: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def add_headers(response: Response) -> Response:
     response.headers.setdefault("Access-Control-Allow-Origin", origin)
     if is_preflight():
         response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", ANY_METHOD)
-        more = f", {MCP_HEADERS}" if request.path == "/mcp" else ""
+        more = f", {MCP_HEADERS}" if request.blueprint == "mcp" else ""
         response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS + more
         response.headers["Access-Control-Max-Age"] = "7200"  # seconds
     else:

@@ -87,6 +87,7 @@ def test_in_development_the_api_says_that_the_token_is_an_agents(app: Flask, log
 REFUSED: dict[str, Callable[[], str]] = {
     "a client's own": lambda: agents_token("agent"),
     "bound to a key": lambda: agents_token(cnf={"jkt": "x"}),
+    "bound to no key": lambda: agents_token(cnf={}),
     "a user's issuer": lambda: agents_token(iss=USERS["iss"]),
     "a user's audience": lambda: agents_token(aud=USERS["aud"]),
     "the client as audience": lambda: agents_token(aud="agent"),
@@ -121,7 +122,8 @@ def test_where_any_issuer_is_accepted_that_of_agents_is_not(make_app: MakeApp) -
         bearer = token("alice", iss=MCP_ISSUER, aud=audience)
         assert (status_at_mcp(app, bearer), status_at_api(app, bearer)) == (401, 401), audience
         checked = app.test_cli_runner().invoke(args=["token-check", bearer])
-        assert f"FAIL iss: expected another than agents have; found '{MCP_ISSUER}'" in checked.stdout
+        assert f"FAIL iss: expected any but that of agents' tokens; found '{MCP_ISSUER}'" in checked.stdout
+        assert "FAIL aud" not in checked.stdout
     assert status_at_api(app, token("alice", iss="anyone")) == 200
 
 
@@ -130,6 +132,8 @@ def test_without_an_issuer_for_agents_there_are_none(make_app: MakeApp) -> None:
     for issuer in (MCP_ISSUER, None, ""):
         bearer = agents_token(iss=issuer)
         assert (status_at_mcp(app, bearer), status_at_api(app, bearer)) == (401, 401)
+    checked = app.test_cli_runner().invoke(args=["token-check", agents_token()])
+    assert "FAIL iss: expected the value of MCP_ISSUER, which is not set" in checked.stdout
     assert status_at_mcp(app, token("alice")) == 200
 
 
@@ -150,11 +154,12 @@ def test_a_tool_needs_its_scope_and_writing_includes_reading(app: Flask, scope: 
 
 
 def test_a_scope_that_is_no_text_allows_nothing(app: Flask) -> None:
-    scopes: list[Any] = [None, 5, ["tasks:read"], {"tasks:read": 1}]
+    scopes: list[Any] = [None, 5, ["tasks:read"], ["x tasks:write x"], {"x": "x tasks:write x"}]
     for scope in scopes:
         agent = Agent(app, agents_token(scope=scope))
         assert_error(agent.ask("tools/call", {"name": "list_tasks"}), 403, "SCOPE_MISSING")
         assert len(agent.ask("tools/list").json["result"]["tools"]) == 6  # the same for every token
+        assert status_at_api(app, agents_token(scope=scope)) == 401
 
 
 def test_the_protocol_is_judged_before_the_scope(app: Flask) -> None:
@@ -187,7 +192,7 @@ def test_without_an_address_there_is_no_metadata_to_point_to(make_app: MakeApp) 
 
 
 def test_a_page_of_another_origin_is_refused_before_its_token(app: Flask) -> None:
-    for origin in ("https://evil.example", "null", "https://api.example.com.evil.example", "x"):
+    for origin in ("https://evil.example", "null", "", "https://api.example.com.evil.example", "x"):
         for bearer in (token("alice", **USERS), "x"):
             assert_error(Agent(app, bearer).ask("ping", Origin=origin), 403, "ORIGIN_FORBIDDEN")
 
@@ -199,10 +204,19 @@ def test_pages_of_the_configured_origins_and_of_the_server_itself_may_call(app: 
 
 def test_a_page_may_send_the_headers_of_the_protocol(app: Flask) -> None:
     headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
-    response = app.test_client().options("/mcp", headers=headers)
-    allowed = response.headers["Access-Control-Allow-Headers"]
-    for name in ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-ID"):
-        assert name in allowed.split(", ")
+    for path in ("/mcp", "/.well-known/oauth-protected-resource/mcp"):
+        allowed = app.test_client().options(path, headers=headers).headers["Access-Control-Allow-Headers"]
+        for name in ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-ID"):
+            assert name in allowed.split(", ")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000"])
+def test_without_an_address_pages_of_the_server_itself_may_call_on_loopback(make_app: MakeApp, host: str) -> None:
+    agent = Agent(make_app())
+    assert agent.ask("ping", Host=host, Origin=f"http://{host}").status_code == 200
+    assert_error(agent.ask("ping", Host=host, Origin="http://localhost:1"), 403, "ORIGIN_FORBIDDEN")
+    rebound = "evil.example"  # a name that now resolves to the user's machine
+    assert_error(agent.ask("ping", Host=rebound, Origin=f"http://{rebound}"), 403, "ORIGIN_FORBIDDEN")
 
 
 # --- The metadata ---

@@ -94,6 +94,7 @@ def test_an_unknown_method_is_an_error_of_the_protocol(agent: Agent) -> None:
         ("tools/call", {"name": "get_task", "arguments": []}),
         ("tools/call", {"name": "get_task", "arguments": "x"}),
         ("tools/list", {"cursor": "x"}),
+        ("tools/list", {"cursor": ""}),
     ],
 )
 def test_invalid_parameters_are_an_error_of_the_protocol(agent: Agent, method: str, params: Any) -> None:
@@ -169,6 +170,7 @@ def test_an_unknown_version_is_rejected(agent: Agent, version: str) -> None:
         {"Mcp_Name": "=?base64?!?="},
         {"Mcp_Name": "=?base64?bGlzdF90YXNrcw?="},
         {"Mcp_Name": "=?base64?bGlzdF90YXNrc/==?="},
+        {"Mcp_Method": "=?base64?dG9vbHMvY2FsbA==?="},
     ],
     ids=str,
 )
@@ -182,6 +184,17 @@ def test_no_header_may_be_missing(agent: Agent, missing: str) -> None:
     del headers[missing]
     response = agent.ask("tools/call", {"_meta": META, "name": "list_tasks"}, **headers)
     error_of(response, 400, -32020)
+
+
+def test_only_a_call_of_a_tool_needs_its_name(agent: Agent) -> None:
+    assert "result" in agent.ask_modern("tools/list", {"name": "x"}).json
+    empty = agent.ask("", {"_meta": META}, MCP_Protocol_Version=MODERN)
+    error_of(empty, 400, -32020)  # a header that is missing is not an empty one
+
+
+def test_a_header_that_differs_is_named_before_an_unknown_version(agent: Agent) -> None:
+    meta = META | {VERSION: "2025-11-25"}
+    error_of(agent.ask_modern("tools/list", {"_meta": meta}, MCP_Protocol_Version=MODERN), 400, -32020)
 
 
 def test_a_header_may_be_encoded(agent: Agent) -> None:
@@ -209,8 +222,11 @@ def test_a_notification_changes_nothing(agent: Agent) -> None:
 def test_a_notification_of_an_unknown_version_is_rejected(agent: Agent) -> None:
     message: dict[str, Any] = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     assert "id" not in error_of(agent.send(message, MCP_Protocol_Version="2099-01-01"), 400, -32022)
+    message |= {"params": {"_meta": META}}
+    error_of(agent.send(message, MCP_Protocol_Version="2099-01-01"), 400, -32022)
     message |= {"params": {"_meta": META | {VERSION: "2099-01-01"}}}
-    error_of(agent.send(message), 400, -32022)
+    for headers in ({}, {"MCP_Protocol_Version": MODERN}):
+        error_of(agent.send(message, **headers), 400, -32022)
 
 
 def test_an_answer_has_the_id_of_its_message(agent: Agent) -> None:

@@ -14,6 +14,7 @@ from tests.conftest import MISSING_ID, Caller, MakeApp
 from tests.mcp.agents import MCP_URL, Agent
 from tests.mcp.test_protocol import NAMES
 from tests.support.tokens import token
+from tests.telemetry.test_logs import listen
 from todo_api.database import DatabaseUnavailable
 from todo_api.mcp.tools import SCOPES, TOOLS
 from todo_api.tasks import Day, OwnedTasks
@@ -112,7 +113,7 @@ FILTERS: list[tuple[Json, list[str]]] = [
     ({"status": "pending"}, ["milk", "tea"]),
     ({"status": "completed"}, ["bread"]),
     ({"search": " MIL "}, ["milk"]),
-    ({"search": ""}, ["bread", "milk", "tea"]),
+    ({"search": "", "status": "", "priority": "", "tag": "", "due_from": "", "cursor": ""}, ["bread", "milk", "tea"]),
     ({"priority": "high"}, ["milk"]),
     ({"priority": "none"}, ["bread", "tea"]),
     ({"tag": "home"}, ["milk", "tea"]),
@@ -201,6 +202,8 @@ MISTAKES: list[tuple[str, Json, str]] = [
     ("update_task", {"title": "x"}, "task_id: Missing data for required field."),
     ("update_task", {"task_id": MISSING_ID, "is_completed": "yes"}, "is_completed: Must be true or false."),
     ("update_task", {"task_id": MISSING_ID, "title": ""}, "title: Must have 1 to 200 characters."),
+    ("update_task", {"task_id": MISSING_ID, "description": False}, "description: Must be a string."),
+    ("update_task", {"task_id": MISSING_ID, "priority": 0}, "priority: Must be a string."),
     ("list_tasks", {"limit": 0}, "limit: Must be a whole number from 1 to 100."),
     ("list_tasks", {"limit": 101}, "limit: Must be a whole number from 1 to 100."),
     ("list_tasks", {"limit": "5"}, "limit: Must be a whole number from 1 to 100."),
@@ -209,6 +212,7 @@ MISTAKES: list[tuple[str, Json, str]] = [
     ("list_tasks", {"limit": 1e300}, "limit: Must be a whole number from 1 to 100."),
     ("list_tasks", {"status": "open"}, "status: Must be one of: all, pending, completed."),
     ("list_tasks", {"sort": "id"}, "sort: Must be one of: "),
+    ("list_tasks", {"status": 5}, "status: Must be a string."),
     ("list_tasks", {"cursor": "x"}, "cursor: Is broken, or from a list with other parameters."),
     ("list_tasks", {"is_completed": True}, "is_completed: Unknown argument; known are: status, "),
 ]
@@ -234,9 +238,14 @@ def test_an_agent_learns_that_the_list_is_full(make_app: MakeApp) -> None:
 
 
 @pytest.mark.sqlite_only
-def test_an_agent_learns_that_the_database_is_away(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_learns_that_the_database_is_away_and_the_operator_why(
+    app: Flask, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = listen(app)
     monkeypatch.setattr(OwnedTasks, "list", Mock(side_effect=DatabaseUnavailable(OSError("no route to host"))))
-    assert agent.fail("list_tasks") == "The database cannot be reached."
+    assert agent.fail("list_tasks").startswith("The database cannot be reached. Try again soon, ")
+    app.extensions["log"].flush()
+    assert "no route to host" in log.getvalue()
 
 
 @pytest.mark.sqlite_only
@@ -283,6 +292,13 @@ def test_the_hints_say_what_a_tool_may_do(described: dict[str, Json]) -> None:
         assert (TOOLS[name].scope == SCOPES[0]) == annotations["readOnlyHint"]
 
 
+def type_of(field: fields.Field[Any]) -> str:
+    """Return the JSON Schema type of a field."""
+    kinds: dict[type[fields.Field[Any]], str] = {fields.Boolean: "boolean", fields.Integer: "integer"}
+    kinds |= {fields.List: "array", fields.String: "string"}
+    return next(name for kind, name in kinds.items() if isinstance(field, kind))
+
+
 def limits_of(field: fields.Field[Any]) -> Json:
     """Return the JSON Schema keywords that follow from a field."""
     found: Json = {"format": "date"} if isinstance(field, Day) else {}
@@ -306,8 +322,15 @@ def test_the_described_arguments_are_those_of_the_schemas(described: dict[str, J
     assert set(described_arguments["required"]) == required - partial
     for argument, rules in described_arguments["properties"].items():
         assert ("null" in rules["type"]) == (argument not in described_arguments["required"])
-        told = {word: rules[word] for word in ("minLength", "maxLength", "minimum", "maximum") if word in rules}
-        limits = limits_of(schema.fields[argument])
+        words = ("minLength", "maxLength", "minimum", "maximum", "format")
+        told = {word: rules[word] for word in words if word in rules}
+        field = schema.fields[argument]
+        limits = limits_of(field)
+        assert rules["type"] in (type_of(field), [type_of(field), "null"])
+        assert limits.keys() - {"minLength", "format"} <= rules.keys()  # these two are left out where "" is allowed
+        if isinstance(field, fields.List):
+            assert rules["maxItems"] == field.metadata["maxItems"]
+            assert rules["items"] == {"type": type_of(field.inner), **limits_of(field.inner)}
         assert told == {word: limits[word] for word in told}
         if "enum" in rules:
             assert set(rules["enum"]) - {None, ""} == limits["enum"]

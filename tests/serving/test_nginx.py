@@ -316,7 +316,7 @@ def test_nginx_forwards_only_the_public_paths(tmp_path: Path) -> None:
     assert [asked for asked, _ in server.received] == PUBLIC
 
 
-SLASHES = ("/health/", "/health/live/?x", "/docs/", "/mcp/")
+SLASHES = ("/health/", "/health/live/?x", "/docs/", "/mcp/", f"{METADATA}/")
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,18 @@ from todo_api.auth.keys import ALGORITHMS, KeysUnavailable
 Check = tuple[str, bool, str, str]  # what is checked, whether it passed, what was expected, what was found
 
 
-def diagnose(token: str) -> tuple[list[Check], str]:
-    """Return the checks of a token, and the verdict: it begins with "accepted" or "refused"."""
+def diagnose(token: str) -> tuple[list[Check], bool, str]:
+    """Return the checks of a token, whether the service accepts it, and what it says of it."""
+    accepted = False
     try:
         scopes = tokens.scopes_of(tokens.get_verifier().verify(token))
         verdict = "accepted" if scopes is None else f"accepted at /mcp alone, with scope: {' '.join(sorted(scopes))}"
+        accepted = True
     except KeysUnavailable:
         verdict = "refused for now: the keys cannot be fetched"
     except tokens.TokenInvalid as error:
         verdict = f"refused: {error.refusal}: {error.__cause__}"
-    return list(checks(token)), verdict
+    return list(checks(token)), accepted, verdict
 
 
 def explain(token: str) -> str:
@@ -64,7 +66,8 @@ def field_checks(header: dict[str, Any], claims: dict[str, Any]) -> list[tuple[d
     key_set = verifier.key_set if algorithm in ALGORITHMS else None
     kids = list(key_set.keys) if key_set and key_set.is_usable() else []
     issuer, audience = tokens.expected_pair(claims)
-    any_other = "another than agents have" if tokens.is_agents_issuer(claims) else "anything"
+    any_issuer = "any but that of agents' tokens" if tokens.is_agents_issuer(claims) else "anything"
+    issuers = {None: any_issuer, tokens.NO_ISSUER: "the value of MCP_ISSUER, which is not set"}
     exp, nbf, iat = claims.get("exp"), claims.get("nbf", 0), claims.get("iat", 0)
     now = time.time()
     earliest, latest = now - tokens.LEEWAY, now + tokens.LEEWAY
@@ -72,7 +75,7 @@ def field_checks(header: dict[str, Any], claims: dict[str, Any]) -> list[tuple[d
         (header, "alg", algorithm in verifier.algorithms, " or ".join(verifier.algorithms)),
         (header, "kid", not kids or header.get("kid") in kids, " or ".join(map(shorten, kids)) or "anything"),
         (header, "typ", tokens.has_token_type(header), "nothing, JWT or at+jwt"),
-        (claims, "iss", tokens.has_issuer(claims, issuer), any_other if issuer is None else shorten(issuer)),
+        (claims, "iss", tokens.has_issuer(claims, issuer), issuers.get(issuer) or shorten(issuer)),
         (claims, "aud", tokens.has_audience(claims, audience), "anything" if audience is None else shorten(audience)),
         (claims, "exp", tokens.is_time(exp) and exp > earliest, f"later than {now:.0f}"),
         (claims, "nbf", tokens.is_time(nbf) and nbf <= latest, f"nothing, or at most {now:.0f}"),

@@ -26,6 +26,7 @@ CACHE_SECONDS = 60
 CACHE_SIZE = 10_000  # tokens; some 3 MB
 YEAR_10000 = 253_402_300_800
 USER_ID = re.compile("[^\x00\ud800-\udfff]{1,255}")
+NO_ISSUER = ""  # where agents' tokens have no configured issuer, none is accepted
 TOKEN_TYPES = ("jwt", "at+jwt")  # RFC 7519 section 5.1, RFC 9068 section 2.1
 # What PyJWT and Flask-JWT-Extended raise for invalid tokens.
 BAD_TOKEN = (JWTExtendedException, pyjwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError)
@@ -180,15 +181,15 @@ def check_addressee(claims: Mapping[str, Any]) -> None:
 
 
 def expected_pair(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return the issuer and the audience that a token must have; None allows any."""
+    """Return the issuer and the audience that a token must have; None allows any, NO_ISSUER none."""
     config = current_app.config
     if is_agents(claims):
-        return config["MCP_ISSUER"] or "", config["MCP_URL"]  # without an issuer there are no agents
+        return config["MCP_ISSUER"] or NO_ISSUER, config["MCP_URL"]
     return config["JWT_ISSUER"], config["JWT_AUDIENCE"]
 
 
 def is_agents(claims: Mapping[str, Any]) -> bool:
-    """Return whether a token is an agent's: whether it is for /mcp, by one of its audiences."""
+    """Return whether a token is an agent's: one of its audiences is MCP_URL."""
     url = current_app.config["MCP_URL"]
     return url is not None and url in audiences_of(claims)
 
@@ -199,10 +200,10 @@ def is_clients_own(claims: Mapping[str, Any]) -> bool:
 
 
 def has_issuer(claims: Mapping[str, Any], issuer: str | None) -> bool:
-    """Return whether a token is of the issuer. Where any will do, not of that of agents' tokens."""
+    """Return whether a token is of the issuer. None allows any but that of agents' tokens."""
     if issuer is None:
         return not is_agents_issuer(claims)
-    return issuer != "" and claims.get("iss") == issuer
+    return issuer != NO_ISSUER and claims.get("iss") == issuer
 
 
 def is_agents_issuer(claims: Mapping[str, Any]) -> bool:
@@ -210,11 +211,9 @@ def is_agents_issuer(claims: Mapping[str, Any]) -> bool:
 
 
 def has_audience(claims: Mapping[str, Any], audience: str | None) -> bool:
-    """Return whether a token is for the audience. Where any will do, not if it is of the issuer of agents' tokens."""
+    """Return whether a token is for the audience; None allows any."""
     found = audiences_of(claims)
-    if audience is None:
-        return not is_agents_issuer(claims)
-    return audience in found and all(isinstance(member, str) for member in found)
+    return audience is None or (audience in found and all(isinstance(member, str) for member in found))
 
 
 def audiences_of(claims: Mapping[str, Any]) -> list[Any]:
@@ -224,7 +223,10 @@ def audiences_of(claims: Mapping[str, Any]) -> list[Any]:
 
 def scopes_of(claims: Mapping[str, Any]) -> frozenset[str] | None:
     """Return what an agent's token allows (RFC 9068, section 2.2.3); None for a user's own token."""
-    return frozenset(str(claims.get("scope", "")).split(" ")) if is_agents(claims) else None
+    if not is_agents(claims):
+        return None
+    scope = claims.get("scope")
+    return frozenset(scope.split(" ") if isinstance(scope, str) else ())
 
 
 def is_time(value: Any) -> TypeGuard[float]:

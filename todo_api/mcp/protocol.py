@@ -77,9 +77,11 @@ def read_message(body: bytes, headers: Headers) -> Message:
     if VERSION not in meta and version in (None, *LEGACY):
         return message
     message = message._replace(is_modern=True)
+    if message.id is None:
+        check_versions(meta.get(VERSION), version)
+        return message
     check_version(message, meta.get(VERSION, version), version)
-    if message.id is not None:
-        check_request(message, meta, headers)
+    check_request(message, meta, headers)
     return message
 
 
@@ -99,6 +101,13 @@ def parse(body: bytes) -> Message:
     return Message(message_id, method, params)
 
 
+def check_versions(*versions: Any) -> None:
+    """Refuse a notification that names a version which this server does not know. Raises RpcError."""
+    for version in versions:
+        if isinstance(version, str) and version not in VERSIONS:
+            raise UnsupportedVersion(version, None)
+
+
 def check_version(message: Message, requested: Any, header: str | None) -> None:
     """Refuse a version that this server does not know, unless the header contradicts it. Raises RpcError."""
     if isinstance(requested, str) and requested != MODERN and header in (None, requested):
@@ -109,18 +118,19 @@ def check_request(message: Message, meta: Mapping[str, Any], headers: Headers) -
     """Check what each request of this era must have, and that its headers repeat it. Raises RpcError."""
     if not isinstance(meta.get(VERSION), str) or not isinstance(meta.get(CAPABILITIES), dict):
         raise message.error(INVALID_PARAMS, f"params._meta must have {VERSION} and {CAPABILITIES}.")
-    expected = {"MCP-Protocol-Version": meta[VERSION], "Mcp-Method": message.method}
+    pairs = [("MCP-Protocol-Version", meta[VERSION]), ("Mcp-Method", message.method)]
     if message.method == "tools/call" and isinstance(message.params.get("name"), str):
-        expected["Mcp-Name"] = message.params["name"]
-    for name, value in expected.items():
-        if decode_header(headers.get(name, "")) != value:
+        pairs.append(("Mcp-Name", message.params["name"]))
+    for name, value in pairs:
+        found = headers.get(name)
+        if (decode_header(found) if name == "Mcp-Name" else found) != value:
             raise message.error(HEADER_MISMATCH, f"The header {name} must be as in the body.")
 
 
-def decode_header(value: str) -> str | None:
-    """Return the value of a header that may be encoded as =?base64?...?=; None if it is not valid."""
+def decode_header(value: str | None) -> str | None:
+    """Return the value of a header that may be encoded as =?base64?...?=; None if it is missing or not valid."""
     before, after = ENCODED
-    if not (value.startswith(before) and value.endswith(after)):
+    if value is None or not (value.startswith(before) and value.endswith(after)):
         return value
     encoded = value[len(before) : -len(after)]
     try:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from marshmallow import Schema, ValidationError, fields, pre_load
 from marshmallow.validate import OneOf, Range
 
+from todo_api.database import DatabaseUnavailable
 from todo_api.errors import ApiError, InvalidInput
 from todo_api.models import PRIORITIES
 from todo_api.openapi import get_document
@@ -28,6 +29,7 @@ from todo_api.tasks import (
 )
 
 DESCRIPTIONS = Path(__file__).with_name("tools.yaml")
+HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 READ, WRITE = SCOPES = ("tasks:read", "tasks:write")
 MAX_TASKS = 100
 BAD_LIMIT = f"Must be a whole number from 1 to {MAX_TASKS}."
@@ -37,6 +39,7 @@ CLEARED = ("description", "due_date", "priority")  # by ""
 SENTENCES: dict[type[ApiError], str] = {
     TaskForbidden: TaskNotFound.detail,  # a foreign and a missing task read the same
     IdempotencyKeyReused: "This idempotency_key was used before with other arguments.",
+    DatabaseUnavailable: "The database cannot be reached. Try again soon, with the same idempotency_key if any.",
 }
 
 Json = dict[str, Any]
@@ -54,9 +57,11 @@ class WholeNumber(fields.Integer):
 class Arguments(InputSchema):
     """The arguments of a tool. Null means not given: some agents send every argument."""
 
+    UNSET: tuple[Any, ...] = (None,)
+
     @pre_load
     def drop_unset(self, data: Json, **kwargs: Any) -> Json:
-        return {name: value for name, value in data.items() if value is not None}
+        return {name: value for name, value in data.items() if value not in self.UNSET}
 
     def explain(self, unknown: str) -> str:
         """Return the message for an unknown argument: it has the names of all known ones."""
@@ -68,43 +73,37 @@ class OneTask(Arguments):
 
 
 class ListTasks(Arguments):
-    status = fields.String(load_default="all", validate=OneOf(STATES))
+    UNSET = (None, "")
+
+    status = Text(load_default="all", validate=OneOf(STATES))
     search = Text(trim=True, validate=length(0, 200))
     priority = fields.String(validate=OneOf([*PRIORITIES, "none"]))
     tag = Text(trim=True, validate=length(1, 50))
     due_from = Day()
     due_to = Day()
-    sort = fields.String(load_default="-created_at", validate=OneOf(SORTS))
+    sort = Text(load_default="-created_at", validate=OneOf(SORTS))
     limit = WholeNumber(
         load_default=50, validate=Range(1, MAX_TASKS, error=BAD_LIMIT), error_messages={"invalid": BAD_LIMIT}
     )
-    cursor = fields.String()
+    cursor = Text()
 
+
+class TaskArguments(Arguments, TaskFields):
     @pre_load
     def drop_unset(self, data: Json, **kwargs: Any) -> Json:
-        return {name: value for name, value in data.items() if value not in (None, "")}
+        given: Json = super().drop_unset(data, **kwargs)
+        return given | {name: None for name in CLEARED if given.get(name) == ""}
 
 
-class AddTask(Arguments, TaskFields):
+class AddTask(TaskArguments):
     idempotency_key = Text(validate=length(1, 255))
 
     class Meta:
         exclude = ("is_completed",)
 
-    @pre_load
-    def drop_unset(self, data: Json, **kwargs: Any) -> Json:
-        return {name: value for name, value in data.items() if value is not None and not is_cleared(name, value)}
 
-
-class UpdateTask(OneTask, TaskFields):
-    @pre_load
-    def drop_unset(self, data: Json, **kwargs: Any) -> Json:
-        given = {name: value for name, value in data.items() if value is not None}
-        return given | {name: None for name, value in given.items() if is_cleared(name, value)}
-
-
-def is_cleared(name: str, value: Any) -> bool:
-    return name in CLEARED and value == ""
+class UpdateTask(OneTask, TaskArguments):
+    pass
 
 
 def list_tasks(tasks: OwnedTasks, arguments: Json) -> Json:
@@ -121,7 +120,7 @@ def get_task(tasks: OwnedTasks, arguments: Json) -> Json:
 
 def add_task(tasks: OwnedTasks, arguments: Json) -> Json:
     if text := arguments.pop("idempotency_key", None):
-        arguments["key"] = f"mcp-{sha256(text.encode()).hexdigest()}"  # any text, apart from the keys of the REST API
+        arguments["key"] = sha256(text.encode()).hexdigest()  # it may be any text, and an Idempotency-Key may not
     return without_owner(json.loads(tasks.create(**arguments).json))
 
 
@@ -184,9 +183,6 @@ def descriptions() -> Json:
         tool["outputSchema"] = results.get(tool["name"], results["get_task"])
         tool["annotations"] = {**dict.fromkeys(HINTS, False), **dict.fromkeys(tool.pop("hints"), True)}
     return found
-
-
-HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
 
 def output_schemas() -> dict[str, Json]:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, Response, current_app, g, request
 
 from todo_api.auth import TokenInvalid, TokenMissing, current_user_id, has_scope, jwt_or_agent_required
+from todo_api.config import LOOPBACK
 from todo_api.cors import allowed_origin
 from todo_api.errors import ApiError, ErrorResponse, NotFound, log_error
 from todo_api.mcp import tools
@@ -58,12 +59,19 @@ def known_origin_required(view: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(view)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        origin, url = request.headers.get("Origin"), current_app.config["MCP_URL"]
-        if origin is not None and allowed_origin() is None and origin != (url and origin_of(url)):
+        origin = request.headers.get("Origin")
+        if origin is not None and allowed_origin() is None and origin != own_origin():
             raise OriginForbidden
         return view(*args, **kwargs)
 
     return checked
+
+
+def own_origin() -> str | None:
+    """Return the origin of the server's own pages; without MCP_URL only on loopback, as anybody can make a Host."""
+    if url := current_app.config["MCP_URL"]:
+        return origin_of(url)
+    return origin_of(request.host_url) if LOOPBACK.fullmatch(urlsplit(request.host_url).hostname or "") else None
 
 
 @blueprint.post("/mcp")
