@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, make_url, text
 
-DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"
+DOCS = Path(__file__).parents[2] / "docs"
 SERVICE, MIGRATIONS = "todo_service", "todo_migrations"  # the roles of docs/deploy.md
 
 
-def documented_statements() -> list[str]:
-    """Return the SQL statements of docs/deploy.md, each on one line."""
-    blocks = re.findall(r"^```sql\n(.*?)^```", DEPLOY.read_text(), re.DOTALL | re.MULTILINE)
+def documented_statements(page: str = "deploy.md") -> list[str]:
+    """Return the SQL statements of a page in docs/, each on one line."""
+    blocks = re.findall(r"^```sql\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
     return [line.partition(";")[0] for block in blocks for line in block.splitlines()]
 
 

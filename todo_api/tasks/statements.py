@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, bindparam, literal_column, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from todo_api.database import Statement
 from todo_api.models import Deletion, Task, Timestamp, User
@@ -77,10 +78,13 @@ def task_columns(source: Any) -> tuple[ColumnElement[Any], ...]:
     return sa.cast(source.id, sa.Text), version, json_object(source).label("json")
 
 
-def locked_owner() -> sa.CTE:
-    """Return the owner's row, locked, with its next version."""
-    locked = select(users.c.id, NEXT_VERSION.label("version")).where(USER).with_for_update(key_share=True)
-    return locked.cte("owner")
+def locked_owner(*columns: ColumnElement[Any]) -> sa.CTE:
+    """Return the owner's row, locked, with its next version and more columns.
+
+    Later steps take the version and the count from here: on Citus each step has a snapshot and a time of its own.
+    """
+    locked = select(users.c.id, NEXT_VERSION.label("version"), *columns).where(USER)
+    return locked.with_for_update(key_share=True).cte("owner")
 
 
 def move_owner(which: ColumnElement[bool]) -> sa.Update:
@@ -99,10 +103,10 @@ NEW_USER = {
     "updated_at": NOW,
     "task_count": ZERO,
 }
+# No INSERT ... SELECT: Citus would report a key that is taken without its SQLSTATE.
 CREATE_USER = Statement(
-    sa.insert(users).from_select(
-        [*NEW_USER], select(*NEW_USER.values()).where(~sa.exists().where(USER)), include_defaults=False
-    ),
+    postgresql.insert(users).values(NEW_USER).on_conflict_do_nothing().inline(),
+    sqlite.insert(users).values(NEW_USER).on_conflict_do_nothing().inline(),
     repeatable=True,
 )
 DELETE_USER = Statement(sa.delete(users).where(USER))
@@ -163,7 +167,7 @@ def change(names: tuple[str, ...], *, if_match: bool) -> Statement:
     values: dict[str, Any] = {name: bindparam(name) for name in names}
     written = write(values, owner.c.version).where(which, tasks.c.user_id == owner.c.id)
     task = written.returning(*tasks.c).cte("task")
-    moved = sa.update(users).values(updated_at=task.c.updated_at).where(users.c.id == task.c.user_id)
+    moved = sa.update(users).values(updated_at=task.c.updated_at).where(USER, users.c.id == task.c.user_id)
     on_sqlite = write(values, VERSION).where(which).returning(*task_columns(tasks.c))
     return Statement(select(*task_columns(task.c)).add_cte(moved.cte("moved")), move_owner(which), on_sqlite)
 
@@ -182,12 +186,12 @@ def remove(*, if_match: bool) -> Statement:
 
 def delete(which: ColumnElement[bool], *, counts: bool) -> Statement:
     """Return the deletion of the owner's tasks, with a record of each. It returns their ids, or just counts them."""
-    owner = locked_owner()
+    owner = locked_owner(COUNT.label("task_count"))
     gone = sa.delete(tasks).where(which, tasks.c.user_id == owner.c.id).returning(tasks.c.id).cte("gone")
     recorded = record_deletions(select(owner.c.id, owner.c.version, gone.c.id).join_from(owner, gone, sa.true()))
     number = select(sa.func.count().label("number")).select_from(gone).cte("number")
-    counted = sa.update(users).values(updated_at=NEXT_VERSION, task_count=COUNT - number.c.number)
-    moved = counted.where(USER, number.c.number > ZERO).cte("moved")
+    counted = sa.update(users).values(updated_at=owner.c.version, task_count=owner.c.task_count - number.c.number)
+    moved = counted.where(USER, users.c.id == owner.c.id, number.c.number > ZERO).cte("moved")
     core = recorded.add_cte(moved) if counts else select(gone.c.id).add_cte(recorded.cte("recorded"), moved)
     found = select(sa.func.count()).select_from(tasks).where(which).scalar_subquery()
     deleted = sa.delete(tasks).where(which)
