@@ -20,6 +20,7 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("DELETE", {}),
 ]
 REQUESTS = [("GET", {}), *WRITES]
+ANY_OWNER = "SELECT EXISTS (SELECT * \nFROM tasks \nWHERE tasks.id = :id)"
 REFUSALS = {"true": (404, "TASK_NOT_FOUND"), "false": (403, "TASK_FORBIDDEN")}
 
 
@@ -107,6 +108,8 @@ def test_a_foreign_and_a_missing_id_run_the_same_statements(
             run.append([sql for sql, _ in statements])
         assert run[0] == run[1]
         assert len(run[0]) == number
+        looks_past_the_owner = any(sql.startswith(ANY_OWNER) for sql in run[0])
+        assert looks_past_the_owner == (conceal == "false")
 
 
 @pytest.mark.sqlite_only

@@ -103,8 +103,9 @@ def test_rejected_tokens_are_counted_by_reason(development: Flask) -> None:
     assert found["todo_api_token_refusals_total", "signature"] == 2
 
 
-def test_attempts_on_foreign_tasks_are_counted_even_if_concealed(make_app: MakeApp) -> None:
-    app = make_app(ENVIRONMENT="development", CONCEAL_FOREIGN_TASKS="true")
+@pytest.mark.parametrize(("conceal", "counted"), [("false", 2), ("true", 0)])
+def test_attempts_on_foreign_tasks_are_counted_unless_concealed(make_app: MakeApp, conceal: str, counted: int) -> None:
+    app = make_app(ENVIRONMENT="development", CONCEAL_FOREIGN_TASKS=conceal)
     alice, bob = (Caller(app.test_client(), user) for user in ("alice", "bob"))
     task = f"/api/tasks/{alice.create()['id']}"
     attempts = ("todo_api_foreign_task_attempts_total",)
@@ -114,7 +115,7 @@ def test_attempts_on_foreign_tasks_are_counted_even_if_concealed(make_app: MakeA
     assert figures(app)[attempts] == before
     bob.get(task)
     bob.put(task, json={"title": "Mine"})
-    assert figures(app)[attempts] == before + 2
+    assert figures(app)[attempts] == before + counted
 
 
 def test_connections_in_use_and_waiting_requests_are_shown(make_app: MakeApp) -> None:

@@ -15,6 +15,7 @@ class TaskNotFound(ApiError):
 
 class TaskForbidden(ApiError):
     status_code, error_code, detail = 403, "TASK_FORBIDDEN", "This task belongs to another user."
+    foreign_task = True
 
 
 class PreconditionFailed(ApiError):

@@ -1,7 +1,7 @@
 """The owner-scoped query helper: all access to tasks, limited to one user.
 
-`OwnedTasks` is made from a user id, and every statement names that owner. The one exception checks
-whether an id exists at all, after the owner's own look-up found nothing. It returns no data of the row.
+`OwnedTasks` is made from a user id, and every statement names that owner. The one exception checks whether an id exists
+at all, after the owner's own look-up found nothing, and not with CONCEAL_FOREIGN_TASKS. It returns no data of the row.
 """
 
 import json
@@ -209,17 +209,15 @@ class OwnedTasks:
         values = {**(changes or {}), "id": task_id.lower(), "versions": versions}
         if rows := self._fetch(statement, values):
             return tuple(rows[0])
-        # The same steps for a foreign and a missing task: with CONCEAL_FOREIGN_TASKS the time must not tell them apart.
-        [(exists, is_own)] = self._fetch(statements.EXISTS, values)
+        # The same steps for a foreign and a missing task. With CONCEAL_FOREIGN_TASKS none looks at other users' tasks.
+        look = statements.IS_OWN if current_app.config["CONCEAL_FOREIGN_TASKS"] else statements.EXISTS
+        [(is_any, is_own)] = self._fetch(look, values)
         # Again, as an EXECUTE that waits for an ALTER TABLE may see no rows: its snapshot is from before the wait.
         if is_own and (rows := self._fetch(statement, values)):
             return tuple(rows[0])
         if is_own and versions is not None:
             raise errors.PreconditionFailed
-        is_foreign, conceals = exists and not is_own, current_app.config["CONCEAL_FOREIGN_TASKS"]
-        error = errors.TaskForbidden() if is_foreign and not conceals else errors.TaskNotFound()
-        error.foreign_task = bool(is_foreign)  # for the log and the metrics
-        raise error
+        raise errors.TaskForbidden if is_any and not is_own else errors.TaskNotFound
 
     def _find(self, task_id: str) -> StoredTask | None:
         rows = self._fetch(statements.get(), {"id": task_id})

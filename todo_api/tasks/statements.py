@@ -92,9 +92,9 @@ def move_owner(which: ColumnElement[bool]) -> sa.Update:
     return sa.update(users).values(updated_at=NEXT_VERSION).where(USER, sa.exists().where(which))
 
 
-EXISTS = Statement(
-    select(sa.exists().where(tasks.c.id == bindparam("id")), sa.exists().where(BY_ID).label("own")), repeatable=True
-)
+OWN = sa.exists().where(BY_ID).label("own")
+EXISTS = Statement(select(sa.exists().where(tasks.c.id == bindparam("id")), OWN), repeatable=True)
+IS_OWN = Statement(select(sa.false(), OWN), repeatable=True)
 FIND_KEY = Statement(select(*task_columns(tasks.c), tasks.c.idempotency_digest).where(BY_KEY), repeatable=True)
 LIMIT_REACHED = Statement(select(ONE).where(USER, ~HAS_ROOM, ~sa.exists().where(BY_KEY)), repeatable=True)
 NEW_USER = {
