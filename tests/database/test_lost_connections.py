@@ -25,6 +25,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=Tr
 
 CUTS = ("before", "after")
 WINDOW = 0.4
+LOSSES = 8
 IDLE = connections.IDLE
 Request = Callable[[Caller, dict[str, Any]], TestResponse]
 
@@ -132,7 +133,7 @@ def test_a_request_survives_the_loss_of_all_connections(
     assert alice.get("/api/tasks").status_code == 200
 
 
-@pytest.mark.parametrize("beginning", [b"application_name", b"pg_backend_pid", b"PREPARE "])
+@pytest.mark.parametrize("beginning", [b"application_name", b"PREPARE "])
 @pytest.mark.parametrize("name", ["put", "mark all"])
 def test_any_request_survives_a_loss_before_its_statement_was_sent(
     cutter: CuttingProxy,
@@ -142,7 +143,7 @@ def test_any_request_survives_a_loss_before_its_statement_was_sent(
     name: str,
     beginning: bytes,
 ) -> None:
-    """While connecting, asking for the server process, or preparing the statement."""
+    """While connecting or preparing the statement."""
     task = Caller(make_app(DATABASE_URL=databases["postgresql"]).test_client(), "alice").create()
     status, request = WRITES[name]
     monkeypatch.setattr(proxies, "STATEMENT", beginning)
@@ -238,18 +239,33 @@ def test_the_reason_why_a_write_found_nothing_is_retried(
 
 
 @pytest.mark.parametrize(("name", "cut"), [("get", "before"), ("create", "before"), ("create with a key", "after")])
-def test_a_request_is_retried_a_limited_number_of_times(
-    cutter: CuttingProxy, alice: Caller, rows: Callable[[], list[Any]], name: str, cut: str
+def test_a_request_is_retried_with_pauses_until_the_window_ends(
+    cutter: CuttingProxy,
+    alice: Caller,
+    rows: Callable[[], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    cut: str,
 ) -> None:
+    """Behind a pooler, connecting always succeeds, and statements are lost until its server is back."""
     status, send = ALL[name]
     task = alice.create("Kept")
-    cutter.plan.extend([cut] * (execution.MAX_RETRIES + 1))
-    assert_error(send(alice, task), 503, "DATABASE_UNAVAILABLE")
-    assert not cutter.plan
-    cutter.plan.extend([cut] * execution.MAX_RETRIES)
+    send(alice, task)  # so that all is prepared
+    cutter.plan.extend([cut] * LOSSES)
+    began = time.monotonic()
     assert send(alice, task).status_code == status
     assert not cutter.plan
-    assert [row.title for row in rows()] == ["Kept"] + ["New"] * (name != "get")
+    assert time.monotonic() - began > (LOSSES - 1) * execution.RETRY_PAUSE  # the first retry comes at once
+    stored = rows()
+    monkeypatch.setattr(execution, "RETRY_WINDOW", WINDOW)
+    cutter.plan.extend(["before"] * 1000)
+    assert WINDOW < seconds_to_fail(send, alice, task) < WINDOW + 2
+    with ThreadPoolExecutor(4) as threads:  # an outage: one request probes the database
+        seconds = list(threads.map(lambda _: seconds_to_fail(send, alice, task), range(4)))
+    assert sum(took > WINDOW / 2 for took in seconds) == 1
+    cutter.plan.clear()
+    assert rows() == stored
+    assert alice.get(task_at(task)).status_code == 200
 
 
 def test_a_connection_closed_while_idle_is_noticed_before_it_is_used(

@@ -32,12 +32,6 @@ def alice(app: Flask) -> Caller:
     return Caller(app.test_client(), "alice")
 
 
-@pytest.fixture
-def behind_a_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pooler: each statement may reach another server process."""
-    monkeypatch.setattr(prepared, "BACKEND", "SELECT pg_backend_pid() + 1")
-
-
 def connection_of(database: Database) -> tuple[Any, dict[Any, Any]]:
     """Return the driver's connection that the next request will use, and its `info`."""
     connection = database.connections.take()
@@ -74,15 +68,6 @@ def test_each_statement_is_prepared_once_on_a_connection(database: Database, ali
     alice.create()
     alice.create()
     assert len(names(connection)) == 3  # the list, the creation, the user
-
-
-@pytest.mark.usefixtures("behind_a_pooler")
-def test_behind_a_pooler_nothing_is_prepared(database: Database, alice: Caller) -> None:
-    task = alice.create()
-    assert alice.get("/api/tasks").json == [task]
-    connection, notes = connection_of(database)
-    assert notes[prepared.PREPARED] is None
-    assert names(connection) == set()
 
 
 @pytest.mark.parametrize("known_to", ["us", "the server"])
@@ -143,11 +128,11 @@ def test_the_statement_timeout_covers_prepare_and_execute_only(database: Databas
     assert cursor.fetchone() == (b"0",)
 
 
-@pytest.mark.parametrize("pooler", [True, False])
-def test_an_unsupported_statement_fails(database: Database, request: pytest.FixtureRequest, pooler: bool) -> None:
+@pytest.mark.parametrize("prepares", [True, False])
+def test_an_unsupported_statement_fails(database: Database, prepares: bool) -> None:
     """Its SQLSTATE is that of a stale plan, which must not cause an endless retry."""
-    if pooler:
-        request.getfixturevalue("behind_a_pooler")
+    if not prepares:
+        connection_of(database)[1][prepared.PREPARED] = None
     with pytest.raises(DatabaseError, match="0A000"):
         database.fetch(Statement(text("SELECT 1 FROM elsewhere.public.tasks"), repeatable=True), {})
 

@@ -98,7 +98,7 @@ def test_while_it_hangs_one_request_probes_it_and_all_others_fail_at_once(
 
 def test_the_first_query_on_a_connection_has_a_time_limit(freezer: FreezingProxy, app: Flask, alice: Caller) -> None:
     """A pooler accepts connections while its database hangs."""
-    freezer.freeze_before = b"pg_backend_pid"
+    freezer.freeze_before = b"PREPARE"
     assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
     freezer.is_open.set()
     assert not freezer.freeze_before

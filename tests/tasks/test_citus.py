@@ -76,7 +76,9 @@ def volatility(databases: dict[str, str]) -> Volatility:
     """Ask PostgreSQL for the volatility of its functions, and of writing and reading a type as text."""
     url = databases["postgresql"]
     of_function = dict(row.split() for row in rows_of(url, "SELECT oid || ' ' || provolatile::text FROM pg_proc"))
-    as_text = "SELECT t.oid || ' ' || p.provolatile::text FROM pg_type t JOIN pg_proc p ON p.oid IN (typinput, typoutput)"
+    as_text = (
+        "SELECT t.oid || ' ' || p.provolatile::text FROM pg_type t JOIN pg_proc p ON p.oid IN (typinput, typoutput)"
+    )
     of_type = dict(sorted(row.split() for row in rows_of(url, as_text)))  # the more volatile of two is the last
 
     def of(node: Node) -> str:

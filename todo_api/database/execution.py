@@ -1,14 +1,14 @@
 """Statement execution: each statement is one transaction, run again only where that is safe."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from flask import Flask, current_app
-from sqlalchemy import PoolProxiedConnection, make_url
+from sqlalchemy import PoolProxiedConnection, make_url, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from todo_api.database import errors
@@ -19,13 +19,50 @@ from todo_api.database.watchdog import Watchdog
 
 RETRY_WINDOW = 2.0  # seconds that requests wait for a database that just became unavailable; later ones fail at once
 RETRY_PAUSE = 0.05
-MAX_RETRIES = 3
+MAX_RETRIES = 3  # of a statement that the database rolled back
 MAX_STALE = 100  # connections with a stale prepared statement that one statement may meet; a pool has fewer
 
 ONE_STEP = nullcontext()
 
+# A commit has no time limit, and waits for a synchronous standby even after its client has left.
+WAITING_COMMITS = Statement(
+    text("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = current_user LIMIT 1"),
+    repeatable=True,
+    is_common=False,
+)
+
 Rows = list[tuple[Any, ...]]
 Result = tuple[Rows, int]  # the rows, and how many rows changed
+
+
+class Outage:
+    """A time in which statements get no answer.
+
+    Requests retry for RETRY_WINDOW seconds; after that one at a time probes the database, and all others fail at once.
+    """
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self._probing = Lock()
+
+    def begin(self, at: float) -> None:
+        self.since = self.since or at
+
+    def end(self) -> None:
+        self.since = None
+
+    @contextmanager
+    def gate(self) -> Iterator[bool]:
+        """Let a request pass, and yield whether it probes the database. Raises DatabaseUnavailable."""
+        since = self.since  # read once: another thread may reset it
+        probes = since is not None and retry_window_elapsed(since)
+        if probes and not self._probing.acquire(blocking=False):
+            raise DatabaseUnavailable(TimeoutError("it is unavailable, and another request is probing it"))
+        try:
+            yield probes
+        finally:
+            if probes:
+                self._probing.release()
 
 
 class Database:
@@ -39,10 +76,8 @@ class Database:
         self._timeout = timeout
         self._compiled: WeakKeyDictionary[Statement, PreparedStatement] = WeakKeyDictionary()
         self._watchdog = Watchdog(timeout + 1)  # the server's own limit comes first; not used for SQLite
-        # The start of an outage, or None. Requests retry for RETRY_WINDOW seconds; after that one at a time probes the
-        # database, and all others fail at once.
-        self._unavailable_since: float | None = None
-        self._probing = Lock()
+        self._outage, self._outage_of_writes = Outage(), Outage()
+        self._answered_at = 0.0
 
     def fetch(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
         """Run a statement and return its rows, with text as bytes of UTF-8. Raises DatabaseError."""
@@ -61,24 +96,28 @@ class Database:
 
     def _run(self, statement: Statement, values: Mapping[str, Any]) -> Result:
         began = time.perf_counter()
-        since = self._unavailable_since  # read once: another thread may reset it
-        probes = since is not None and retry_window_elapsed(since)
-        if probes and not self._probing.acquire(blocking=False):
-            raise DatabaseUnavailable(TimeoutError("it is unavailable, and another request is probing it"))
         try:
-            return self._retry(statement, values)
+            with self._outage.gate():
+                return (self._write if self.compiled(statement).writes else self._retry)(statement, values)
         finally:
-            if probes:
-                self._probing.release()
             if self.on_statement:
                 self.on_statement(time.perf_counter() - began)
+
+    def _write(self, statement: Statement, values: Mapping[str, Any]) -> Result:
+        """Run a statement that writes, unless writes get no answer. Reads then go on."""
+        with self._outage_of_writes.gate() as probes:
+            if probes and self._retry(WAITING_COMMITS, {})[0]:
+                raise DatabaseUnavailable(TimeoutError("commits wait for a synchronous standby"))
+            return self._retry(statement, values)
 
     def _retry(self, statement: Statement, values: Mapping[str, Any]) -> Result:
         """Run the statement until it succeeds or may not be run again."""
         compiled = self.compiled(statement)
         began = time.monotonic()
-        retries = stale = 0
+        failures = stale = 0
         while True:
+            if failures > 1:  # the first retry comes at once: the connection was just closed
+                time.sleep(RETRY_PAUSE)
             connection = self._connect(began)
             watched = connection.dbapi_connection
             sent = False
@@ -91,19 +130,20 @@ class Database:
                     for step in steps:
                         cursor.execute(step, values)
                     rows = cursor.fetchall() if cursor.description else []
-                self._unavailable_since = None
+                self._note_answer(compiled.writes)
                 return rows, cursor.rowcount
             except self._driver.Error as error:
-                if self._watchdog.release(watched):
-                    self._unavailable_since = self._unavailable_since or began
+                timed_out = self._watchdog.release(watched)
                 if stale < MAX_STALE and disable_if_stale(connection, error):
                     stale += 1
                     continue  # at most once for each connection
                 lost = self._note_failure(connection, error)
-                safe = statement.repeatable or not sent
-                if retries == MAX_RETRIES or not may_retry(error, lost=lost, safe=safe, began=began):
+                safe = lost and (statement.repeatable or not sent)
+                failures += 1
+                if not may_retry(error, safe=safe, began=began, failures=failures):
+                    if timed_out or (safe and failures > 1):
+                        self._note_outage(began, of_writes=timed_out and compiled.writes)
                     raise self._to_database_error(error, lost) from None
-                retries += 1
             finally:
                 self._watchdog.release(watched)
                 connection.close()
@@ -116,10 +156,23 @@ class Database:
             except PoolTimeout as error:
                 raise DatabaseUnavailable(error) from None
             except self._driver.Error as error:
-                unavailable_since = self._unavailable_since = self._unavailable_since or time.monotonic()
-                if retry_window_elapsed(min(began, unavailable_since)):
+                self._outage.begin(time.monotonic())
+                if retry_window_elapsed(min(began, self._outage.since or began)):
                     raise DatabaseUnavailable(error) from None
                 time.sleep(RETRY_PAUSE)
+
+    def _note_answer(self, writes: bool) -> None:
+        self._answered_at = time.monotonic()
+        self._outage.end()
+        if writes:
+            self._outage_of_writes.end()
+
+    def _note_outage(self, began: float, *, of_writes: bool) -> None:
+        """Note that a statement which began at that time got no answer. Others may have got theirs."""
+        if of_writes:
+            self._outage_of_writes.begin(began)
+        if self._answered_at < began:
+            self._outage.begin(began)
 
     def _note_failure(self, connection: PoolProxiedConnection, error: Exception) -> bool:
         """Return whether the connection was lost. Discard it if it cannot be used any more."""
@@ -149,10 +202,13 @@ def retry_window_elapsed(since: float) -> bool:
     return time.monotonic() - since > RETRY_WINDOW
 
 
-def may_retry(error: Exception, *, lost: bool, safe: bool, began: float) -> bool:
-    """Return whether a statement may be run again: the database rolled it back, or a repeat changes nothing more."""
-    rolled_back = sqlstate(error) in errors.ROLLED_BACK
-    return rolled_back or (lost and safe and not retry_window_elapsed(began))
+def may_retry(error: Exception, *, safe: bool, began: float, failures: int) -> bool:
+    """Return whether a statement may be run again: a repeat is `safe`, or the database rolled it back.
+
+    Only time limits how often a connection may be lost: behind a pooler, connecting succeeds during an outage, too.
+    """
+    rolled_back = sqlstate(error) in errors.ROLLED_BACK and failures <= MAX_RETRIES
+    return rolled_back or (safe and not retry_window_elapsed(began))
 
 
 def disable_if_stale(connection: PoolProxiedConnection, error: Exception) -> bool:

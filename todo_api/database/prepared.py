@@ -1,8 +1,8 @@
 """Statements in SQLAlchemy Core, compiled once for the database in use and prepared once on each connection.
 
 PostgreSQL parses and plans a prepared statement once, which saves 60 µs of a read and 115 of a creation. Only the
-server process that prepared a statement knows it. Behind a transaction pooler each statement may reach another process,
-so there statements are sent as plain text. A process id that differs from the connection's reveals a pooler.
+server process that prepared a statement knows it. Behind a transaction pooler each statement may reach another process.
+Once one does not know a statement, or knows it already, that connection sends plain text (`disable_if_stale`).
 """
 
 import re
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ClauseElement, Dialect
 
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
-BACKEND = "SELECT pg_backend_pid()"
-PREPARED = "prepared"  # key of `connection.info`: the names of prepared statements, None behind a pooler
+WRITE = re.compile("INSERT|UPDATE|DELETE")
+PREPARED = "prepared"  # key of `connection.info`: the names of prepared statements, None where preparing failed
 
 
 class Statement:
@@ -49,6 +49,7 @@ class PreparedStatement(NamedTuple):
     call: str
     limited_sql: str
     is_common: bool
+    writes: bool
 
     @classmethod
     def compile(cls, statement: Statement, dialect: Dialect, timeout: float) -> "PreparedStatement":
@@ -63,16 +64,15 @@ class PreparedStatement(NamedTuple):
         # Sent in the same message, so it costs no round trip, and a pooler in transaction mode keeps nothing of it.
         limit = f"SET LOCAL statement_timeout = {int(min(timeout, statement.max_seconds) * 1000)}; "
         declaration, call = f"{limit}PREPARE {name} AS {declared}", f"{limit}EXECUTE {name}{arguments}"
-        return cls(steps, name, declaration, call, limit + sql, statement.is_common)
+        writes = any(WRITE.search(step) for step in steps)
+        return cls(steps, name, declaration, call, limit + sql, statement.is_common, writes)
 
     def prepare(self, cursor: Any, info: dict[Any, Any]) -> str:
         """Return what to execute on a psycopg2 cursor; `info` is the pool's dictionary of its connection."""
-        if PREPARED not in info:
-            cursor.execute(BACKEND)
-            info[PREPARED] = set() if cursor.fetchone()[0] == cursor.connection.get_backend_pid() else None
-        if info[PREPARED] is None or not self.is_common:
+        names = info.setdefault(PREPARED, set())
+        if names is None or not self.is_common:
             return self.limited_sql
-        if self.name not in info[PREPARED]:
+        if self.name not in names:
             cursor.execute(self.declaration)  # it may wait for a lock, too
-            info[PREPARED].add(self.name)
+            names.add(self.name)
         return self.call
