@@ -40,6 +40,10 @@ test-client: $(VENV)/requirements-dev.txt ## Test the TypeScript client and its 
 test-mcp: $(VENV)/tests/mcp/requirements.txt ## Test the MCP server with the official suite, official clients and Better Auth (2 minutes; needs Node.js)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m mcp $(TEST_OPTIONS) --dist loadfile
 
+test-pooler: $(VENV)/requirements-dev.txt ## Test routes and lost connections through PgBouncer in transaction mode (1 minute)
+	@PATH="$(abspath $(BIN)):$$PATH" TEST_POOLER=yes $(BIN)/python -m pytest $(TEST_OPTIONS) -k postgresql \
+	  -m "not (slow or citus or direct)" tests/tasks tests/database/test_lost_connections.py
+
 test-citus: $(VENV)/requirements-dev.txt ## Test routes and statements on a Citus cluster (4 minutes; TEST_CITUS_URL= of its coordinator)
 	@[ -n "$$TEST_CITUS_URL" ] || { echo "TEST_CITUS_URL must name a database of a coordinator: docs/scale-out.md" >&2; exit 1; }
 	@PATH="$(abspath $(BIN)):$$PATH" TEST_DATABASE_URL="$$TEST_CITUS_URL" $(BIN)/python -m pytest $(TEST_OPTIONS) -k postgresql \
@@ -89,5 +93,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test test-slow test-faults test-client test-citus test-e2e test-mcp test-example bench bench-growth lint audit lock
+.PHONY: help run test test-slow test-faults test-client test-pooler test-citus test-e2e test-mcp test-example bench bench-growth lint audit lock
 .DELETE_ON_ERROR:

@@ -17,8 +17,9 @@ from flask_migrate import upgrade
 from sqlalchemy import create_engine, make_url, text
 from werkzeug.test import TestResponse
 
-from tests.support import citus, postgres
+from tests.support import citus, pgbouncer, postgres
 from tests.support.databases import as_role, engine_of, grant, rows_of
+from tests.support.pgbouncer import pooled
 from tests.support.response_checker import checked_client
 from tests.support.statements import database_of
 from tests.support.tokens import SECRET, lines_with_secrets, token
@@ -45,14 +46,18 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = mkdtemp(prefix="todo-tests-")
     config.option.basetemp = config.option.basetemp or folder
     try:
-        os.environ["TODO_TEST_SERVER"] = config.stash[SERVER].enter_context(postgres.server(folder))
+        server = os.environ["TODO_TEST_SERVER"] = config.stash[SERVER].enter_context(postgres.server(folder))
+        if pgbouncer.WANTED:
+            pooler = config.stash[SERVER].enter_context(pgbouncer.pooler(pgbouncer.database_line(server)))
+            os.environ[pgbouncer.PORT] = str(pooler.port)
     except RuntimeError as error:
         raise pytest.UsageError(str(error)) from None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if SERVER in config.stash:
-        os.environ.pop("TODO_TEST_SERVER", None)  # it may not have started
+        for name in ("TODO_TEST_SERVER", pgbouncer.PORT):
+            os.environ.pop(name, None)  # it may not have started
         config.stash[SERVER].close()
 
 
@@ -218,7 +223,7 @@ def make_app(database_url: str, tmp_path: Path) -> Iterator[MakeApp]:
     made: list[Flask] = []
 
     def make(**settings: str) -> Flask:
-        app = in_process(create_app(environ_for(database_url, **settings), tmp_path))
+        app = in_process(create_app(environ_for(pooled(database_url), **settings), tmp_path))
         made.append(app)
         return app
 
@@ -231,7 +236,7 @@ def make_app(database_url: str, tmp_path: Path) -> Iterator[MakeApp]:
 def shared_apps(databases: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Flask]]:
     """An application on each database; making one takes 10 ms, as long as a test."""
     folder = tmp_path_factory.mktemp("shared")
-    apps = {url: in_process(create_app(environ_for(url), folder)) for url in databases.values()}
+    apps = {url: in_process(create_app(environ_for(pooled(url)), folder)) for url in databases.values()}
     yield apps
     for app in apps.values():
         dispose(app)

@@ -1,5 +1,6 @@
 """Database connections lost before a statement arrives or before its result comes back."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from werkzeug.test import TestResponse
 from tests.conftest import MISSING_ID, Caller, MakeApp, assert_error, dispose, environ_for
 from tests.support import proxies
 from tests.support.databases import engine_of, rows_of
+from tests.support.pgbouncer import pooled
 from tests.support.proxies import CuttingProxy, UnixSocketProxy
 from tests.support.statements import database_of
 from tests.support.threads import at_once
@@ -75,14 +77,14 @@ def _every_connection_counts_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cutter(database_url: str) -> Iterator[CuttingProxy]:
-    cutter = CuttingProxy(database_url)
+    cutter = CuttingProxy(pooled(database_url))
     yield cutter
     cutter.close()
 
 
 @pytest.fixture
 def make_app(cutter: CuttingProxy, tmp_path: Path) -> Iterator[MakeApp]:
-    """Make an application that connects through the cutter."""
+    """Make an application that connects through the cutter, which is in front of a pooler if there is one."""
     made = []
 
     def make(**settings: str) -> Any:
@@ -119,6 +121,7 @@ def plans(cutter: CuttingProxy, ask: Callable[[], TestResponse]) -> list[list[st
     return [["pass"] * number + [cut] for number in range(cutter.statements) for cut in CUTS]
 
 
+@pytest.mark.direct
 def test_a_request_survives_the_loss_of_all_connections(
     app: Flask, alice: Caller, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +149,7 @@ def test_any_request_survives_a_loss_before_its_statement_was_sent(
     """While connecting or preparing the statement."""
     task = Caller(make_app(DATABASE_URL=databases["postgresql"]).test_client(), "alice").create()
     status, request = WRITES[name]
-    monkeypatch.setattr(proxies, "STATEMENT", beginning)
+    monkeypatch.setattr(proxies, "STATEMENT", re.compile(beginning))
     for cut in CUTS:
         cutter.plan.append(cut)
         assert request(Caller(make_app().test_client(), "alice"), task).status_code == status
@@ -368,7 +371,8 @@ def fail_writes(database_url: str) -> Iterator[Callable[[str, int], None]]:
     undo = ("DROP FUNCTION IF EXISTS fail_write CASCADE", "DROP SEQUENCE IF EXISTS write_failures")
 
     def fail(code: str, times: int) -> None:
-        run(*undo, "CREATE SEQUENCE write_failures", FAILING_FUNCTION.format(code=code, times=times), TRIGGER)
+        run(*undo, "CREATE SEQUENCE write_failures", "GRANT USAGE ON SEQUENCE write_failures TO PUBLIC")
+        run(FAILING_FUNCTION.format(code=code, times=times), TRIGGER)
 
     yield fail
     run(*undo)
@@ -396,6 +400,7 @@ def test_an_unknown_sqlstate_is_not_a_lost_connection(fail_writes: Callable[[str
     assert alice.get(task_at(task)).json == task
 
 
+@pytest.mark.direct
 def test_writes_on_a_standby_get_503_until_a_new_connection_finds_the_primary(
     app: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

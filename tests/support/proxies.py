@@ -1,5 +1,6 @@
 """Proxies between the application and its database that freeze, cut or refuse connections."""
 
+import re
 import socket
 import struct
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-STATEMENT = b"; EXECUTE "  # of a prepared statement, after SET LOCAL
+STATEMENT = re.compile(b"; (EXECUTE|SELECT|WITH|INSERT|UPDATE|DELETE) ")  # prepared or not, after SET LOCAL
 READY = b"Z\0\0\0\5I"  # the end of each result: ReadyForQuery, idle
 
 
@@ -145,7 +146,7 @@ class CuttingProxy(Proxy):
                 self._result_is_lost = False
                 raise ConnectionAbortedError
             return
-        if not is_result and STATEMENT in part:
+        if not is_result and STATEMENT.search(part):
             self.statements += 1
             fate = self.plan.popleft() if self.plan else "pass"
             if fate == "before":
