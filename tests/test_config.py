@@ -10,6 +10,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from psycopg2.extensions import make_dsn, parse_dsn
 from sqlalchemy import make_url
 
 from tests.support.programs import ROOT, environment, run
@@ -142,6 +143,7 @@ BAD: dict[str, list[str]] = {
             *("todo", "todo.db", "://", "mysql://todo:pa55word@db.example.com/todo", "http://db.example.com/todo"),
             *("postgresql:/todo:pa55word@db/todo", "postgresql://todo:pa55word@db:port/todo", f"{URL}?pa55word=1"),
             *("postgresql://todo:pa55word@db:0/todo", f"{URL}?sslmode=required", f"{URL}?chanel_binding=require"),
+            *("postgresql://todo:pa55word@h1:1,h2:0/todo", f"{URL}?target_session_attrs=readwrite"),
             *(f"{URL}\n", f" {URL}", NOT_UTF_8, URL + NOT_UTF_8, "sqlite://", "sqlite:///", "sqlite:///:memory:"),
             *("sqlite://host/todo.db", "sqlite+nonsense:///todo.db", "sqlite:///todo.db?timeout=soon"),
         ]
@@ -220,6 +222,26 @@ def test_a_postgresql_url_keeps_its_parts_and_names_the_driver(
     found = config.read(settings | {"DATABASE_URL": f"{scheme}://{rest}"}, tmp_path)
     for key in ("SQLALCHEMY_DATABASE_URI", "MIGRATION_DATABASE_URL"):
         assert make_url(found[key]) == make_url(f"postgresql+psycopg2://{rest}")
+
+
+@pytest.mark.parametrize(
+    ("place", "hosts", "ports"),
+    [
+        ("h1:5433,h2:5434/todo?target_session_attrs=read-write", "h1,h2", "5433,5434"),
+        ("todo:p%2Cw@h1,h2,h3/todo?target_session_attrs=read-write", "h1,h2,h3", ""),
+        ("todo@[::1]:5433,h2/todo?target_session_attrs=primary&connect_timeout=3", "::1,h2", "5433"),
+        ("/todo?host=h1,h2&port=5433,5434&target_session_attrs=read-write", "h1,h2", "5433,5434"),
+    ],
+)
+def test_several_hosts_are_taken_as_libpq_writes_them(tmp_path: Path, place: str, hosts: str, ports: str) -> None:
+    found = config.read(PRODUCTION | {"DATABASE_URL": f"postgresql://{place}"}, tmp_path)
+    for key in ("SQLALCHEMY_DATABASE_URI", "MIGRATION_DATABASE_URL"):
+        url = make_url(found[key])
+        _, options = url.get_dialect()().create_connect_args(url)
+        expected = parse_dsn(f"postgresql://{place}")
+        given = parse_dsn(make_dsn("", **options))
+        assert (given.pop("host"), given.pop("port", "").rstrip(",")) == (hosts, ports)
+        assert given == {name: value for name, value in expected.items() if name not in ("host", "port")}
 
 
 def test_a_serverless_database_has_time_to_wake_up_unless_the_url_says_otherwise(tmp_path: Path) -> None:

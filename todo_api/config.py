@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import click
 from marshmallow import Schema, ValidationError, fields, validates_schema
@@ -22,7 +22,10 @@ MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = {"better-auth-secret-12345678901234567890", "replace-me-with-the-secret-of-your-front-end"}
 ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]*)?")
 LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+CHOICES = {  # parameters of a PostgreSQL URL that are checked before the first connection
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+}
 KEYS = ("BETTER_AUTH_SECRET", "BETTER_AUTH_URL", "JWKS_URL")
 DEVELOPMENT = {"DATABASE_URL": "sqlite:///todo.db", "CORS_ORIGINS": "http://localhost:3000,http://127.0.0.1:3000"}
 MAY_COME_FROM_A_FILE = {"BETTER_AUTH_SECRET", "DATABASE_URL", "MIGRATION_DATABASE_URL", "METRICS_TOKEN", "LOG_HASH_KEY"}
@@ -64,13 +67,24 @@ def _whole_number(default: int, *, least: int, most: int) -> Setting:
 
 
 def _database_url(text: str, development: bool) -> str | None:
-    """Return the URL with the driver that SQLAlchemy needs; the query stays as it was."""
+    """Return the URL with the driver that SQLAlchemy needs. The query stays as it was, but several hosts move there."""
     if development and re.fullmatch("sqlite:///(?!:memory:)[^?]+", text):
         return text
     url = re.sub(r"\Apostgres(ql)?(\+psycopg2)?:", "postgresql:", text)
-    port, sslmode = make_url(url).port, parse_dsn(url).get("sslmode", "require")  # parse_dsn knows libpq's URLs only
-    valid = text.isprintable() and sslmode in SSL_MODES and (port is None or 0 < port < 65536)
-    return url.replace("postgresql", "postgresql+psycopg2", 1) if valid else None
+    server = parse_dsn(url)  # it knows libpq's URLs only
+    ports = [int(port) for port in server.get("port", "").split(",") if port]
+    known = all(server.get(name, values[0]) in values for name, values in CHOICES.items())
+    valid = text.isprintable() and known and all(0 < port < 65536 for port in ports)
+    return _hosts_in_query(url, server).replace("postgresql", "postgresql+psycopg2", 1) if valid else None
+
+
+def _hosts_in_query(url: str, server: Mapping[str, str]) -> str:
+    """Return the URL with several hosts in the query, where SQLAlchemy takes them."""
+    head, hosts, path, query = re.split(r"\A(postgresql://(?:[^/?]*@)?)([^/?]*)([^?]*)\??", url)[1:]
+    if "," not in hosts:
+        return url
+    places = urlencode({name: server[name] for name in ("host", "port") if name in server}, safe="/:,")
+    return f"{head}{path or '/'}?{places}{query and '&'}{query}"
 
 
 def _web_url(text: str, development: bool) -> str:

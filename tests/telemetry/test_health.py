@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import pytest
 from flask import Flask
@@ -18,6 +18,7 @@ from tests.support.databases import database_in, rows_of
 from tests.support.issuers import Key, KeyServer, respond_with
 from todo_api import create_app
 from todo_api.auth import keys
+from todo_api.database import connections, get_database
 from todo_api.telemetry import health
 
 
@@ -109,7 +110,7 @@ def test_a_database_in_another_encoding_than_utf8_is_not_ready(
         dispose(app)
 
 
-def test_later_checks_ask_only_for_the_revision(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_checks_ask_only_for_the_revision_and_whether_the_server_writes(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch = Mock(wraps=app.extensions["database"].fetch)
     monkeypatch.setattr(app.extensions["database"], "fetch", fetch)
     with app.app_context():
@@ -118,7 +119,24 @@ def test_later_checks_ask_only_for_the_revision(app: Flask, monkeypatch: pytest.
         monkeypatch.setattr(health, "ScriptDirectory", read)
         fetch.reset_mock()
         assert health.check_database() is None
-    fetch.assert_called_once_with(health.REVISIONS, {})
+    assert fetch.call_args_list == [call(health.REVISIONS, {}), call(health.LOCK, {})]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_server_that_only_reads_is_not_ready_until_a_new_connection_finds_one_that_writes(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a standby does. No other request may come that would notice it."""
+    app = make_app()
+    monkeypatch.setattr(connections, "STANDBY_RETRY", 0)
+    with app.app_context():
+        connection = get_database().connections.take()  # the one that the check gets
+    connection.cursor().execute("SET default_transaction_read_only = on")
+    connection.close()
+    assert status(app) == 503
+    assert "cannot execute SELECT FOR KEY SHARE in a read-only transaction" in capfd.readouterr().err
+    clock.ahead += 6
+    assert status(app) == 200
 
 
 @pytest.mark.sqlite_only

@@ -8,16 +8,21 @@ from functools import cache, lru_cache
 
 from alembic.script import ScriptDirectory
 from flask import Blueprint, Flask, Response, current_app
-from sqlalchemy import text
+from sqlalchemy import literal_column, select, text
 
 from todo_api.auth import get_key_set
 from todo_api.database import Database, DatabaseError, Statement, get_database
 from todo_api.errors import Unavailable
+from todo_api.models import User
 
 logger = logging.getLogger(__name__)
 
 REVISIONS = Statement(text("SELECT version_num FROM alembic_version"), repeatable=True)
 ENCODING = Statement(text("SELECT current_setting('server_encoding')"), repeatable=True)
+# A server that only reads refuses to lock even no row, and the connection to it is replaced.
+LOCK = Statement(
+    select(User.id).where(User.id == literal_column("''")).with_for_update(read=True, key_share=True), repeatable=True
+)
 RETRY_INTERVAL = 5  # seconds; a failed check runs again after this at the latest
 KEYS_INTERVAL = 5  # seconds; the check of the keys is cheap unless they are missing
 CHECK_TIMEOUT = 1  # seconds to wait for a check that another request is running
@@ -83,10 +88,11 @@ def check_database() -> str | None:
     try:
         check_encoding(database)
         found = [row[0].decode() for row in database.fetch(REVISIONS, {})]
+        database.fetch(LOCK, {})
     except WrongEncoding as error:
         return f"the encoding of the database is {error}, and must be UTF8"
     except DatabaseError as error:
-        return f"the database does not answer, or has no schema yet (flask db upgrade): {error}"
+        return f"the database does not answer, only reads, or has no schema yet (flask db upgrade): {error}"
     known, newest = revisions(current_app.extensions["migrate"].directory)
     if known.issuperset(found) and newest not in found:
         return f"the database is at revision {', '.join(found) or 'none'}, the code needs a later one: flask db upgrade"
