@@ -130,7 +130,7 @@ class Settings(Schema):
     DB_MAX_OVERFLOW = _whole_number(10, least=0, most=1000)
     DB_POOL_RECYCLE = _whole_number(240, least=1, most=86400)  # seconds, as all times here
     DB_POOL_TIMEOUT = _whole_number(5, least=1, most=3600)
-    DB_STATEMENT_TIMEOUT = _whole_number(10, least=1, most=3600)
+    DB_STATEMENT_TIMEOUT = _whole_number(3, least=1, most=3600)
     BETTER_AUTH_URL = Setting(_better_auth_url, f"must be an origin such as {HTTPS}")
     JWKS_URL = Setting(_web_url, f"must be a URL like {HTTPS}")
     JWT_ISSUER = fields.String(load_default=None)
@@ -247,7 +247,7 @@ def _absolute(url: str, instance: Path) -> str:
 def _driver_options(url: str, timeout: int) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"timeout": timeout}
-    defaults = {"connect_timeout": 10, "application_name": "todo_api"}  # a serverless database may need to wake up
+    defaults = {"connect_timeout": 2, "application_name": "todo_api"}  # for each host
     unset = {name: value for name, value in defaults.items() if name not in make_url(url).query}
     return unset | {"client_encoding": "utf8"}  # whatever the URL, the server or PGCLIENTENCODING says
 

@@ -13,8 +13,7 @@ import pytest
 
 from tests.support import postgres
 from tests.support.load import ROWS, THREADS, WORKERS, Stack, query
-from tests.support.programs import GUNICORN, ROOT, Server, environment, run, running
-from tests.support.tokens import SECRET
+from tests.support.programs import GUNICORN, ROOT, Server, production_environment, run, running
 
 Start = Callable[..., Any]
 TABLE = ROOT / "docs" / "reliability.md"
@@ -53,28 +52,28 @@ def service(database: postgres.ControlledServer) -> Start:
     def start(tablespace: str = "pg_default", **settings: str) -> Iterator[Stack]:
         name = f"faults_{uuid4().hex[:8]}"
         query(database.url, f"CREATE DATABASE {name} TABLESPACE {tablespace}")
-        url = database.url.replace("/postgres?", f"/{name}?")
-        env = environment(
-            ENVIRONMENT="production",
-            DATABASE_URL=url,
-            BETTER_AUTH_SECRET=SECRET,
-            WEB_CONCURRENCY=str(WORKERS),
-            WEB_THREADS=str(THREADS),
-            **settings,
-        )
-        upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=ROOT, env=env)
-        assert upgraded.returncode == 0, upgraded.stderr
-        with running(*GUNICORN, cwd=ROOT, env=env) as program:
-            stack = Stack(Server(program), database, env)
-            stack.wait()
-            try:
-                yield stack
-            finally:
-                print(program.output)
-            assert "Traceback" not in program.output, program.output
+        with started(database, database.url.replace("/postgres?", f"/{name}?"), **settings) as stack:
+            yield stack
         query(database.url, f"DROP DATABASE {name} WITH (FORCE)")
 
     return start
+
+
+@contextmanager
+def started(database: postgres.ControlledServer, url: str, **settings: str) -> Iterator[Stack]:
+    """Migrate an empty database, and start the service on it."""
+    size = {"WEB_CONCURRENCY": str(WORKERS), "WEB_THREADS": str(THREADS)}
+    env = production_environment(url, **{**size, **settings})
+    upgraded = run(sys.executable, "-m", "flask", "db", "upgrade", cwd=ROOT, env=env)
+    assert upgraded.returncode == 0, upgraded.stderr
+    with running(*GUNICORN, cwd=ROOT, env=env) as program:
+        stack = Stack(Server(program), database, env)
+        stack.wait()
+        try:
+            yield stack
+        finally:
+            print(program.output)
+        assert "Traceback" not in program.output, program.output
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -198,7 +198,8 @@ class Stack:
 
     def __init__(self, server: Server, database: ControlledServer, environment: Mapping[str, str]) -> None:
         self.server, self.database, self.environment = server, database, environment
-        self.url = environment["DATABASE_URL"]
+        self.url = environment.get("MIGRATION_DATABASE_URL", environment["DATABASE_URL"])  # past a pooler
+        self.sessions: Callable[[], int] = lambda: self.connections().total()  # of the service, at its database
 
     def workers(self) -> list[int]:
         return children(self.server.program.process.pid)
@@ -237,7 +238,7 @@ class Stack:
     def descriptors(self) -> int:
         """Count the workers' file descriptors, database connections excluded."""
         held = sum(len(list(Path(f"/proc/{worker}/fd").iterdir())) for worker in self.workers())
-        return held - self.connections().total()
+        return held - self.sessions()
 
 
 class Load:

@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
@@ -68,6 +69,22 @@ class Pooler:
     def configure(self, databases: str) -> None:
         text = CONFIGURATION.format(databases=databases, port=self.port, folder=self.folder, size=POOL_SIZE)
         (self.folder / "pgbouncer.ini").write_text(text)
+
+    def move(self, databases: str) -> None:
+        """Send the clients to other servers at once, as a failover does."""
+        self.configure(databases)
+        self.command("RELOAD")
+
+    def clients(self) -> int:
+        """Return how many clients use a database."""
+        return sum(database == "postgres" for _, _, database, *_ in self.command("SHOW CLIENTS"))
+
+    def command(self, command: str) -> list[Any]:
+        with closing(psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", dbname="pgbouncer")) as admin:
+            admin.autocommit = True
+            cursor = admin.cursor()
+            cursor.execute(command)
+            return cursor.fetchall() if cursor.description else []
 
     def wait(self) -> None:
         until = time.monotonic() + 10

@@ -26,6 +26,7 @@ PLACES = (  # Debian, Red Hat, Homebrew, Postgres.app
     "Applications/Postgres.app/Contents/Versions/*/bin",
 )
 NO_FSYNC = ("fsync=off",)
+STANDBY_OF = "standby_of="  # with a port on loopback, among the settings: the server is a standby of the one there
 
 
 @contextmanager
@@ -82,11 +83,20 @@ class ControlledServer:
         if self._supervisor.stdout.readline() != "done\n":
             raise RuntimeError("PostgreSQL did not start or stop; its messages are above")
 
+    def pause(self) -> None:
+        """Suspend all its processes."""
+        _signal(self.processes(), signal.SIGSTOP)
+
+    def kill(self) -> None:
+        """End all its processes if there are any, paused or not."""
+        with suppress(FileNotFoundError):
+            _signal(self.processes(), signal.SIGKILL)
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Suspend all its processes during the block."""
         processes = self.processes()
-        _signal(processes, signal.SIGSTOP)
+        self.pause()
         try:
             yield
         finally:
@@ -155,8 +165,12 @@ def _runnable(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path:
     return folder
 
 
-def _initialize(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path:
-    """Make a cluster in `scratch`; return the folder of programs that can serve it."""
+def setting(settings: tuple[str, ...], name: str, default: str = "") -> str:
+    return next((text.removeprefix(name) for text in settings if text.startswith(name)), default)
+
+
+def _initialize(folder: Path, scratch: Path, identity: dict[str, Any], primary: str) -> Path:
+    """Make a cluster in `scratch`, or copy that of a primary's port; return the programs that can serve it."""
     cluster = scratch / "data"
     cluster.mkdir()
     for path in (scratch, cluster):
@@ -164,6 +178,11 @@ def _initialize(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path:
         if identity:
             shutil.chown(path, identity["user"], identity["group"])
     folder = _runnable(folder, scratch, identity)
+    if primary:
+        conninfo = f"host=127.0.0.1 port={primary} user=postgres application_name=standby"
+        copy: list[Any] = [folder / "pg_basebackup", "-d", conninfo, "-D", cluster, "-R", "-c", "fast", "--no-sync"]
+        subprocess.run(copy, check=True, cwd=scratch, **identity)
+        return folder
     initdb: list[Any] = [folder / "initdb", "-D", cluster, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     with (scratch / "log").open("ab") as log:
         more = {"cwd": scratch, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **identity}
@@ -179,7 +198,8 @@ def _serve(
 ) -> "subprocess.Popen[bytes]":
     """Start the server and return it once it is ready."""
     always = ("listen_addresses=", f"unix_socket_directories={scratch}", "max_connections=200")
-    options = [word for setting in (*always, *(settings or NO_FSYNC)) for word in ("-c", setting)]
+    all_settings = (*always, *(settings or NO_FSYNC))
+    options = [word for one in all_settings if not one.startswith(STANDBY_OF) for word in ("-c", one)]
     command: list[Any] = [folder / "postgres", "-D", scratch / "data", *options]
     with (scratch / "log").open("ab") as log:
         more = {"cwd": scratch, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **identity}
@@ -203,9 +223,9 @@ def main(folder: str, *settings: str) -> None:
         url = "" if settings else os.environ.get("TEST_DATABASE_URL")
         if not url:
             identity = unprivileged()
-            programs = _initialize(binaries(), scratch, identity)
+            programs = _initialize(binaries(), scratch, identity, setting(settings, STANDBY_OF))
             process = _serve(programs, scratch, identity, settings)
-            url = f"postgresql://postgres@/postgres?host={scratch}"
+            url = f"postgresql://postgres@:{setting(settings, 'port=', '5432')}/postgres?host={scratch}"
         _print_line(url)
         for line in sys.stdin:
             assert process
