@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from traceback import format_exc
@@ -30,6 +30,7 @@ PAUSE_SECONDS = 0.05  # before a client retries
 PATIENCE_SECONDS = 40  # until a client gives up on a request
 CALM_SECONDS = 0.5
 ERROR_BODY = {"detail", "error_code", "status_code"}
+STEPS = ("create", "read", "change", "create", "list", "remove", "sweep")
 RETRIED_METHODS = {"GET", "HEAD", "POST"}  # reads and creations, which the service retries
 
 
@@ -70,16 +71,8 @@ class User(threading.Thread):
     def run(self) -> None:
         try:
             while not self.load.stopping.is_set():
-                for step in (
-                    self._create,
-                    self._read,
-                    self._change,
-                    self._create,
-                    self._list,
-                    self._remove,
-                    self._sweep,
-                ):
-                    step()
+                for step in self.load.steps:
+                    getattr(self, f"_{step}")()
                 self.rounds += 1
         except Exception:  # reported by `stop`
             self.load.problems.append(f"{self.name}: {format_exc()}")
@@ -147,7 +140,7 @@ class User(threading.Thread):
                 assert not hidden or ends, "a first call was answered as a replay"
                 self.load.applied_but_cut += bool(hidden and 0 in ends)
                 self.repeated = bool(ends)
-                return answer
+                return self.load.compared(answer)
             if status:
                 assert status == 503, f"{method} {path} was answered {status}: {answer}"
                 assert int(said["Retry-After"]) > 0
@@ -244,8 +237,16 @@ class Stack:
 class Load:
     """The load of all users, and its results."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack, self.port = stack, stack.server.port
+    def __init__(
+        self,
+        port: int,
+        query: Callable[..., list[Any]],
+        users: int = USERS,
+        steps: Sequence[str] = STEPS,
+        fields: Sequence[str] = (),
+    ) -> None:
+        """`steps` are what a user does in a round; `fields` of a task are compared, if not all."""
+        self.port, self.query, self.steps, self.fields = port, query, steps, fields
         self.attempts: list[Attempt] = []
         self.problems: list[str] = []
         self.applied_but_cut = 0  # writes that were applied though the connection was cut
@@ -253,9 +254,17 @@ class Load:
         self.began = self.ended = time.monotonic()
         self.outage = 0.0
         run = uuid4().hex[:8]
-        self.users = [User(self, f"{run}-{number}") for number in range(USERS)]
+        self.users = [User(self, f"{run}-{number}") for number in range(users)]
         for user in self.users:
             user.start()
+
+    def compared(self, answer: Any) -> Any:
+        """Return what is compared of a task, of each task in a list, or of another body."""
+        if isinstance(answer, list):
+            return [self.compared(one) for one in answer]
+        if self.fields and isinstance(answer, dict) and "id" in answer:
+            return {name: answer[name] for name in self.fields}
+        return answer
 
     @contextmanager
     def fault(self) -> Iterator[None]:
@@ -300,7 +309,7 @@ class Load:
     def check_tables(self) -> None:
         """Check that the database holds exactly the acknowledged tasks."""
         columns = "user_id, id, title, description, is_completed"
-        rows = self.stack.query(f"SELECT {columns} FROM tasks WHERE user_id = ANY(%s)", [u.name for u in self.users])
+        rows = self.query(f"SELECT {columns} FROM tasks WHERE user_id = ANY(%s)", [u.name for u in self.users])
         known = [tuple(t[name] for name in columns.split(", ")) for u in self.users for t in u.tasks.values()]
         assert sorted(rows, key=str) == sorted(known, key=str)
 
@@ -318,7 +327,7 @@ ROWS: list[Row] = []
 @contextmanager
 def under_load(stack: Stack, fault: str) -> Iterator[Load]:
     """Run a block under load, then check for lost or duplicate writes and leaks."""
-    load = Load(stack)
+    load = Load(stack.server.port, stack.query)
     try:
         load.wait_for_recovery(0)
         descriptors = settled(stack.descriptors) - USERS

@@ -1,0 +1,137 @@
+"""A release replaces the one before, and is taken back, one instance at a time behind nginx, while clients write.
+
+For every migration: the code before it is taken from the history of the project.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from pathlib import Path
+from tempfile import mkdtemp
+from uuid import uuid4
+
+import pytest
+
+from tests.support import nginx
+from tests.support.load import Load, query
+from tests.support.postgres import ControlledServer
+from tests.support.programs import GUNICORN, ROOT, Server, production_environment, run, running
+
+VERSIONS = ROOT / "migrations" / "versions"
+# The last commit before each migration, or before several that came together. A new one needs its line.
+CODE_BEFORE = {("0002",): "2cfc4da^", ("0003", "0004", "0005"): "32b9b93^", ("0006", "0007"): "e3c774e^"}
+PARTS = ("todo_api", "migrations", "wsgi.py", "gunicorn.conf.py")
+CLIENTS = 4  # more would only slow the start of an instance on a small machine
+DRAIN = 0.5  # seconds until nginx has reloaded and the requests on an instance have ended
+FIELDS = ("id", "user_id", "title", "description", "is_completed", "created_at", "updated_at")  # of every release
+WRONG_COUNTS = "SELECT count(*) FROM users WHERE task_count <> (SELECT count(*) FROM tasks WHERE user_id = users.id)"
+SOCKET = "server unix:/run/todo-api/gunicorn.sock"
+
+pytestmark = [
+    pytest.mark.skipif(not nginx.PROGRAM, reason="There is no nginx: install it (Debian, Ubuntu: apt install nginx)"),
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="run this in a clone: the old code is in Git's history"),
+]
+
+
+def git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
+
+
+@contextmanager
+def code_of(commit: str) -> Iterator[Path]:
+    folder = Path(mkdtemp(prefix="todo-release-"))
+    with tarfile.open(fileobj=BytesIO(git("archive", commit, *PARTS))) as archive:
+        archive.extractall(folder, filter="data")
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Front:
+    """nginx and the instances behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.list = folder, folder / "instances"
+
+    @contextmanager
+    def serving(self, *instances: Server) -> Iterator[nginx.Nginx]:
+        self.write(instances)
+        upstream = (f"{SOCKET};", f"{SOCKET} down;\n    include {self.list};")
+        fast = [("rate=20r/s", "rate=9000r/s"), ("rate=100r/s", "rate=9000r/s")]
+        with nginx.nginx(self.folder, upstream, *fast) as running_nginx:
+            yield running_nginx
+
+    def write(self, instances: tuple[Server, ...]) -> None:
+        self.list.write_text("".join(f"server 127.0.0.1:{one.port};\n" for one in instances))
+
+    def use(self, *instances: Server) -> None:
+        """Send requests to these instances only, as `nginx -s reload` does."""
+        self.write(instances)
+        os.kill(int((self.folder / "nginx.pid").read_text()), signal.SIGHUP)
+        time.sleep(DRAIN)
+
+
+@pytest.fixture
+def url(database: ControlledServer) -> Iterator[str]:
+    name = f"rolling_{uuid4().hex[:8]}"
+    query(database.url, f"CREATE DATABASE {name}")
+    yield database.url.replace("/postgres?", f"/{name}?")
+    query(database.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def flask(env: dict[str, str], code: Path, *command: str) -> None:
+    done = run(sys.executable, "-m", "flask", "--app", "wsgi", *command, cwd=code, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_migration_has_the_code_before_it() -> None:
+    all_migrations = [file.name.partition("_")[0] for file in sorted(VERSIONS.glob("0*.py"))]
+    assert [migration for group in CODE_BEFORE for migration in group] == all_migrations[1:]
+
+
+@pytest.mark.parametrize("commit", CODE_BEFORE.values(), ids=["-".join(group) for group in CODE_BEFORE])
+def test_old_and_new_code_serve_side_by_side_and_the_way_back(url: str, tmp_path: Path, commit: str) -> None:
+    env = production_environment(url, JWT_ISSUER="", WEB_CONCURRENCY="1")
+    with code_of(commit) as before, ExitStack() as programs:
+
+        def start(code: Path) -> Server:
+            started.append(Server(programs.enter_context(running(*GUNICORN, cwd=code, env=env))))
+            return started[-1]
+
+        started: list[Server] = []
+        flask(env, before, "db", "upgrade")
+        steps = steps_of(before)
+        instances = [start(before), start(before)]
+        front = Front(tmp_path)
+        port = programs.enter_context(front.serving(*instances)).port
+        load = Load(port, lambda sql, *values: query(url, sql, *values), CLIENTS, steps, FIELDS)
+        try:
+            load.wait_for_recovery(0)
+            flask(env, ROOT, "db", "upgrade")
+            for number, code in ((0, ROOT), (1, ROOT), (0, before)):
+                load.wait_for_recovery(0)
+                left, instances[number] = instances[number], start(code)
+                front.use(*instances)
+                left.program.stop()
+            load.wait_for_recovery(0)
+            load.stop()
+        finally:
+            load.stopping.set()
+            print(*(one.program.output for one in started), sep="\n")
+        flask(env, ROOT, "recount")
+    load.check_tables()
+    assert load.unavailable() == 0, load.failures()
+    assert load.applied_but_cut == 0
+    assert query(url, WRONG_COUNTS) == [(0,)]
+
+
+def steps_of(code: Path) -> tuple[str, ...]:
+    """Return what a user does: bulk requests are as old as the second release."""
+    steps = ("create", "read", "change", "create", "list", "remove")
+    return (*steps, "sweep") if (code / "todo_api" / "tasks").exists() else steps
