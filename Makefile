@@ -28,7 +28,7 @@ test: $(VENV)/requirements-dev.txt ## Run the tests on SQLite and PostgreSQL (90
 test-slow: $(VENV)/requirements-dev.txt ## Run the slow tests: a million rows, 20,000 generated requests, Better Auth, the image (8 minutes)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m slow $(TEST_OPTIONS) --dist loadfile
 
-test-faults: $(VENV)/requirements-dev.txt ## Inject faults under load (3 minutes); WRITE=yes updates docs/reliability.md
+test-faults: $(VENV)/requirements-dev.txt ## Inject faults under load (7 minutes); WRITE=yes updates docs/reliability.md
 	@PATH="$(abspath $(BIN)):$$PATH" WRITE="$(WRITE)" $(BIN)/python -m pytest -m faults -p no:randomly
 
 test-e2e: $(VENV)/requirements-dev.txt ## Test the docs page and CORS in a browser (3 minutes; needs Chromium)
@@ -57,6 +57,9 @@ bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against t
 
 bench-growth: $(VENV)/bench/requirements.txt ## Measure requests and query plans as the table grows to 2 million tasks (OUT=)
 	@$(BIN)/python -m bench.growth $(if $(OUT),--out "$(OUT)")
+
+bench-size: $(VENV)/bench/requirements.txt ## Measure every route on 5 million tasks, and the upgrade of such a table (10 minutes; OUT=)
+	@$(BIN)/python -m bench.size $(if $(OUT),--out "$(OUT)")
 
 lint: $(VENV)/requirements-dev.txt ## Check style, types and imports
 	@$(BIN)/ruff check .
@@ -93,5 +96,5 @@ $(BIN)/python:
 	  $$python -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	    echo "$$python lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-.PHONY: help run test test-slow test-faults test-client test-pooler test-citus test-e2e test-mcp test-example bench bench-growth lint audit lock
+.PHONY: help run test test-slow test-faults test-client test-pooler test-citus test-e2e test-mcp test-example bench bench-growth bench-size lint audit lock
 .DELETE_ON_ERROR:

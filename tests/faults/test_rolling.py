@@ -4,17 +4,12 @@ For every migration: the code before it is taken from the history of the project
 """
 
 import os
-import shutil
 import signal
-import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from io import BytesIO
 from pathlib import Path
-from tempfile import mkdtemp
 from uuid import uuid4
 
 import pytest
@@ -23,11 +18,8 @@ from tests.support import nginx
 from tests.support.load import Load, query
 from tests.support.postgres import ControlledServer
 from tests.support.programs import GUNICORN, ROOT, Server, production_environment, run, running
+from tests.support.releases import CODE_BEFORE, VERSIONS, code_of
 
-VERSIONS = ROOT / "migrations" / "versions"
-# The last commit before each migration, or before several that came together. A new one needs its line.
-CODE_BEFORE = {("0002",): "2cfc4da^", ("0003", "0004", "0005"): "32b9b93^", ("0006", "0007"): "e3c774e^"}
-PARTS = ("todo_api", "migrations", "wsgi.py", "gunicorn.conf.py")
 CLIENTS = 4  # more would only slow the start of an instance on a small machine
 DRAIN = 0.5  # seconds until nginx has reloaded and the requests on an instance have ended
 FIELDS = ("id", "user_id", "title", "description", "is_completed", "created_at", "updated_at")  # of every release
@@ -38,19 +30,6 @@ pytestmark = [
     pytest.mark.skipif(not nginx.PROGRAM, reason="There is no nginx: install it (Debian, Ubuntu: apt install nginx)"),
     pytest.mark.skipif(not (ROOT / ".git").exists(), reason="run this in a clone: the old code is in Git's history"),
 ]
-
-
-def git(*arguments: str) -> bytes:
-    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
-
-
-@contextmanager
-def code_of(commit: str) -> Iterator[Path]:
-    folder = Path(mkdtemp(prefix="todo-release-"))
-    with tarfile.open(fileobj=BytesIO(git("archive", commit, *PARTS))) as archive:
-        archive.extractall(folder, filter="data")
-    yield folder
-    shutil.rmtree(folder)
 
 
 class Front:

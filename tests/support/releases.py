@@ -1,0 +1,30 @@
+"""The code of earlier releases, from the history of the project."""
+
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from tempfile import mkdtemp
+
+from tests.support.programs import ROOT
+
+VERSIONS = ROOT / "migrations" / "versions"
+# The last commit before each migration, or before several that came together. A new one needs its line.
+CODE_BEFORE = {("0002",): "2cfc4da^", ("0003", "0004", "0005"): "32b9b93^", ("0006", "0007"): "e3c774e^"}
+PARTS = ("todo_api", "migrations", "wsgi.py", "gunicorn.conf.py")
+
+
+def git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
+
+
+@contextmanager
+def code_of(commit: str) -> Iterator[Path]:
+    folder = Path(mkdtemp(prefix="todo-release-"))
+    with tarfile.open(fileobj=BytesIO(git("archive", commit, *PARTS))) as archive:
+        archive.extractall(folder, filter="data")
+    yield folder
+    shutil.rmtree(folder)
