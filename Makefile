@@ -47,7 +47,7 @@ test-pooler: $(VENV)/requirements-dev.txt ## Test routes and lost connections th
 test-citus: $(VENV)/requirements-dev.txt ## Test routes and statements on a Citus cluster (4 minutes; TEST_CITUS_URL= of its coordinator)
 	@[ -n "$$TEST_CITUS_URL" ] || { echo "TEST_CITUS_URL must name a database of a coordinator: docs/scale-out.md" >&2; exit 1; }
 	@PATH="$(abspath $(BIN)):$$PATH" TEST_DATABASE_URL="$$TEST_CITUS_URL" $(BIN)/python -m pytest $(TEST_OPTIONS) -k postgresql \
-	  -m "citus or not (slow or faults or client or e2e)" tests/tasks tests/database tests/telemetry/test_health.py tests/test_cli.py tests/test_errors.py
+	  -m "citus or not (slow or faults or client or e2e or one_server)" tests/tasks tests/database tests/telemetry/test_health.py tests/test_cli.py tests/test_errors.py
 
 test-example: ## Test the Next.js example in a browser (4 minutes; needs Node.js and Chromium)
 	@PATH="$(abspath $(BIN)):$$PATH" $(MAKE) --no-print-directory -C examples/nextjs test VENV="$(abspath $(VENV))"

@@ -378,6 +378,7 @@ def fail_writes(database_url: str) -> Iterator[Callable[[str, int], None]]:
     run(*undo)
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize(("name", "code"), [("create", "40P01"), ("put", "40001"), ("delete all", "40P01")])
 def test_a_deadlock_or_serialization_failure_is_retried_a_limited_number_of_times(
     fail_writes: Callable[[str, int], None], alice: Caller, rows: Callable[[], list[Any]], name: str, code: str
@@ -393,6 +394,7 @@ def test_a_deadlock_or_serialization_failure_is_retried_a_limited_number_of_time
     assert rows() != stored
 
 
+@pytest.mark.one_server
 def test_an_unknown_sqlstate_is_not_a_lost_connection(fail_writes: Callable[[str, int], None], alice: Caller) -> None:
     task = alice.create("Kept")
     fail_writes("ZZ000", 1)

@@ -105,6 +105,7 @@ def test_the_first_query_on_a_connection_has_a_time_limit(freezer: FreezingProxy
     assert alice.get("/api/tasks").status_code == 200
 
 
+@pytest.mark.one_server
 def test_a_connection_lost_after_a_long_statement_is_not_an_outage(
     make_app: MakeApp, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=Tr
 
 NAMES = [*CONSTANTS, *BUILDERS]
 ON_ALL_SHARDS = {"EXISTS", "USERS"}  # the look for a foreign task, and `flask recount`
-SELECT, UPDATE = "1", "2"  # PostgreSQL's CmdType
+SELECT, UPDATE, INSERT = "1", "2", "3"  # PostgreSQL's CmdType
 CALLS = ("funcid", "opfuncid")  # fields of a node that name the function it calls
 TYPES = ("vartype", "paramtype", "consttype", "funcresulttype", "opresulttype", "resulttype", "minmaxtype")
 # The rules of Citus 13 for a write (TargetlistAndFunctionsSupported in its source).
@@ -118,6 +118,31 @@ def test_every_write_keeps_the_rules(database_url: str, volatility: Volatility, 
     statements = [statement.declaration.partition(" AS ")[2] for statement in prepared(name)]
     for statement, tree in zip(statements, trees_of(database_url, statements), strict=True):
         assert [*broken_rules(tree, volatility)] == [], statement
+
+
+def is_owned(query: Node, user_id: int) -> bool:
+    """Return whether a step with tables compares a column with the parameter that is the user."""
+    equalities = (node for place in nodes(query.fields["jointree"]) for node in place.walk_level())
+    sides = [{side.kind: side for side in nodes(node.fields["args"])} for node in equalities if node.kind == "OPEXPR"]
+    return any("VAR" in side and "PARAM" in side and side["PARAM"].number("paramid") == user_id for side in sides)
+
+
+def steps_on_tables(tree: Node) -> Iterator[Node]:
+    """Yield the steps that read or change rows of a table. An INSERT has none: its rows come from another step."""
+    for query in tree.walk():
+        is_step = query.kind == "QUERY" and query.fields["commandType"][0] != INSERT
+        if is_step and any(entry.fields["rtekind"] == ["0"] for entry in nodes(query.fields["rtable"])):
+            yield query
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ON_ALL_SHARDS])
+def test_every_step_names_the_owner(database_url: str, name: str) -> None:
+    """Else it would run on all shards."""
+    statements = prepared(name)
+    trees = trees_of(database_url, [statement.declaration.partition(" AS ")[2] for statement in statements])
+    for statement, tree in zip(statements, trees, strict=True):
+        names = list(dict.fromkeys(PLACEHOLDER.findall(statement.steps[0])))
+        assert all(is_owned(query, names.index("user_id") + 1) for query in steps_on_tables(tree)), statement.steps[0]
 
 
 @pytest.mark.parametrize("statement", REFUSED)

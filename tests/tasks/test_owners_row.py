@@ -148,6 +148,7 @@ def test_a_write_that_changes_nothing_moves_nothing(alice: Caller, bob: Caller, 
     assert rows_of(database_url, "SELECT updated_at FROM users ORDER BY id") == users
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_change_of_a_task_that_is_being_deleted_moves_nothing(app: Flask, alice: Caller, database_url: str) -> None:
     task = alice.create()
