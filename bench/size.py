@@ -48,12 +48,14 @@ ROUTES: dict[str, tuple[int, str, str, Any, dict[str, str]]] = {
     "search, nothing found": (200, "GET", f"{LIST}50&q=nowhere", None, {}),
     "list 1000": (200, "GET", f"{LIST}1000", None, {}),
     "first 1000 of the feed": (200, "GET", f"{TASKS}/changes?limit=1000", None, {}),
+    "feed, nothing new": (200, "GET", f"{TASKS}/changes?since={{since}}", None, {}),
     "create": (201, "POST", TASKS, BODY, {}),
     "create with a key": (201, "POST", TASKS, BODY, {"Idempotency-Key": "{random}"}),
     "update": (200, "PATCH", f"{TASKS}/{{task}}", {"title": "Buy bread"}, {}),
     "delete": (204, "DELETE", f"{TASKS}/{{last}}", None, {}),
     "complete all": (200, "PATCH", f"{TASKS}?is_completed=false", {"is_completed": True}, {}),
     "reopen all": (200, "PATCH", f"{TASKS}?is_completed=true", {"is_completed": False}, {}),
+    "delete all, once": (200, "DELETE", f"{TASKS}?is_completed=false", None, {}),
 }
 OPPOSITE = {"complete all": "reopen all", "reopen all": "complete all"}
 
@@ -65,7 +67,7 @@ class Caller:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
         self._headers = {"Authorization": f"Bearer {token(user)}", "Content-Type": "application/json"}
         self.ids: list[str] = []
-        self.foreign, self.tag = "", ""
+        self.foreign, self.tag, self.since = "", "", ""
 
     def __call__(self, name: str) -> tuple[bytes, float]:
         """Send a request; return the body and the milliseconds. Anything but the expected status ends the run."""
@@ -86,13 +88,18 @@ class Caller:
         """Return what stands for {name} in a request."""
         if name == "random":
             return str(uuid4())
-        if name in ("foreign", "tag"):
+        if name in ("foreign", "tag", "since"):
             return str(getattr(self, name))
         return self.ids.pop() if name == "last" else random.choice(self.ids)
 
     def learn(self) -> None:
-        """Learn the ids of some of one's tasks."""
+        """Learn the ids of some of one's tasks, and where the feed ends."""
         self.ids = [task["id"] for task in json.loads(self("list 1000")[0])]
+        page = json.loads(self("first 1000 of the feed")[0])
+        while page["has_more"]:
+            self.since = page["next"]
+            page = json.loads(self("feed, nothing new")[0])
+        self.since = page["next"]
 
 
 def main() -> int:
@@ -122,6 +129,8 @@ def main() -> int:
 
 
 def cell(milliseconds: list[float]) -> str:
+    if len(milliseconds) == 1:
+        return f"{milliseconds[0]:.1f}"
     cuts = quantiles(milliseconds, n=20)
     return f"{cuts[9]:.1f} / {cuts[-1]:.1f}"
 
@@ -189,15 +198,17 @@ def upgrade(env: dict[str, str], old: Path) -> dict[str, Any]:
 def measured(env: dict[str, str]) -> list[dict[str, list[float]]]:
     """Return the milliseconds of each route, of a user with 100 tasks and of one with the most."""
     with serving(env, ROOT) as port:
-        few, most = (Caller(port, user) for user in ("user-7", "most-0"))
-        for caller in (few, most):
+        few, most, stranger = (Caller(port, user) for user in ("user-7", "most-0", "user-8"))
+        for caller in (few, most, stranger):
             caller.learn()
-        few.foreign, most.foreign = most.ids[0], few.ids[0]
+        few.foreign = most.foreign = stranger.ids[0]
         return [{name: times(caller, name) for name in ROUTES} for caller in (few, most)]
 
 
 def times(caller: Caller, name: str) -> list[float]:
     """Return the milliseconds of some requests, after two that warm up."""
+    if name == "delete all, once":
+        return [caller(name)[1]]
     taken = []
     for _ in range(2 + (BULK_TIMES if name in OPPOSITE else TIMES)):
         if name in OPPOSITE:  # so that there is something to change
