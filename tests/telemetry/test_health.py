@@ -110,7 +110,9 @@ def test_a_database_in_another_encoding_than_utf8_is_not_ready(
         dispose(app)
 
 
-def test_later_checks_ask_only_for_the_revision_and_whether_the_server_writes(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_checks_ask_only_for_the_revision_and_whether_the_server_writes(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetch = Mock(wraps=app.extensions["database"].fetch)
     monkeypatch.setattr(app.extensions["database"], "fetch", fetch)
     with app.app_context():
