@@ -24,13 +24,7 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 STATEMENT_TIMEOUT = 3  # the default
 SYNCHRONOUS = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
 
-pytestmark = [
-    pytest.mark.skipif(not pgbouncer.PROGRAM, reason=pgbouncer.MISSING),
-    pytest.mark.skipif(
-        not (postgres.binaries() / "pg_basebackup").exists(),
-        reason="There is no pg_basebackup: install PostgreSQL (Debian, Ubuntu: apt install postgresql)",
-    ),
-]
+pytestmark = pytest.mark.skipif(not pgbouncer.PROGRAM, reason=pgbouncer.MISSING)
 
 
 class Pair(NamedTuple):
