@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import psycopg2
 import pytest
 from flask import Flask
 from sqlalchemy import text
+from werkzeug.test import TestResponse
 
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for
 from tests.support.databases import engine_of, rows_of
-from tests.support.proxies import FreezingProxy
+from tests.support.proxies import FreezingProxy, SwallowingProxy
 from tests.support.statements import database_of
-from tests.support.threads import wait_until
+from tests.support.threads import at_once, wait_until
 from todo_api import create_app
-from todo_api.database import execution, watchdog
+from todo_api.database import Statement, execution, watchdog
 from todo_api.database.watchdog import Watchdog
 
 WAITING = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -94,6 +96,51 @@ def test_while_it_hangs_one_request_probes_it_and_all_others_fail_at_once(
         freezer.is_open.set()
         assert probing.result().status_code == 200
     assert alice.get("/api/tasks").status_code == 200
+
+
+@pytest.fixture
+def swallower(database_url: str) -> Iterator[SwallowingProxy]:
+    swallower = SwallowingProxy(database_url)
+    yield swallower
+    swallower.close()
+
+
+@pytest.mark.usefixtures("short_timeouts")
+def test_reads_go_on_while_writes_get_no_answer(
+    swallower: SwallowingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while commits wait for a synchronous standby that is gone."""
+    app = create_app(environ_for(swallower.url), tmp_path)
+    alice = Caller(app.test_client(), "alice")
+    path = f"/api/tasks/{alice.create('Kept')['id']}"
+    change = partial(alice.patch, path, json={"title": "New"})
+    assert change().status_code == 200
+    swallower.swallows = True
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(change)
+        while not waiting.done():
+            assert alice.get(path).status_code == 200
+        assert_error(waiting.result(), 503, "DATABASE_UNAVAILABLE")
+        time.sleep(WINDOW)
+        assert {answer.status_code for answer in at_once([partial(alice.get, path)] * 8)} == {200}  # none probes alone
+        probing = thread.submit(change)
+        wait_until(database_of(app).connections.in_use)
+        assert_fails_at_once(change)
+        assert alice.get(path).status_code == 200
+        assert app.test_client().get("/health/ready").status_code == 200
+        assert_error(probing.result(), 503, "DATABASE_UNAVAILABLE")
+    swallower.swallows = False
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "WAITING_COMMITS", Statement(text("SELECT 1"), repeatable=True))
+        assert_fails_at_once(change)
+    assert change().status_code == 200
+    dispose(app)
+
+
+def assert_fails_at_once(request: Callable[[], TestResponse]) -> None:
+    began = time.monotonic()
+    assert_error(request(), 503, "DATABASE_UNAVAILABLE")
+    assert time.monotonic() - began < LIMIT / 2
 
 
 def test_the_first_query_on_a_connection_has_a_time_limit(freezer: FreezingProxy, app: Flask, alice: Caller) -> None:

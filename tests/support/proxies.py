@@ -11,6 +11,8 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 STATEMENT = re.compile(b"; (EXECUTE|SELECT|WITH|INSERT|UPDATE|DELETE) ")  # prepared or not, after SET LOCAL
+PREPARED_WRITE = re.compile(rb"PREPARE (\w+) AS .*\b(INSERT|UPDATE|DELETE) ", re.DOTALL)
+CALL = re.compile(rb"EXECUTE (\w+)")
 READY = b"Z\0\0\0\5I"  # the end of each result: ReadyForQuery, idle
 
 
@@ -126,6 +128,22 @@ class FreezingProxy(Proxy):
     def close(self) -> None:
         self.is_open.set()
         super().close()
+
+
+class SwallowingProxy(Proxy):
+    """Swallows all writes while `swallows` is set: they get no answer, as where commits wait. Reads pass."""
+
+    def __init__(self, database_url: str) -> None:
+        self.swallows = False
+        self._writes: set[bytes] = set()  # names of prepared statements
+        super().__init__(database_url)
+
+    def deliver(self, part: bytes, target: socket.socket, is_result: bool) -> None:
+        if prepared := PREPARED_WRITE.search(part):
+            self._writes.add(prepared[1])
+        called = CALL.search(part)
+        if not (self.swallows and called and called[1] in self._writes):
+            super().deliver(part, target, is_result)
 
 
 class CuttingProxy(Proxy):
