@@ -5,7 +5,7 @@ TEST_CITUS_URL names a database of the coordinator that knows the workers. The c
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
@@ -43,15 +43,24 @@ def on_each_node(statement: str, database: str | None = None) -> None:
         execute(make_dsn(SERVER, host=host, port=port, **own), statement)
 
 
+@contextmanager
+def taking_turns() -> Iterator[None]:
+    """Wait until no other process of the tests adds nodes: each sends all roles to them."""
+    with closing(psycopg2.connect(SERVER)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1)")
+        yield
+
+
 def make_database(name: str) -> str:
     """Make a database on every node, with the extension, and return the URL of the coordinator's."""
     assert SERVER
     on_each_node(f"CREATE DATABASE {name}")
     on_each_node("CREATE EXTENSION citus", name)
     url = make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-    execute(url, "SELECT citus_set_coordinator_host(%s, %s)", *nodes(COORDINATOR)[0])
-    for host, port in nodes(WORKERS):
-        execute(url, "SELECT citus_add_node(%s, %s)", host, port)
+    with taking_turns():
+        execute(url, "SELECT citus_set_coordinator_host(%s, %s)", *nodes(COORDINATOR)[0])
+        for host, port in nodes(WORKERS):
+            execute(url, "SELECT citus_add_node(%s, %s)", host, port)
     return url
 
 

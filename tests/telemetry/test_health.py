@@ -136,7 +136,7 @@ def test_a_server_that_only_reads_is_not_ready_until_a_new_connection_finds_one_
     connection.cursor().execute("SET default_transaction_read_only = on")
     connection.close()
     assert status(app) == 503
-    assert "cannot execute SELECT FOR KEY SHARE in a read-only transaction" in capfd.readouterr().err
+    assert "in a read-only transaction" in capfd.readouterr().err
     clock.ahead += 6
     assert status(app) == 200
 
