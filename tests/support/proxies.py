@@ -135,6 +135,7 @@ class SwallowingProxy(Proxy):
 
     def __init__(self, database_url: str) -> None:
         self.swallows = False
+        self.swallowed = 0
         self._writes: set[bytes] = set()  # names of prepared statements
         super().__init__(database_url)
 
@@ -142,7 +143,9 @@ class SwallowingProxy(Proxy):
         if prepared := PREPARED_WRITE.search(part):
             self._writes.add(prepared[1])
         called = CALL.search(part)
-        if not (self.swallows and called and called[1] in self._writes):
+        if self.swallows and called and called[1] in self._writes:
+            self.swallowed += 1
+        else:
             super().deliver(part, target, is_result)
 
 

@@ -24,11 +24,7 @@ CHOICES: dict[str, list[Any]] = {  # of parameters that are not booleans
 }
 CONSTANTS = {name: it for name, it in vars(statements).items() if isinstance(it, Statement)}
 BUILDERS = {name: it for name, it in vars(statements).items() if hasattr(it, "cache_info")}
-OWNER = re.compile(
-    r"WHERE .*\b(tasks\.user_id|users\.id|deletions\.user_id) = (%\(user_id\)s|:user_id)"
-    r"|^INSERT INTO users \(id, [^()]+\) VALUES \(CAST\((%\(user_id\)s|:user_id) AS TEXT\), ",
-    re.DOTALL,
-)
+OWNER = re.compile(r"WHERE .*\b(tasks\.user_id|users\.id|deletions\.user_id) = (%\(user_id\)s|:user_id)", re.DOTALL)
 
 
 def variants(builder: Callable[..., Statement]) -> Iterator[Statement]:

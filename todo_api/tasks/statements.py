@@ -103,10 +103,13 @@ NEW_USER = {
     "updated_at": NOW,
     "task_count": ZERO,
 }
-# No INSERT ... SELECT: Citus would report a key that is taken without its SQLSTATE.
+UNLESS_THERE = select(*NEW_USER.values()).where(~sa.exists().where(USER))  # a restore may have removed the key
+# Citus reports a key that is taken without its SQLSTATE, unless there is an ON CONFLICT.
 CREATE_USER = Statement(
-    postgresql.insert(users).values(NEW_USER).on_conflict_do_nothing().inline(),
-    sqlite.insert(users).values(NEW_USER).on_conflict_do_nothing().inline(),
+    *(
+        dialect.insert(users).from_select([*NEW_USER], UNLESS_THERE, include_defaults=False).on_conflict_do_nothing()
+        for dialect in (postgresql, sqlite)
+    ),
     repeatable=True,
 )
 DELETE_USER = Statement(sa.delete(users).where(USER))
