@@ -12,6 +12,7 @@ from tests.support.databases import engine_of, rows_of
 from tests.support.statements import database_outside_requests
 from todo_api.database import Database, DatabaseError, Statement, execution, prepared
 from todo_api.database.prepared import PreparedStatement
+from todo_api.tasks import ownership
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -59,7 +60,10 @@ def test_prepare_and_execute_number_each_parameter_once(database: Database) -> N
     assert other.name != compiled.name
 
 
-def test_each_statement_is_prepared_once_on_a_connection(database: Database, alice: Caller) -> None:
+def test_each_statement_is_prepared_once_on_a_connection(
+    database: Database, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "PRUNE_EVERY", 10**9)
     for _ in range(3):
         alice.get("/api/tasks")
     connection, notes = connection_of(database)
