@@ -18,7 +18,7 @@ from tests.support import nginx
 from tests.support.load import Load, query
 from tests.support.postgres import ControlledServer
 from tests.support.programs import GUNICORN, ROOT, Server, production_environment, run, running
-from tests.support.releases import CODE_BEFORE, VERSIONS, code_of
+from tests.support.releases import CODE_BEFORE, MISSING, VERSIONS, code_of, has_history
 
 CLIENTS = 4  # more would only slow the start of an instance on a small machine
 DRAIN = 0.5  # seconds until nginx has reloaded and the requests on an instance have ended
@@ -28,7 +28,7 @@ SOCKET = "server unix:/run/todo-api/gunicorn.sock"
 
 pytestmark = [
     pytest.mark.skipif(not nginx.PROGRAM, reason="There is no nginx: install it (Debian, Ubuntu: apt install nginx)"),
-    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="run this in a clone: the old code is in Git's history"),
+    pytest.mark.skipif(not has_history(), reason=MISSING),
 ]
 
 

@@ -15,10 +15,21 @@ VERSIONS = ROOT / "migrations" / "versions"
 # The last commit before each migration, or before several that came together. A new one needs its line.
 CODE_BEFORE = {("0002",): "2cfc4da^", ("0003", "0004", "0005"): "32b9b93^", ("0006", "0007"): "e3c774e^"}
 PARTS = ("todo_api", "migrations", "wsgi.py", "gunicorn.conf.py")
+MISSING = "run this in a clone with the whole history: it has the code of earlier releases"
 
 
 def git(*arguments: str) -> bytes:
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
+
+
+def has_history() -> bool:
+    """Return whether the old code is there: an export or a shallow clone lacks it."""
+    try:
+        for commit in CODE_BEFORE.values():
+            git("cat-file", "-e", commit)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 @contextmanager
