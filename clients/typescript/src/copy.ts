@@ -13,31 +13,44 @@ export interface TaskCopy {
   readonly next: string;
 }
 
-/** Read all changes since a copy, or a first copy. They are applied only when all have been read. */
+/** All changes since a position in the feed. */
+export interface Update {
+  /** Tasks that were created or changed, in their current state. */
+  readonly tasks: readonly Task[];
+  /** Ids of tasks that were deleted. */
+  readonly deleted: readonly string[];
+  /** `since` of the next request for changes. */
+  readonly next: string;
+  /** Whether these are all tasks of the user. Remove all others from the copy. */
+  readonly isWhole: boolean;
+}
+
+/** Read the feed to its end. Returns nothing before all has been read. */
 export async function followed(
-  copy: TaskCopy | undefined,
+  since: string | undefined,
   read: (since: string | undefined) => Promise<Changes>,
-): Promise<TaskCopy> {
-  const responses: Changes[] = [];
-  let next = copy?.next;
+): Promise<Update> {
+  const tasks = new Map<string, Task>();
+  const deleted = new Set<string>();
+  let next = since;
   let response: Changes;
   do {
     response = await read(next);
-    responses.push(response);
+    for (const id of response.deleted) (deleted.add(id), tasks.delete(id));
+    for (const task of response.tasks) (tasks.set(task.id, task), deleted.delete(task.id));
     next = response.next;
   } while (response.has_more);
-  return merged(copy, responses, next);
+  return { tasks: [...tasks.values()], deleted: [...deleted], next, isWhole: since === undefined };
 }
 
-function merged(copy: TaskCopy | undefined, responses: Changes[], next: string): TaskCopy {
-  const isUnchanged = responses.every(({ tasks, deleted }) => tasks.length + deleted.length === 0);
-  if (copy && isUnchanged) return next === copy.next ? copy : { tasks: copy.tasks, next };
-  const tasks = new Map(copy?.tasks.map((task) => [task.id, task]));
-  for (const response of responses) {
-    for (const id of response.deleted) tasks.delete(id);
-    for (const task of response.tasks) tasks.set(task.id, task);
-  }
-  return { tasks: [...tasks.values()].sort(newestFirst), next };
+/** Returns the copy with an update applied: the same object if nothing changed. */
+export function merged(copy: TaskCopy | undefined, { tasks, deleted, next, isWhole }: Update): TaskCopy {
+  const old = isWhole ? undefined : copy;
+  if (old && tasks.length + deleted.length === 0) return next === old.next ? old : { tasks: old.tasks, next };
+  const all = new Map(old?.tasks.map((task) => [task.id, task]));
+  for (const id of deleted) all.delete(id);
+  for (const task of tasks) all.set(task.id, task);
+  return { tasks: [...all.values()].sort(newestFirst), next };
 }
 
 function newestFirst(a: Task, b: Task): number {

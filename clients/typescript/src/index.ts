@@ -2,12 +2,12 @@
 
 import createClient from "openapi-fetch";
 
-import { type Changes, followed, type TaskCopy } from "./copy.js";
+import { type Changes, followed, merged, type TaskCopy, type Update } from "./copy.js";
 import { TaskApiError } from "./errors.js";
 import type { paths } from "./schema.js";
 import { Transport, type TransportOptions } from "./transport.js";
 
-export { type Changes, type TaskCopy } from "./copy.js";
+export { type Changes, type TaskCopy, type Update } from "./copy.js";
 export { type ErrorCode, TaskApiError } from "./errors.js";
 export { type GetToken, keepToken, userOf } from "./transport.js";
 
@@ -49,7 +49,7 @@ export class TaskClient {
   readonly #api: ReturnType<typeof createClient<paths>>;
 
   constructor({ baseUrl, cache, ...options }: TaskClientOptions) {
-    this.#transport = new Transport(options);
+    this.#transport = new Transport({ ...(cache === "no-store" && { keepBytes: 0 }), ...options });
     const fetch = async (request: Request): Promise<Response> => legible(await this.#transport.send(request));
     this.#api = createClient<paths>({ baseUrl, fetch, ...(cache && { cache }) });
   }
@@ -100,9 +100,17 @@ export class TaskClient {
    * Throws if a request fails; the copy passed in can be used again. A copy that is too old is replaced by a first one.
    */
   async sync(copy?: TaskCopy | undefined, options: CallOptions = {}): Promise<TaskCopy> {
-    const read = (since: string | undefined): Promise<Changes> => this.changes(since, options);
-    return followed(copy, read).catch((error: unknown) => {
-      if (!isOutdated(error)) throw error;
+    return merged(copy, await this.changesSince(copy?.next, options));
+  }
+
+  /**
+   * All changes since the `next` of another update, or without it all tasks: for a copy that is kept in a database.
+   * Throws if a request fails. If the feed no longer knows `since`, the update has all tasks, and `isWhole` is true.
+   */
+  async changesSince(since?: string | undefined, options: CallOptions = {}): Promise<Update> {
+    const read = (from: string | undefined): Promise<Changes> => this.changes(from, options);
+    return followed(since, read).catch((error: unknown) => {
+      if (since === undefined || !isOutdated(error)) throw error;
       return followed(undefined, read);
     });
   }

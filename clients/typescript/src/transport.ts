@@ -83,7 +83,7 @@ export class Transport {
   async #attempt(request: Request, token: string): Promise<Response> {
     const sent = request.clone();
     sent.headers.set("Authorization", `Bearer ${token}`);
-    const keeps = this.#options.keepBytes > 0 && request.method === "GET" && request.cache !== "no-store";
+    const keeps = this.#options.keepBytes > 0 && request.method === "GET";
     const place = `${token} ${request.url}`; // so that nobody is shown what another user was
     const known = keeps ? this.#kept.get(place) : undefined;
     if (known) sent.headers.set("If-None-Match", known.head.headers.get("ETag") ?? "");

@@ -94,6 +94,13 @@ test("nothing is kept where a cache does it, nor where none is to", async (t) =>
   assert.deepEqual(caches, ["no-store", "no-store"]);
 });
 
+test("what no cache is to store is kept in memory where that is asked for", async (t) => {
+  const between = await proxy(t);
+  const tasks = clientOf(someone(), { baseUrl: between.url, cache: "no-store", keepBytes: 5000 });
+  for (const _ of [1, 2]) assert.deepEqual(await tasks.list(), []);
+  assert.deepEqual(between.passed.map(({ status }) => status), [200, 304]);
+});
+
 test("the service is asked directly, too", async () => {
   assert.deepEqual(await new TaskClient({ baseUrl: `${SERVICE}/`, getToken: async () => token(someone()) }).list(), []);
 });

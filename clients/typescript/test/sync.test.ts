@@ -50,6 +50,21 @@ test("a copy follows what another client writes, and is equal to the list", asyn
   assert.equal(copy.tasks.length, 1);
 });
 
+test("an update has each change once, and says whether it is the whole", async () => {
+  const user = someone();
+  const [writer, reader] = [clientOf(user), clientOf(user, { fetch: inPagesOf(2) })];
+  await fill(writer, 5);
+  const first = await reader.changesSince();
+  assert.deepEqual([first.tasks.length, first.deleted, first.isWhole], [5, [], true]);
+  const [milk, bread] = first.tasks;
+  const changed = await writer.update(milk!.id, { title: "Oat milk" });
+  await writer.remove(bread!.id);
+  const later = await reader.changesSince(first.next);
+  assert.deepEqual({ ...later, next: "" }, { tasks: [changed], deleted: [bread!.id], next: "", isWhole: false });
+  const again = await reader.changesSince("broken");
+  assert.deepEqual([again.tasks.length, again.isWhole], [4, true]);
+});
+
 test("a copy kept by small pages while others write ends equal to the list", async () => {
   const user = someone();
   const [writer, reader] = [clientOf(user), clientOf(user, { fetch: inPagesOf(3) })];
