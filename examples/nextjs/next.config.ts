@@ -1,3 +1,4 @@
+import { withSerwist } from "@serwist/turbopack";
 import type { NextConfig } from "next";
 
 const config: NextConfig = {
@@ -6,4 +7,4 @@ const config: NextConfig = {
   poweredByHeader: false,
 };
 
-export default config;
+export default withSerwist(config);

@@ -3,7 +3,15 @@ import "./globals.css";
 import type { Metadata, Viewport } from "next";
 import type { ReactNode } from "react";
 
-export const metadata: Metadata = { title: { default: "Tasks", template: "%s · Tasks" } };
+import { Offline } from "@/components/offline";
+
+export const metadata: Metadata = {
+  title: { default: "Tasks", template: "%s · Tasks" },
+  description: "Your tasks, with or without a network",
+  applicationName: "Tasks",
+  appleWebApp: { title: "Tasks", capable: true },
+  icons: { icon: "/icon.svg", apple: "/icon-192.png" },
+};
 
 export const viewport: Viewport = {
   colorScheme: "light dark",
@@ -16,7 +24,10 @@ export const viewport: Viewport = {
 export default function Layout({ children }: { children: ReactNode }) {
   return (
     <html lang="en">
-      <body>{children}</body>
+      <body>
+        {children}
+        <Offline />
+      </body>
     </html>
   );
 }

@@ -1,57 +1,44 @@
 "use client";
 
-import { type MouseEvent, useRef } from "react";
+import type { MouseEvent } from "react";
+import type { Task } from "@todo-api/client";
 
-import type { Change } from "@/lib/changes";
+import type { MakeChange } from "@/components/use-changes";
 import type { View } from "@/lib/view";
 
 interface Props {
+  /** All tasks, not only those that are shown. */
+  tasks: Task[];
   show: View["show"];
-  change: (change: Change) => void;
+  change: MakeChange;
 }
 
-/** What is done to all of the user's tasks, not only to those that are shown. */
-export function BulkActions({ show, change }: Props) {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const cancel = useRef<HTMLButtonElement>(null);
-
-  function ask() {
-    dialog.current?.showModal();
-    cancel.current?.focus(); // one Enter too many deletes nothing
-  }
+/** What is done to all of the user's tasks. */
+export function BulkActions({ tasks, show, change }: Props) {
+  const completed = tasks.filter(({ is_completed }) => is_completed).length;
+  const active = tasks.length - completed;
 
   /** The second click of a double click finds nothing left to do. */
-  const markAll = (completed: boolean) => (click: MouseEvent) => {
-    if (click.detail < 2) change({ kind: "markAll", completed });
-  };
+  const onlyFirst = (action: () => Promise<boolean>) => (click: MouseEvent) => void (click.detail < 2 && action());
+  const markAll = (completed: boolean, count: number) => onlyFirst(() => change({ kind: "markAll", completed, count }));
 
   return (
     <div className="buttons">
-      {show !== "completed" && (
-        <button className="quiet" onClick={markAll(true)}>
+      {show !== "completed" && active > 0 && (
+        <button className="quiet" onClick={markAll(true, active)}>
           Complete all
         </button>
       )}
-      {show !== "active" && (
-        <button className="quiet" onClick={markAll(false)}>
+      {show !== "active" && completed > 0 && (
+        <button className="quiet" onClick={markAll(false, completed)}>
           Reopen all
         </button>
       )}
-      <button className="quiet" onClick={ask}>
-        Clear completed
-      </button>
-      <dialog ref={dialog} aria-labelledby="clear-completed">
-        <form method="dialog" className="stack" onSubmit={() => change({ kind: "clearCompleted" })}>
-          <h2 id="clear-completed">Delete all completed tasks?</h2>
-          <p className="muted">This cannot be undone.</p>
-          <div className="buttons">
-            <button className="primary">Delete them</button>
-            <button ref={cancel} type="button" onClick={() => dialog.current?.close()}>
-              Cancel
-            </button>
-          </div>
-        </form>
-      </dialog>
+      {completed > 0 && (
+        <button className="quiet" onClick={onlyFirst(() => change({ kind: "clearCompleted", count: completed }))}>
+          Clear completed
+        </button>
+      )}
     </div>
   );
 }

@@ -1,16 +1,20 @@
 "use client";
 
+import { useLiveQuery } from "dexie-react-hooks";
 import Link from "next/link";
 import { type FormEvent, useState } from "react";
 
 import { useHydrated } from "@/components/use-hydrated";
 import { announceSession, signIn, signUp } from "@/lib/auth-client";
+import { adopt, db } from "@/lib/database";
+import { changes } from "@/lib/words";
 
 /** Signs in, or with `isNew` up; `hasEnded` says why the user is here. */
 export function Credentials({ isNew = false, hasEnded = false }: { isNew?: boolean; hasEnded?: boolean }) {
   const [problem, setProblem] = useState("");
   const [isBusy, setBusy] = useState(false);
   const isReady = useHydrated();
+  const unsent = useLiveQuery(() => db.outbox.count()) ?? 0;
 
   async function submit(event: FormEvent<HTMLFormElement>) {
     event.preventDefault();
@@ -24,11 +28,13 @@ export function Credentials({ isNew = false, hasEnded = false }: { isNew?: boole
     setBusy(true);
     setProblem("");
     const answer = isNew ? signUp.email({ name, email, password }) : signIn.email({ email, password });
-    const { error } = await answer.catch(() => ({ error: { message: "The sign-in service cannot be reached." } }));
-    if (error) {
-      setProblem(error.message ?? "That did not work. Try again.");
+    const unreachable = { data: null, error: { message: "The sign-in service cannot be reached." } };
+    const { data, error } = await answer.catch(() => unreachable);
+    if (error || !data) {
+      setProblem(error?.message ?? "That did not work. Try again.");
       return setBusy(false);
     }
+    await adopt({ id: data.user.id, name: data.user.name }); // nothing of another user is left
     announceSession();
     window.location.assign("/"); // a whole new page, so that nothing of another user is left in memory
   }
@@ -37,6 +43,12 @@ export function Credentials({ isNew = false, hasEnded = false }: { isNew?: boole
     <main className="narrow">
       <h1>{isNew ? "Create your account" : "Sign in"}</h1>
       {hasEnded && <p className="banner">Your session has ended. Sign in to go on.</p>}
+      {unsent > 0 && (
+        <p className="banner">
+          {changes(unsent)} {unsent === 1 ? "waits" : "wait"} on this device. Sign in with the same account to send{" "}
+          {unsent === 1 ? "it" : "them"}. Another account deletes {unsent === 1 ? "it" : "them"}.
+        </p>
+      )}
       <form className="card" onSubmit={submit}>
         <fieldset role="presentation" className="stack" disabled={!isReady}>
           {isNew && <Field label="Name" name="name" autoComplete="name" />}

@@ -4,7 +4,7 @@ import { useEffect } from "react";
 
 export const LIST = "tasks";
 
-function focusList() {
+export function focusList() {
   document.getElementById(LIST)?.focus();
 }
 

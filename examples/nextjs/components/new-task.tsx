@@ -1,22 +1,27 @@
 "use client";
 
-import type { Task } from "@todo-api/client";
 import { type FormEvent, useRef, useState } from "react";
 
+import { TaskFields } from "@/components/task-fields";
 import { draft } from "@/lib/changes";
+import { EMPTY } from "@/lib/fields";
+import type { Task } from "@todo-api/client";
 
-export function NewTask({ onAdd }: { onAdd: (task: Task) => void }) {
-  const [title, setTitle] = useState("");
-  const [description, setDescription] = useState("");
+interface Props {
+  knownTags: string[];
+  onAdd: (task: Task) => Promise<boolean>;
+}
+
+export function NewTask({ knownTags, onAdd }: Props) {
+  const [fields, setFields] = useState(EMPTY);
   const input = useRef<HTMLInputElement>(null);
 
-  function submit(event: FormEvent) {
+  async function submit(event: FormEvent) {
     event.preventDefault();
     input.current?.focus();
-    if (title.trim() === "") return;
-    onAdd(draft(title, description));
-    setTitle("");
-    setDescription("");
+    if (fields.title.trim() === "") return;
+    setFields(EMPTY);
+    if (!(await onAdd(draft({ ...fields, title: fields.title.trim() })))) setFields(fields);
   }
 
   return (
@@ -26,20 +31,12 @@ export function NewTask({ onAdd }: { onAdd: (task: Task) => void }) {
         aria-label="What is to be done?"
         placeholder="What is to be done?"
         maxLength={200}
-        value={title}
-        onChange={(event) => setTitle(event.target.value)}
+        enterKeyHint="done"
+        value={fields.title}
+        onChange={({ target }) => setFields({ ...fields, title: target.value })}
       />
       <button className="primary">Add</button>
-      {title !== "" && (
-        <textarea
-          aria-label="Details (optional)"
-          placeholder="Details (optional)"
-          rows={2}
-          maxLength={2000}
-          value={description}
-          onChange={(event) => setDescription(event.target.value)}
-        />
-      )}
+      {fields.title !== "" && <TaskFields fields={fields} knownTags={knownTags} onChange={setFields} />}
     </form>
   );
 }

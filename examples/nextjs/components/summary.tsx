@@ -1,13 +1,13 @@
 import type { ReactNode } from "react";
 
-import type { View } from "@/lib/view";
+import { isFiltered, type View } from "@/lib/view";
 
 interface Props {
   view: View;
   shown: number;
   total: number;
-  /** Whether what is shown is all that there is to show. */
-  isWhole: boolean;
+  /** Whether the tasks have been read from the API at least once. */
+  isLoaded: boolean;
   isOnline: boolean;
   isError: boolean;
   children: ReactNode;
@@ -18,7 +18,7 @@ export function Summary({ children, ...list }: Props) {
   const said = summary(list);
   const isLoading = said === LOADING;
   return (
-    <footer className={said === "" ? "for-ears" : list.shown > 0 ? "some" : "nothing"}>
+    <footer className={list.shown > 0 ? "some" : "nothing"}>
       {isLoading && [1, 2, 3].map((number) => <span key={number} className="bone" />)}
       <p className={isLoading ? "for-ears" : "muted"} role="status">
         {said}
@@ -30,14 +30,19 @@ export function Summary({ children, ...list }: Props) {
 
 const LOADING = "Loading your tasks";
 
-function summary({ view, shown, total, isWhole, isOnline, isError }: Omit<Props, "children">): string {
-  if (shown > 0) return total > shown ? `${shown} of ${total} tasks` : total === 1 ? "1 task" : `${total} tasks`;
-  if (!isWhole && isError) return ""; // which is said above the list
-  if (!isWhole) return isOnline ? LOADING : "Your tasks appear here once you are online again.";
+function summary({ view, shown, total, isLoaded, isOnline, isError }: Omit<Props, "children">): string {
+  const tasks = total === 1 ? "1 task" : `${total} tasks`;
+  if (shown > 0) return shown < total ? `${shown} of ${tasks}` : tasks;
+  if (!isLoaded && isError) return "Your tasks could not be loaded yet.";
+  if (!isLoaded) return isOnline ? LOADING : "Your tasks appear here once you are online.";
   if (view.q) return `No task matches “${view.q}”.`;
+  if (view.due || view.priority || view.tag) return "No task matches these filters.";
   return {
     all: "Nothing to do yet. Add your first task above.",
     active: "Nothing left to do.",
     completed: "Nothing completed yet.",
   }[view.show];
 }
+
+/** Whether filters, and not the lack of tasks, are why nothing is shown. */
+export const hidesAll = (view: View, shown: number, total: number) => shown === 0 && total > 0 && isFiltered(view);

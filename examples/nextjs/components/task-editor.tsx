@@ -3,33 +3,32 @@
 import type { Task } from "@todo-api/client";
 import { type FormEvent, useState } from "react";
 
-import { useIsDeleted } from "@/components/use-tasks";
-import { type Change, draft } from "@/lib/changes";
+import { TaskFields } from "@/components/task-fields";
+import type { MakeChange } from "@/components/use-changes";
+import { draft } from "@/lib/changes";
+import { differences, fieldsOf } from "@/lib/fields";
 
 interface Props {
+  /** The task as it was when the editor was opened. */
   task: Task;
-  /** Whether the list does not have it any more. */
-  isGone: boolean;
-  change: (change: Change) => void;
+  /** Whether the task was deleted meanwhile. */
+  isDeleted: boolean;
+  knownTags: string[];
+  change: MakeChange;
   onClose: () => void;
 }
 
-export function TaskEditor({ task, isGone, change, onClose }: Props) {
-  const isDeleted = useIsDeleted(task.id, isGone);
-  const [title, setTitle] = useState(task.title);
-  const [description, setDescription] = useState(task.description ?? "");
+export function TaskEditor({ task, isDeleted, knownTags, change, onClose }: Props) {
+  const [fields, setFields] = useState(fieldsOf(task));
 
-  function submit(event: FormEvent) {
+  async function submit(event: FormEvent) {
     event.preventDefault();
-    if (title.trim() === "") return;
-    const wanted = draft(title, description);
-    const changes = {
-      ...(wanted.title !== task.title && { title: wanted.title }),
-      ...(description !== (task.description ?? "") && { description: wanted.description }),
-    };
-    if (isDeleted) change({ kind: "create", task: wanted });
-    else if (Object.keys(changes).length > 0) change({ kind: "update", task, changes });
-    onClose();
+    const wanted = { ...fields, title: fields.title.trim() };
+    if (wanted.title === "") return;
+    const changes = differences(fieldsOf(task), wanted);
+    const isChanged = isDeleted || Object.keys(changes).length > 0;
+    const made = () => change(isDeleted ? { kind: "create", task: draft(wanted) } : { kind: "update", task, changes });
+    if (!isChanged || (await made())) onClose();
   }
 
   return (
@@ -44,17 +43,15 @@ export function TaskEditor({ task, isGone, change, onClose }: Props) {
       </p>
       <label className="field">
         <span>Title</span>
-        <input autoFocus required maxLength={200} value={title} onChange={(event) => setTitle(event.target.value)} />
-      </label>
-      <label className="field">
-        <span>Details</span>
-        <textarea
-          rows={3}
-          maxLength={2000}
-          value={description}
-          onChange={(event) => setDescription(event.target.value)}
+        <input
+          autoFocus
+          required
+          maxLength={200}
+          value={fields.title}
+          onChange={({ target }) => setFields({ ...fields, title: target.value })}
         />
       </label>
+      <TaskFields fields={fields} knownTags={knownTags} onChange={setFields} />
       <div className="buttons">
         <button className="primary">{isDeleted ? "Add as a new task" : "Save"}</button>
         <button type="button" onClick={onClose}>

@@ -1,84 +1,121 @@
 "use client";
 
 import type { Task } from "@todo-api/client";
-import { type MouseEvent, useRef } from "react";
+import { type CSSProperties, memo, type MouseEvent, useEffect, useRef, useState } from "react";
 
 import { focusNeighbour } from "@/components/focus";
 import { Bin, Pencil } from "@/components/icons";
 import { TaskEditor } from "@/components/task-editor";
-import { type Change, isDraft } from "@/lib/changes";
+import { TaskLabels } from "@/components/task-labels";
+import type { MakeChange } from "@/components/use-changes";
 
 interface Props {
   task: Task;
+  today: string;
+  /** Where the row is in the list, and how long that is. */
+  index: number;
+  count: number;
+  style: CSSProperties;
+  measure: (row: Element | null) => void;
   /** Whether the row goes away when its task is completed or reopened. */
   leaves: boolean;
   /** The task as it was when its editor was opened, while it is open. */
   edited: Task | undefined;
-  /** Whether the list does not have it any more: what has an editor stays. */
-  isGone: boolean;
-  onEdit: () => void;
-  onClose: () => void;
-  change: (change: Change) => void;
+  /** Whether the task does not exist any more: what has an editor stays. */
+  isDeleted: boolean;
+  knownTags: string[];
+  onEdit: (task: Task) => void;
+  onClose: (task: Task) => void;
+  change: MakeChange;
 }
 
-export function TaskRow({ task, leaves, edited, isGone, onEdit, onClose, change }: Props) {
+export const TaskRow = memo(function TaskRow({ task, index, count, style, measure, ...props }: Props) {
+  const { edited, isDeleted, knownTags, onClose, change } = props;
   const row = useRef<HTMLLIElement>(null);
 
   function closeEditor() {
-    onClose();
-    requestAnimationFrame(() => row.current?.querySelector<HTMLElement>(".edit")?.focus());
+    onClose(task);
+    requestAnimationFrame(() => {
+      if (document.activeElement === document.body) row.current?.querySelector<HTMLElement>(".edit")?.focus();
+    });
   }
 
-  function toggle() {
-    if (leaves) focusNeighbour(row.current, "input");
-    change({ kind: "update", task, changes: { is_completed: !task.is_completed } });
-  }
-
-  function remove() {
-    focusNeighbour(row.current, ".remove");
-    change({ kind: "remove", task });
-  }
-
-  /** The second click of a double click is not meant for the row that has come under the pointer by then. */
-  function onlyFirst(click: MouseEvent) {
-    if (click.detail < 2) return;
-    click.preventDefault();
-    click.stopPropagation();
-  }
-
-  if (edited) {
-    return (
-      <li ref={row}>
-        <TaskEditor task={edited} isGone={isGone} change={change} onClose={closeEditor} />
-      </li>
-    );
-  }
   return (
-    <li ref={row} className={task.is_completed ? "task done" : "task"} aria-busy={isDraft(task)}>
+    <li
+      ref={(element) => {
+        row.current = element;
+        measure(element);
+      }}
+      data-index={index}
+      aria-posinset={index + 1}
+      aria-setsize={count}
+      style={style}
+    >
+      {edited ? (
+        <TaskEditor task={edited} {...{ isDeleted, knownTags, change }} onClose={closeEditor} />
+      ) : (
+        <Shown task={task} {...props} />
+      )}
+    </li>
+  );
+});
+
+function Shown({ task, today, leaves, onEdit, change }: Pick<Props, "task" | "today" | "leaves" | "onEdit" | "change">) {
+  const [isCompleted, setCompleted] = useShownAtOnce(task.is_completed);
+
+  function toggle(event: { currentTarget: Element }) {
+    if (leaves) focusNeighbour(event.currentTarget.closest("li"), "input");
+    setCompleted(!isCompleted);
+    void change({ kind: "update", task, changes: { is_completed: !isCompleted } });
+  }
+
+  function remove({ currentTarget }: MouseEvent) {
+    focusNeighbour(currentTarget.closest("li"), ".remove");
+    void change({ kind: "remove", task });
+  }
+
+  return (
+    <div className={isCompleted ? "task done" : "task"}>
       <label onClickCapture={leaves ? onlyFirst : undefined}>
-        <input type="checkbox" checked={task.is_completed} disabled={isDraft(task)} onChange={toggle} />
+        <input type="checkbox" checked={isCompleted} onChange={toggle} />
         <span className="title">{task.title}</span>
       </label>
       {task.description && <p className="muted description">{task.description}</p>}
+      <TaskLabels task={task} today={today} />
       <div className="actions">
-        <button
-          className="icon edit"
-          aria-label={`Edit ${task.title}`}
-          disabled={isDraft(task)}
-          onClick={onEdit}
-        >
+        <button className="icon edit" aria-label={`Edit ${task.title}`} onClick={() => onEdit(task)}>
           <Pencil />
         </button>
         <button
           className="icon remove"
           aria-label={`Delete ${task.title}`}
-          disabled={isDraft(task)}
           onClickCapture={onlyFirst}
           onClick={remove}
         >
           <Bin />
         </button>
       </div>
-    </li>
+    </div>
   );
+}
+
+const SOON_MS = 1_000;
+
+/** A value that the user changes here, shown until the list has it, a moment later. */
+function useShownAtOnce<T>(value: T) {
+  const [wanted, setWanted] = useState<{ value: T }>();
+  if (wanted && wanted.value === value) setWanted(undefined);
+  useEffect(() => {
+    if (!wanted) return;
+    const timer = setTimeout(() => setWanted(undefined), SOON_MS); // it was refused already
+    return () => clearTimeout(timer);
+  }, [wanted]);
+  return [wanted ? wanted.value : value, (value: T) => setWanted({ value })] as const;
+}
+
+/** The second click of a double click is not meant for the row that has come under the pointer by then. */
+function onlyFirst(click: MouseEvent) {
+  if (click.detail < 2) return;
+  click.preventDefault();
+  click.stopPropagation();
 }

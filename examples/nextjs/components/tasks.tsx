@@ -1,34 +1,45 @@
 "use client";
 
-import { onlineManager, useQueryClient } from "@tanstack/react-query";
+import { useCallback, useEffect, useMemo, useState } from "react";
 import type { Task } from "@todo-api/client";
-import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 
+import { Agenda } from "@/components/agenda";
 import { BulkActions } from "@/components/bulk-actions";
-import { Failures } from "@/components/failures";
+import { Connection, useIsOnline } from "@/components/connection";
 import { LIST, useFocusKept } from "@/components/focus";
 import { NewTask } from "@/components/new-task";
-import { hasUnsent } from "@/components/providers";
-import { Summary } from "@/components/summary";
-import { TaskRow } from "@/components/task-row";
+import { Refusals } from "@/components/refusals";
+import { hidesAll, Summary } from "@/components/summary";
+import { keyOf, TaskList } from "@/components/task-list";
 import { Toolbar } from "@/components/toolbar";
-import { isTyping } from "@/components/typing";
-import { useHydrated } from "@/components/use-hydrated";
-import { useChanges, useTasks } from "@/components/use-tasks";
+import { hasTyped } from "@/components/typing";
+import { Undo } from "@/components/undo";
+import { useChanges } from "@/components/use-changes";
+import { useSync } from "@/components/use-sync";
+import { useTasks } from "@/components/use-tasks";
+import { useToday } from "@/components/use-today";
 import { useVoice } from "@/components/voice";
-import { done, reason, withEdited } from "@/lib/changes";
-import { addressOf, belongs, EVERYTHING, type View } from "@/lib/view";
+import { addressOf, belongs, EVERYTHING, sorted, tagsOf, type View, viewOf } from "@/lib/view";
 
-export function Tasks({ firstView }: { firstView: View }) {
-  const [view, setView] = useState(firstView);
+/** The page: the list, and everything that is done with it. */
+export function Tasks() {
+  const [view, setView] = useState(() => viewOf(new URLSearchParams(window.location.search)));
   const [edited, setEdited] = useState<Task[]>([]); // each as it was when its editor was opened
   const { say, voice } = useVoice();
-  const { query, error, tasks, total, isLoaded, waiting } = useTasks(view);
-  const { change, failures, dismiss } = useChanges((change) => say(done(change)));
+  const { data, error, refetch } = useSync();
+  const { tasks, waiting, refused, isLoaded, isRead } = useTasks();
+  const { change, settle } = useChanges(say);
+  const today = useToday();
   const isOnline = useIsOnline();
-  const list = useRef<HTMLUListElement>(null);
-  const isWhole = isLoaded && !query.hasNextPage;
-  const rows = withEdited(tasks, edited);
+  const tags = useMemo(() => tagsOf(tasks), [tasks]);
+  const known = useMemo(() => new Set(tasks.map(keyOf)), [tasks]);
+  const shown = useMemo(() => {
+    const open = new Set(edited.map(keyOf)); // an editor stays, whatever has become of its task
+    const deleted = edited.filter((task) => !known.has(keyOf(task)));
+    const found = tasks.filter((task) => belongs(task, view, today) || open.has(keyOf(task)));
+    return sorted([...found, ...deleted], view.sort);
+  }, [tasks, known, edited, view, today]);
+  const count = useMemo(() => tasks.filter((task) => belongs(task, view, today)).length, [tasks, view, today]);
   useFocusKept();
   useWarningBeforeLeaving();
 
@@ -38,101 +49,66 @@ export function Tasks({ firstView }: { firstView: View }) {
   }
 
   function add(task: Task) {
-    if (!belongs(task, view)) look(EVERYTHING); // or nothing would be seen of it
-    change({ kind: "create", task });
+    if (!belongs(task, view, today)) look({ ...EVERYTHING, sort: view.sort }); // or nothing would be seen of it
+    return change({ kind: "create", task });
   }
 
-  async function loadMore() {
-    const shown = rows.length;
-    const before = query.data?.pages.length;
-    let result;
-    // A change that is made meanwhile breaks off what is being loaded.
-    do result = await query.fetchNextPage({ cancelRefetch: false });
-    while (result.hasNextPage && !result.isError && result.data?.pages.length === before);
-    if (result.hasNextPage) return;
-    // The button is gone, and the focus must not be with it.
-    requestAnimationFrame(() => isTyping() || list.current?.children[shown]?.querySelector("input")?.focus());
-  }
+  const edit = useCallback((task: Task) => setEdited((open) => [...open, task]), []);
+  const close = useCallback(
+    (task: Task) => setEdited((open) => open.filter((other) => keyOf(other) !== keyOf(task))),
+    [],
+  );
 
   return (
-    <fieldset role="presentation" className="page" disabled={!useHydrated()}>
-      <NewTask onAdd={add} />
-      <div role="status">{!isOnline && <Offline waiting={waiting} />}</div>
-      <Failures failures={failures} change={change} dismiss={dismiss} />
+    <div className="page">
+      <NewTask knownTags={tags} onAdd={add} />
+      <div role="status">
+        <Connection error={error} waiting={waiting.length} onRetry={() => void refetch()} />
+      </div>
+      <Refusals refused={refused} today={today} settle={settle} />
+      <Agenda tasks={tasks} today={today} chosen={view.due} onChoose={(due) => look({ ...view, due })} />
       <section className="card" id={LIST} tabIndex={-1} aria-label="Your tasks">
-        <Toolbar view={view} onLook={look} />
-        {error && (
-          <div className={query.data ? "trouble mild" : "trouble"} role="alert">
-            <p>
-              {query.data ? "This list may be out of date. " : "Your tasks could not be loaded. "}
-              {reason(error)}
-            </p>
-            <button onClick={() => query.refetch()}>Try again</button>
-          </div>
-        )}
-        {rows.length > 0 && (
-          <ul ref={list} className="tasks" aria-label="Tasks" aria-busy={!isLoaded}>
-            {rows.map((task) => (
-              <TaskRow
-                key={task.id}
-                task={task}
-                leaves={view.show !== "all"}
-                edited={edited.find(({ id }) => id === task.id)}
-                isGone={!tasks.includes(task)}
-                onEdit={() => setEdited([...edited, task])}
-                onClose={() => setEdited(edited.filter(({ id }) => id !== task.id))}
-                change={change}
-              />
-            ))}
-          </ul>
+        <Toolbar view={view} tags={tags} onLook={look} />
+        {shown.length > 0 && (
+          <TaskList
+            tasks={shown}
+            edited={edited}
+            known={known}
+            leaves={view.show !== "all" || view.due !== ""}
+            today={today}
+            knownTags={tags}
+            onEdit={edit}
+            onClose={close}
+            change={change}
+          />
         )}
         <Summary
           view={view}
-          shown={tasks.length}
-          total={total}
-          isWhole={isWhole}
+          shown={count}
+          total={tasks.length}
+          isLoaded={isLoaded || data !== null}
           isOnline={isOnline}
           isError={error !== null}
         >
-          {tasks.length === 0 && isWhole && view.q && (
-            <button onClick={() => look({ ...view, q: "" })}>Clear the search</button>
-          )}
-          {tasks.length > 0 && query.hasNextPage && isLoaded && (
-            <button onClick={loadMore} aria-disabled={query.isFetchingNextPage}>
-              {query.isFetchingNextPage ? "Loading…" : "Load more"}
+          {hidesAll(view, count, tasks.length) && (
+            <button onClick={() => look({ ...EVERYTHING, show: view.show, sort: view.sort })}>
+              {view.q ? "Clear the search" : "Show all"}
             </button>
           )}
-          {tasks.length > 0 && !view.q && <BulkActions show={view.show} change={change} />}
+          {tasks.length > 0 && isRead && <BulkActions tasks={tasks} show={view.show} change={change} />}
         </Summary>
       </section>
+      <Undo waiting={waiting} say={say} />
       {voice}
-    </fieldset>
+    </div>
   );
 }
 
-function Offline({ waiting }: { waiting: number }) {
-  const changes = waiting === 1 ? "One change waits" : `${waiting} changes wait`;
-  return (
-    <p className="banner">
-      <strong>You are offline.</strong>{" "}
-      {waiting > 0 ? `${changes} to be sent.` : "What you change is sent once you are back."}
-    </p>
-  );
-}
-
-function useIsOnline() {
-  return useSyncExternalStore(
-    (listener) => onlineManager.subscribe(listener),
-    () => onlineManager.isOnline(),
-    () => true,
-  );
-}
-
+/** Changes are kept; only what is being typed would be lost. */
 function useWarningBeforeLeaving() {
-  const queries = useQueryClient();
   useEffect(() => {
-    const warn = (event: BeforeUnloadEvent) => hasUnsent(queries) && event.preventDefault();
+    const warn = (event: BeforeUnloadEvent) => hasTyped() && event.preventDefault();
     window.addEventListener("beforeunload", warn);
     return () => window.removeEventListener("beforeunload", warn);
-  }, [queries]);
+  }, []);
 }

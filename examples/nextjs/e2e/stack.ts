@@ -5,7 +5,9 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { test as base, type BrowserContext, type BrowserContextOptions, expect, type Page } from "@playwright/test";
+import { test as base, type BrowserContext, type BrowserContextOptions, chromium, expect, type Page } from "@playwright/test";
+
+import { type Task, TaskClient } from "@todo-api/client";
 
 import { startApi, startFrontEnd, stop, stopAll } from "../services.mjs";
 
@@ -17,7 +19,16 @@ export interface Stack {
   startApi: () => Promise<void>;
 }
 
+/** A browser whose data outlives it, with its service worker. */
+interface Installed {
+  open: () => Promise<Page>;
+  restart: (options: { offline: boolean }) => Promise<Page>;
+  /** Close it, and return the folder with its data. */
+  close: () => Promise<string>;
+}
+
 interface Users {
+  installed: Installed;
   newBrowser: (options?: BrowserContextOptions) => Promise<BrowserContext>;
   newUser: (name: string, options?: BrowserContextOptions) => Promise<Page>;
   secondDevice: (page: Page) => Promise<Page>;
@@ -81,6 +92,32 @@ export const test = base.extend<Users, { stack: Stack }>({
     });
   },
 
+  installed: async ({ stack, launchOptions }, use) => {
+    const folder = mkdtempSync(join(tmpdir(), "profile-"));
+    let context: BrowserContext | undefined;
+    const start = async (offline = false) =>
+      (context = await chromium.launchPersistentContext(folder, { ...launchOptions, baseURL: stack.origin, offline }));
+    const close = async () => {
+      await context?.close();
+      context = undefined;
+      return folder;
+    };
+    await use({
+      close,
+      open: async () => {
+        const context = await start();
+        await signUp(context, stack, "Alice");
+        return listIn(context);
+      },
+      restart: async ({ offline }) => {
+        await close();
+        return listIn(await start(offline));
+      },
+    });
+    await close();
+    rmSync(folder, { recursive: true });
+  },
+
   /** Open the list of the same user in another browser. */
   secondDevice: async ({ newBrowser }, use) => {
     await use(async (page) => listIn(await newBrowser({ storageState: await page.context().storageState() })));
@@ -104,14 +141,51 @@ export async function signUp(context: BrowserContext, stack: Stack, name: string
   await expect(signedUp).toBeOK();
 }
 
-export async function add(page: Page, title: string, details?: string) {
+/** Type a new task and add it. */
+export async function addUnsent(page: Page, title: string, details?: string) {
   await page.getByLabel("What is to be done?").fill(title);
-  if (details) await page.getByLabel("Details (optional)").fill(details);
+  if (details) await page.getByRole("form", { name: "New task" }).getByLabel("Details").fill(details);
   await page.getByRole("button", { name: "Add", exact: true }).click();
-  await expect(row(page, title).getByRole("checkbox")).toBeEnabled();
+  await expect(titles(page).filter({ hasText: title.trim() })).not.toHaveCount(0);
 }
 
-export const row = (page: Page, title: string) => page.getByRole("listitem").filter({ hasText: title });
+export async function add(page: Page, title: string, details?: string) {
+  await addUnsent(page, title, details);
+  await sent(page);
+}
+
+/** Wait until the API has accepted every change: a deletion only after the time to undo it. */
+export async function sent(page: Page) {
+  await expect.poll(() => page.evaluate(countUnsent), { timeout: 20_000 }).toBe(0);
+}
+
+function countUnsent(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const opening = indexedDB.open("tasks");
+    opening.onerror = () => reject(opening.error);
+    opening.onsuccess = () => {
+      const counting = opening.result.transaction("outbox").objectStore("outbox").count();
+      counting.onsuccess = () => resolve(counting.result);
+      opening.result.close();
+    };
+  });
+}
+
+/** A client of the API for the user of a page: it writes as another device does. */
+export function apiOf(page: Page, stack: Stack) {
+  const getToken = async () => ((await (await page.request.get("/api/auth/token")).json()) as { token: string }).token;
+  return new TaskClient({ baseUrl: stack.apiUrl, getToken });
+}
+
+/** The only task of the user with this title. */
+export async function taskOf(page: Page, stack: Stack, title: string): Promise<Task> {
+  const found = (await apiOf(page, stack).list()).filter((task) => task.title === title);
+  expect(found).toHaveLength(1);
+  return found[0] as Task;
+}
+
+export const row = (page: Page, title: string) =>
+  page.getByRole("list", { name: "Tasks" }).locator("> li").filter({ hasText: title });
 
 export const titles = (page: Page) => page.getByRole("list", { name: "Tasks" }).locator(".title");
 
@@ -124,14 +198,8 @@ export function gate() {
 
 /** Make tasks, without the front end: "Task 1" to "Task n". */
 export async function seed(page: Page, stack: Stack, count: number) {
-  const { token } = await (await page.request.get("/api/auth/token")).json();
-  for (let number = 1; number <= count; number++) {
-    const made = await page.request.post(`${stack.apiUrl}/api/tasks`, {
-      data: { title: `Task ${number}` },
-      headers: { Authorization: `Bearer ${token}` },
-    });
-    await expect(made).toBeOK();
-  }
+  const api = apiOf(page, stack);
+  for (let number = 1; number <= count; number++) await api.create({ title: `Task ${number}` });
 }
 
 /** Open the page anew so that what it waits for takes a fifth of the time. */

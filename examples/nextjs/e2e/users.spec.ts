@@ -1,4 +1,4 @@
-import { add, expect, test, titles } from "./stack";
+import { add, expect, sent, test, titles } from "./stack";
 
 test("somebody signs up, out, and in again, and the tasks are still there", async ({ page, stack }) => {
   await page.goto(stack.origin);
@@ -40,31 +40,11 @@ test("two users each see their own tasks only", async ({ newUser }) => {
     await expect(titles(page)).toHaveText([title]);
     await page.reload();
     await expect(titles(page)).toHaveText([title]);
-    const answered = page.waitForResponse(/api\/tasks\?.*q=H/);
-    await page.getByLabel("Search").fill("H");
-    await answered;
-    await expect(page.getByRole("list", { name: "Tasks" })).toHaveAttribute("aria-busy", "false");
-    await expect(titles(page)).toHaveText([title]);
-    await page.getByLabel("Search").fill("");
   }
   await bob.getByRole("button", { name: "Complete all" }).click();
-  await expect(bob.getByText("Completed 1 task.")).toBeAttached();
+  await sent(bob);
   await alice.reload();
   await expect(alice.getByRole("checkbox", { name: "Hers" })).not.toBeChecked();
-});
-
-test("whoever takes over a browser sees nothing of the last user", async ({ newUser, stack }) => {
-  const page = await newUser("Alice");
-  await add(page, "Hers");
-  await page.getByRole("button", { name: "Sign out" }).click();
-  await page.getByRole("link", { name: "Sign up" }).click();
-  await page.getByLabel("Name").fill("Bob");
-  await page.getByLabel("E-mail").fill(`${crypto.randomUUID()}@example.com`);
-  await page.getByLabel("Password").fill("correct-horse");
-  await page.getByRole("button", { name: "Sign up" }).click();
-  await expect(page).toHaveURL(`${stack.origin}/`);
-  await expect(page.getByText("Nothing to do yet")).toBeVisible();
-  await expect(page.getByText("Hers")).toHaveCount(0);
 });
 
 test("who signs out in one tab is signed out in all", async ({ newUser }) => {
@@ -73,23 +53,6 @@ test("who signs out in one tab is signed out in all", async ({ newUser }) => {
   await other.goto("/");
   await other.getByRole("button", { name: "Sign out" }).click();
   await expect(page).toHaveURL(/sign-in/);
-  await expect(page.getByText("Your session has ended.")).toBeVisible();
-});
-
-test("a tab with something unsent notices a sign-out in another, and leaves once that is dealt with", async ({
-  newUser,
-}) => {
-  const page = await newUser("Alice");
-  await add(page, "Buy milk");
-  await page.route("**/api/tasks/*", (route) => route.abort());
-  await page.getByRole("checkbox", { name: "Buy milk" }).click();
-  await expect(page.getByText("Could not complete “Buy milk”.")).toBeVisible();
-  const other = await page.context().newPage();
-  await other.goto("/");
-  await other.getByRole("button", { name: "Sign out" }).click();
-  await expect(page.getByText("This list may be out of date. You are signed out.")).toBeVisible({ timeout: 3_000 });
-  await page.getByRole("button", { name: "Dismiss" }).click();
-  await expect(page.getByText("Your session has ended.")).toBeVisible({ timeout: 3_000 });
 });
 
 test("what somebody is typing outlives a sign-out in another tab", async ({ newUser }) => {
@@ -101,7 +64,8 @@ test("what somebody is typing outlives a sign-out in another tab", async ({ newU
   await page.getByRole("button", { name: "Edit Buy milk" }).click();
   await page.getByLabel("Title").fill("Buy oats");
   await other.getByRole("button", { name: "Sign out" }).click();
-  await expect(page.getByText("This list may be out of date. You are signed out.")).toBeVisible();
+  await expect(page.getByText("You are signed out.")).toBeVisible();
+  await expect(page.getByRole("link", { name: "Sign in" })).toHaveAttribute("target", "_blank");
   await expect(page.getByLabel("Title")).toHaveValue("Buy oats");
 
   const question = page.waitForEvent("dialog");
@@ -121,10 +85,10 @@ test("what somebody is typing outlives a sign-out in another tab", async ({ newU
   expect(questions).toBe(0);
 });
 
-test("a session that ended elsewhere leads to the sign-in page", async ({ newUser, stack }) => {
+test("a session that ended elsewhere leads to the sign-in page", async ({ newUser }) => {
   const page = await newUser("Alice");
   await add(page, "Hers");
   await page.context().clearCookies();
   await page.reload();
-  await expect(page).toHaveURL(`${stack.origin}/sign-in`);
+  await expect(page).toHaveURL(/sign-in/);
 });

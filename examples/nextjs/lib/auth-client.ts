@@ -1,6 +1,30 @@
-import { createAuthClient } from "better-auth/react";
+/** Better Auth in the browser: the session, and the tokens for the API. */
 
-export const { signIn, signOut, signUp } = createAuthClient();
+import { createAuthClient } from "better-auth/react";
+import { userOf } from "@todo-api/client";
+
+import { AnotherUser, SignedOut, type User } from "@/lib/database";
+import { PATIENCE_MS } from "@/lib/perform";
+
+export const { getSession, signIn, signOut, signUp } = createAuthClient();
+
+/** Returns who is signed in. Throws without a network. */
+export async function currentUser(): Promise<User | undefined> {
+  const { data, error } = await getSession({ fetchOptions: { timeout: PATIENCE_MS } });
+  if (error) throw new TypeError("The session could not be read.");
+  return data?.user && { id: data.user.id, name: data.user.name };
+}
+
+/** Fetch a token for the API. It stays in memory. */
+export async function fetchToken(userId: string): Promise<string> {
+  const answer = await fetch("/api/auth/token", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+  if (answer.status === 401) throw new SignedOut("You are signed out.");
+  const body: unknown = answer.ok && (await answer.json().catch(() => undefined)); // a hotel's network has another page
+  const { token } = Object(body) as { token?: string };
+  if (!token) throw new Error("The sign-in service does not answer.");
+  if (userOf(token) !== userId) throw new AnotherUser("Somebody else has signed in.");
+  return token;
+}
 
 // One for the whole page, so that it does not hear itself; made when first used, for the server loads this file, too.
 let opened: BroadcastChannel | undefined;

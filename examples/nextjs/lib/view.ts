@@ -1,38 +1,75 @@
-/** Which tasks are looked at: what the address says, and what the API is asked for. */
+/** Which tasks are shown and in which order: filters, search and sorting, and how the address holds them. */
 
-import type { PageQuery, Task } from "@todo-api/client";
+import type { Task } from "@todo-api/client";
+
+import { DUE, type Due, dueOf } from "@/lib/days";
+import { PRIORITIES } from "@/lib/fields";
 
 export const SHOWN = ["all", "active", "completed"] as const;
+export const SORTS = ["newest", "due", "priority", "title", "changed"] as const;
 
 export interface View {
   show: (typeof SHOWN)[number];
+  due: Due | "";
+  priority: (typeof PRIORITIES)[number] | "none" | "";
+  tag: string;
   q: string;
+  sort: (typeof SORTS)[number];
 }
 
-export const EVERYTHING: View = { show: "all", q: "" };
+export const EVERYTHING: View = { show: "all", due: "", priority: "", tag: "", q: "", sort: "newest" };
 
-type Params = Record<string, string | string[] | undefined>;
-
-export function viewOf({ show, q }: Params): View {
-  return { show: SHOWN.find((name) => name === show) ?? "all", q: typeof q === "string" ? q.trim().slice(0, 200) : "" };
-}
-
-export function addressOf({ show, q }: View): string {
-  const params = new URLSearchParams({ ...(show !== "all" && { show }), ...(q && { q }) }).toString();
-  return params ? `/?${params}` : "/";
-}
-
-export function queryOf({ show, q }: View): PageQuery {
+export function viewOf(address: URLSearchParams): View {
+  const one = <T extends string>(name: string, allowed: readonly T[], otherwise: T) =>
+    allowed.find((value) => value === address.get(name)) ?? otherwise;
   return {
-    limit: 20,
-    include_total: true,
-    ...(q && { q }),
-    ...(show !== "all" && { is_completed: show === "completed" }),
+    show: one("show", SHOWN, "all"),
+    due: one("due", ["", ...DUE], ""),
+    priority: one("priority", ["", ...PRIORITIES, "none"], ""),
+    tag: address.get("tag") ?? "",
+    q: (address.get("q") ?? "").trim().slice(0, 200),
+    sort: one("sort", SORTS, "newest"),
   };
 }
 
-/** Whether a task that was just changed still belongs in a view, before the API says so. */
-export function belongs({ title, description, is_completed }: Task, { show, q }: View): boolean {
-  const text = `${title}\n${description ?? ""}`.toLowerCase();
-  return (show === "all" || is_completed === (show === "completed")) && text.includes(q.toLowerCase());
+export function addressOf(view: View): string {
+  const chosen = Object.entries(view).filter(([name, value]) => value !== EVERYTHING[name as keyof View]);
+  const params = new URLSearchParams(chosen).toString();
+  return params ? `/?${params}` : "/";
+}
+
+/** Whether there is a search or a filter, beside the choice of active or completed tasks. */
+export const isFiltered = ({ due, priority, tag, q }: View) => [due, priority, tag, q].some((value) => value !== "");
+
+export function belongs(task: Task, view: View, today: string): boolean {
+  const { show, due, priority, tag, q } = view;
+  if (show !== "all" && task.is_completed !== (show === "completed")) return false;
+  if (due && dueOf(task, today) !== due) return false;
+  if (priority && (task.priority ?? "none") !== priority) return false;
+  if (tag && !task.tags.includes(tag)) return false;
+  return !q || `${task.title}\n${task.description ?? ""}`.toLowerCase().includes(q.toLowerCase());
+}
+
+const byText = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+const titles = new Intl.Collator("en", { numeric: true });
+const rank = ({ priority }: Task) => (priority ? PRIORITIES.indexOf(priority) : PRIORITIES.length);
+
+const LAST = "~"; // sorts after every date
+
+const ORDERS: Record<View["sort"], (a: Task, b: Task) => number> = {
+  newest: (a, b) => byText(b.created_at, a.created_at) || byText(b.id, a.id),
+  due: (a, b) => byText(a.due_date ?? LAST, b.due_date ?? LAST),
+  priority: (a, b) => rank(a) - rank(b),
+  title: (a, b) => titles.compare(a.title, b.title),
+  changed: (a, b) => byText(b.updated_at, a.updated_at),
+};
+
+/** Sorts without changing the array. Equal tasks are sorted newest first. */
+export function sorted(tasks: Task[], sort: View["sort"]): Task[] {
+  return [...tasks].sort((a, b) => ORDERS[sort](a, b) || ORDERS.newest(a, b));
+}
+
+/** All tags in use. */
+export function tagsOf(tasks: Task[]): string[] {
+  return [...new Set(tasks.flatMap(({ tags }) => tags))].sort(titles.compare);
 }

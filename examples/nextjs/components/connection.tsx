@@ -1,0 +1,50 @@
+"use client";
+
+import { onlineManager } from "@tanstack/react-query";
+import { useSyncExternalStore } from "react";
+
+import { SignedOut } from "@/lib/database";
+import { reason } from "@/lib/perform";
+import { changes } from "@/lib/words";
+
+interface Props {
+  error: Error | null;
+  /** How many changes wait to be sent. */
+  waiting: number;
+  onRetry: () => void;
+}
+
+/** Says why the list may be out of date, and that what waits is safe. */
+export function Connection({ error, waiting, onRetry }: Props) {
+  const isOnline = useIsOnline();
+  if (isOnline && !error) return null;
+  const isSignedOut = error instanceof SignedOut;
+  const saved = waiting === 1 ? "is saved on this device and will be sent" : "are saved on this device and will be sent";
+  return (
+    <div className="banner">
+      <p>
+        <strong>{isOnline ? reason(error as Error) : "You are offline."}</strong>{" "}
+        {waiting > 0
+          ? `${changes(waiting)} ${saved} later.`
+          : isOnline
+            ? "This list may be out of date."
+            : "What you change is saved on this device and sent later."}
+      </p>
+      {isSignedOut ? (
+        <a href="/sign-in" target="_blank">
+          Sign in (new tab)
+        </a>
+      ) : (
+        isOnline && <button onClick={onRetry}>Try again</button>
+      )}
+    </div>
+  );
+}
+
+export function useIsOnline() {
+  return useSyncExternalStore(
+    (listener) => onlineManager.subscribe(listener),
+    () => onlineManager.isOnline(),
+    () => true,
+  );
+}

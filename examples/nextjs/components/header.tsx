@@ -1,0 +1,11 @@
+import { SignOut } from "@/components/sign-out";
+import type { User } from "@/lib/database";
+
+export function Header({ user }: { user?: User }) {
+  return (
+    <header className="top">
+      <h1>Tasks</h1>
+      {user && <SignOut user={user} />}
+    </header>
+  );
+}

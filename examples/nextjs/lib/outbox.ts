@@ -1,0 +1,122 @@
+/** Changes on their way to the API: kept in this browser until the API has accepted them. */
+
+import type { Task, TaskClient } from "@todo-api/client";
+
+import { applied, type Change, isBulk, isDraft, isHeld, subject } from "@/lib/changes";
+import { db, type Entry, type Problem, write, writeTasks } from "@/lib/database";
+import { isSameTask } from "@/lib/fields";
+import { perform, problemOf } from "@/lib/perform";
+
+/** How long a deletion can be undone. */
+export const UNDO_MS = 8_000;
+
+/** Keep a change until it has been sent. */
+export function add(userId: string, change: Change) {
+  const heldUntil = isHeld(change) ? Date.now() + UNDO_MS : 0;
+  return write(userId, async () => {
+    await db.outbox.add({ change: await renamed(change), heldUntil });
+  });
+}
+
+/** Replace changes that the API refused by the user's decision about them. */
+export function decide(userId: string, refused: Entry[], instead?: Change) {
+  return write(userId, async () => {
+    const entries = await db.outbox.toArray();
+    const drafts = refused.flatMap(({ change }) => (change.kind === "create" && !instead ? [change.task.id] : []));
+    const dependent = entries.filter(({ change }) => drafts.includes(subject(change) ?? ""));
+    const [first] = refused;
+    await db.outbox.bulkDelete([...refused, ...dependent].map(({ id }) => id));
+    // In the old place: what was done to a task after its creation is sent after it.
+    if (first && instead) await db.outbox.add({ id: first.id, change: await renamed(instead), heldUntil: 0 });
+  });
+}
+
+export const undo = (entry: Entry) => db.outbox.delete(entry.id);
+
+export const holdLonger = (entry: Entry) => db.outbox.update(entry.id, { heldUntil: Date.now() + UNDO_MS });
+
+/** Send deletions that could still be undone with the next `send`. */
+export const releaseAll = () => db.outbox.toCollection().modify({ heldUntil: 0 });
+
+/** The API knows the task by another id now if it was created since the user saw it. */
+async function renamed(change: Change): Promise<Change> {
+  if (!("task" in change) || change.kind === "create" || !isDraft(change.task)) return change;
+  const stored = await db.tasks.get({ draft: change.task.id });
+  return stored ? { ...change, task: identified(change.task, stored, stored.updated_at) } : change;
+}
+
+function identified(task: Task, { id, user_id, created_at }: Task, updated_at: string): Task {
+  return { ...task, id, user_id, created_at, updated_at };
+}
+
+/** Send everything that is due. Throws if the API cannot be reached: then all is sent later. */
+export async function send(api: TaskClient, userId: string) {
+  for (;;) {
+    const entries = await db.outbox.toArray();
+    const entry = nextDue(entries, Date.now());
+    if (!entry) return;
+    const problem = await sendOne(api, userId, entry, entries);
+    if (problem) await db.outbox.update(entry.id, { problem });
+  }
+}
+
+async function sendOne(api: TaskClient, userId: string, entry: Entry, entries: Entry[]): Promise<Problem | undefined> {
+  // It would delete for good what a refused change may have been to keep.
+  if (entry.change.kind === "clearCompleted" && entries.some(({ problem }) => problem)) {
+    return { code: "", message: "An earlier change was not saved." };
+  }
+  try {
+    const task = await perform(api, entry.change);
+    await writeTasks(userId, async () => {
+      await db.outbox.delete(entry.id);
+      await store(entry.change, task);
+    });
+    return undefined;
+  } catch (error) {
+    const problem = problemOf(error);
+    if (!problem) throw error;
+    return problem;
+  }
+}
+
+/** The first entry that may be sent now. */
+function nextDue(entries: Entry[], now: number): Entry | undefined {
+  const waiting = entries.filter(({ problem }) => !problem);
+  return waiting.find((entry) => {
+    if (entry.heldUntil > now) return false;
+    return !entries.some((earlier) => earlier.id < entry.id && mustWaitFor(entry.change, earlier, now));
+  });
+}
+
+function mustWaitFor(change: Change, earlier: Entry, now: number): boolean {
+  const isAboutSame = subject(change) !== undefined && subject(change) === subject(earlier.change);
+  if (earlier.problem) return isAboutSame && earlier.change.kind === "create";
+  return earlier.heldUntil > now && (isAboutSame || isBulk(change) || isBulk(earlier.change));
+}
+
+/** Write what the API accepted into the copy, until the feed of changes confirms it. */
+async function store(change: Change, task: Task | undefined) {
+  if (isBulk(change)) {
+    const before = await db.tasks.toArray();
+    const after = applied(before, change);
+    await db.tasks.clear();
+    await db.tasks.bulkAdd(after);
+  } else if (change.kind === "remove") {
+    await db.tasks.delete(change.task.id);
+  } else if (task && (change.kind === "create" || change.kind === "update")) {
+    const key = change.kind === "create" ? { draft: change.task.id } : undefined;
+    await db.tasks.put({ ...(await db.tasks.get(task.id)), ...task, ...key });
+    await rebase(change, task);
+  }
+}
+
+/** Later changes of the same task are made to the version that the API has now. */
+async function rebase(change: Extract<Change, { kind: "create" | "update" }>, task: Task) {
+  const expected = change.kind === "update" ? { ...change.task, ...change.changes } : change.task;
+  const isAsExpected = isSameTask(expected, task);
+  await db.outbox.toCollection().modify((entry) => {
+    const later = entry.change;
+    if (!("task" in later) || later.task.id !== change.task.id) return;
+    later.task = identified(later.task, task, isAsExpected ? task.updated_at : later.task.updated_at);
+  });
+}
