@@ -22,6 +22,7 @@ export async function startApi({ port, origin, database, stdio }) {
     DATABASE_URL: `sqlite:///${database}`,
     BETTER_AUTH_URL: origin,
     CORS_ORIGINS: origin,
+    MCP_URL: `http://localhost:${port}/mcp`, // as lib/config.ts has it
   };
   mkdirSync(dirname(database), { recursive: true });
   const python = (...args) => start(join(VENV, "bin/python"), ["-m", ...args], { cwd: PROJECT, env, stdio });

@@ -5,8 +5,8 @@ import Link from "next/link";
 import { type FormEvent, useState } from "react";
 
 import { useHydrated } from "@/components/use-hydrated";
-import { announceSession, signIn, signUp } from "@/lib/auth-client";
-import { adopt, db } from "@/lib/database";
+import { announceSession, currentUser, signIn, signUp } from "@/lib/auth-client";
+import { adopt, db, forget } from "@/lib/database";
 import { changes } from "@/lib/words";
 
 /** Signs in, or with `isNew` up; `hasEnded` says why the user is here. */
@@ -34,9 +34,11 @@ export function Credentials({ isNew = false, hasEnded = false }: { isNew?: boole
       setProblem(error?.message ?? "That did not work. Try again.");
       return setBusy(false);
     }
-    await adopt({ id: data.user.id, name: data.user.name }); // nothing of another user is left
+    const user = await currentUser().catch(() => undefined);
+    await (user ? adopt(user) : forget()); // nothing of another user is left
     announceSession();
-    window.location.assign("/"); // a whole new page, so that nothing of another user is left in memory
+    // A whole new page, so that nothing of another user is left in memory.
+    window.location.assign("url" in data && data.url ? String(data.url) : "/"); // to the consent, if an assistant asks for it
   }
 
   return (
@@ -71,7 +73,7 @@ export function Credentials({ isNew = false, hasEnded = false }: { isNew?: boole
       </form>
       <p className="muted">
         {isNew ? "You have an account? " : "No account yet? "}
-        <Link href={isNew ? "/sign-in" : "/sign-up"}>{isNew ? "Sign in" : "Sign up"}</Link>
+        <Link href={(isNew ? "/sign-in" : "/sign-up") + (isReady ? window.location.search : "")}>{isNew ? "Sign in" : "Sign up"}</Link>
       </p>
     </main>
   );

@@ -8,6 +8,12 @@ export function focusList() {
   document.getElementById(LIST)?.focus();
 }
 
+/** Whether the user has gone on to something else than the list. */
+export function hasFocusElsewhere() {
+  const focused = document.activeElement;
+  return focused !== document.body && focused?.id !== LIST;
+}
+
 /** Go to the same control of the row beside this one. */
 export function focusNeighbour(row: Element | null, selector: string) {
   const neighbour = row?.nextElementSibling ?? row?.previousElementSibling;

@@ -5,7 +5,13 @@ export function Header({ user }: { user?: User }) {
   return (
     <header className="top">
       <h1>Tasks</h1>
-      {user && <SignOut user={user} />}
+      {user && (
+        <div className="account">
+          <span className="muted name">{user.name}</span>
+          <a href="/assistants">Assistants</a>
+          <SignOut />
+        </div>
+      )}
     </header>
   );
 }

@@ -5,11 +5,11 @@ import { useRef, useState } from "react";
 
 import { hasTyped } from "@/components/typing";
 import { announceSession, signOut } from "@/lib/auth-client";
-import { db, forget, type User } from "@/lib/database";
+import { db, forget } from "@/lib/database";
 import { releaseAll } from "@/lib/outbox";
 import { changes } from "@/lib/words";
 
-export function SignOut({ user }: { user: User }) {
+export function SignOut() {
   const [problem, setProblem] = useState("");
   const [unsent, setUnsent] = useState(0);
   const dialog = useRef<HTMLDialogElement>(null);
@@ -37,11 +37,10 @@ export function SignOut({ user }: { user: User }) {
   }
 
   return (
-    <div className="account">
+    <>
       <span role="alert" className="problem">
         {problem}
       </span>
-      <span className="muted name">{user.name}</span>
       <button onClick={ask}>Sign out</button>
       <dialog ref={dialog} aria-labelledby="unsent">
         <div className="stack">
@@ -57,6 +56,6 @@ export function SignOut({ user }: { user: User }) {
           </div>
         </div>
       </dialog>
-    </div>
+    </>
   );
 }

@@ -2,7 +2,7 @@
 
 import { defaultRangeExtractor, type Range, useWindowVirtualizer } from "@tanstack/react-virtual";
 import type { Task } from "@todo-api/client";
-import { useCallback, useLayoutEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 
 import { TaskRow } from "@/components/task-row";
 import type { MakeChange } from "@/components/use-changes";
@@ -37,6 +37,7 @@ export function TaskList({ tasks, edited, known, ...row }: Props) {
     getItemKey: (index) => keyOf(tasks[index] as StoredTask),
     overscan: 8,
     scrollMargin: top,
+    useFlushSync: false, // rows may come a moment later than the scroll: frames are not held up
     rangeExtractor: (range) => [...new Set([...defaultRangeExtractor(range), ...pinned(range)])].sort((a, b) => a - b),
   });
 
@@ -47,10 +48,12 @@ export function TaskList({ tasks, edited, known, ...row }: Props) {
   }
 
   // What is above the list comes and goes.
-  useLayoutEffect(() => {
-    const now = Math.round((list.current?.getBoundingClientRect().top ?? 0) + window.scrollY);
-    if (now !== top) setTop(now);
-  });
+  useEffect(() => {
+    const look = () => setTop(Math.round((list.current?.getBoundingClientRect().top ?? 0) + window.scrollY));
+    const observer = new ResizeObserver(look);
+    observer.observe(document.body);
+    return () => observer.disconnect();
+  }, []);
 
   const measure = useCallback((element: Element | null) => rows.measureElement(element), [rows]);
   return (
@@ -63,7 +66,7 @@ export function TaskList({ tasks, edited, known, ...row }: Props) {
             task={task}
             index={index}
             count={tasks.length}
-            style={{ transform: `translateY(${start - top}px)` }}
+            start={start - top}
             measure={measure}
             edited={editors.get(keyOf(task))}
             isDeleted={!known.has(keyOf(task))}

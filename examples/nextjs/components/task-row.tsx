@@ -1,9 +1,9 @@
 "use client";
 
 import type { Task } from "@todo-api/client";
-import { type CSSProperties, memo, type MouseEvent, useEffect, useRef, useState } from "react";
+import { memo, type MouseEvent, useCallback, useEffect, useRef, useState } from "react";
 
-import { focusNeighbour } from "@/components/focus";
+import { focusNeighbour, hasFocusElsewhere } from "@/components/focus";
 import { Bin, Pencil } from "@/components/icons";
 import { TaskEditor } from "@/components/task-editor";
 import { TaskLabels } from "@/components/task-labels";
@@ -15,7 +15,8 @@ interface Props {
   /** Where the row is in the list, and how long that is. */
   index: number;
   count: number;
-  style: CSSProperties;
+  /** Its distance from the top of the list, in pixels. */
+  start: number;
   measure: (row: Element | null) => void;
   /** Whether the row goes away when its task is completed or reopened. */
   leaves: boolean;
@@ -29,27 +30,31 @@ interface Props {
   change: MakeChange;
 }
 
-export const TaskRow = memo(function TaskRow({ task, index, count, style, measure, ...props }: Props) {
+export const TaskRow = memo(function TaskRow({ task, index, count, start, measure, ...props }: Props) {
   const { edited, isDeleted, knownTags, onClose, change } = props;
   const row = useRef<HTMLLIElement>(null);
+  const attach = useCallback(
+    (element: HTMLLIElement | null) => {
+      row.current = element;
+      measure(element);
+    },
+    [measure],
+  );
 
   function closeEditor() {
     onClose(task);
     requestAnimationFrame(() => {
-      if (document.activeElement === document.body) row.current?.querySelector<HTMLElement>(".edit")?.focus();
+      if (!hasFocusElsewhere()) row.current?.querySelector<HTMLElement>(".edit")?.focus();
     });
   }
 
   return (
     <li
-      ref={(element) => {
-        row.current = element;
-        measure(element);
-      }}
+      ref={attach}
       data-index={index}
       aria-posinset={index + 1}
       aria-setsize={count}
-      style={style}
+      style={{ transform: `translateY(${start}px)` }}
     >
       {edited ? (
         <TaskEditor task={edited} {...{ isDeleted, knownTags, change }} onClose={closeEditor} />

@@ -44,7 +44,8 @@ export const test = base.extend<Users, { stack: Stack }>({
       const origin = `http://localhost:${port}`;
       const apiUrl = `http://localhost:${apiPort}`;
       const start = () => startApi({ port: apiPort, origin, database: join(folder, "tasks.db"), stdio });
-      const settings = { JWT_LIFETIME: "2s" }; // so that tokens expire while tests run: the API's leeway is 10 s
+      // So that tokens expire while tests run: the API's leeway is 10 s.
+      const settings = { JWT_LIFETIME: "2s", ASSISTANT_TOKEN_SECONDS: "2" };
       const secret = "a-secret-of-the-end-to-end-tests-0123456789";
       try {
         let api = await start();

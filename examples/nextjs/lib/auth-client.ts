@@ -1,12 +1,23 @@
 /** Better Auth in the browser: the session, and the tokens for the API. */
 
-import { createAuthClient } from "better-auth/react";
+import { oauthProviderClient } from "@better-auth/oauth-provider/client";
 import { userOf } from "@todo-api/client";
+import { createAuthClient } from "better-auth/react";
 
 import { AnotherUser, SignedOut, type User } from "@/lib/database";
 import { PATIENCE_MS } from "@/lib/perform";
 
-export const { getSession, signIn, signOut, signUp } = createAuthClient();
+export const { getSession, signIn, signOut, signUp, $fetch } = createAuthClient({
+  plugins: [oauthProviderClient()], // which sends on the request of an assistant in the address
+  disableDefaultFetchPlugins: true, // which would leave the page before it has removed what another user left
+});
+
+/** Answer the request of an assistant. Returns where the browser is to go, or undefined if it is too old. */
+export async function decideConsent(accept: boolean, scopes: string[]): Promise<string | undefined> {
+  const body = { accept, ...(accept && { scope: scopes.join(" ") }) };
+  const { data } = await $fetch<{ url?: string }>("/oauth2/consent", { method: "POST", body });
+  return data?.url;
+}
 
 /** Returns who is signed in. Throws without a network. */
 export async function currentUser(): Promise<User | undefined> {

@@ -6,7 +6,8 @@ import { currentUser } from "@/lib/session";
 
 export const metadata: Metadata = { title: "Sign up" };
 
-export default async function SignUp() {
-  if (await currentUser()) redirect("/");
+export default async function SignUp({ searchParams }: PageProps<"/sign-up">) {
+  const { sig } = await searchParams;
+  if (sig === undefined && (await currentUser())) redirect("/");
   return <Credentials isNew />;
 }

@@ -1,0 +1,75 @@
+"use client";
+
+import { type FormEvent, useState } from "react";
+
+import { useHydrated } from "@/components/use-hydrated";
+import { decideConsent } from "@/lib/auth-client";
+
+interface Props {
+  name: string;
+  userName: string;
+  scopes: string[];
+  /** Where the browser goes afterwards. */
+  returnsTo: string;
+}
+
+/** Asks what an assistant may do. */
+export function Consent({ name, userName, scopes, returnsTo }: Props) {
+  const asksToWrite = scopes.includes("tasks:write");
+  const [mayWrite, setMayWrite] = useState(asksToWrite);
+  const [problem, setProblem] = useState("");
+  const isReady = useHydrated();
+
+  async function answer(accept: boolean) {
+    const granted = mayWrite ? scopes : [...scopes.filter((scope) => scope !== "tasks:write"), "tasks:read"];
+    const asked = granted.filter((scope) => scopes.includes(scope));
+    const address = await decideConsent(accept, [...new Set(asked)]);
+    if (address) window.location.assign(address);
+    else setProblem("This request is too old. Start again in your assistant.");
+  }
+
+  function submit(event: FormEvent) {
+    event.preventDefault();
+    void answer(true);
+  }
+
+  return (
+    <main className="narrow">
+      <h1>Let “{name}” work with your tasks?</h1>
+      <p className="muted">You are signed in as {userName}.</p>
+      <form className="card" onSubmit={submit}>
+        <fieldset role="presentation" className="stack" disabled={!isReady}>
+          <div className="stack tight">
+            <h2>It will be able to</h2>
+            <ul className="abilities">
+              <li>see all your tasks, with details, dates and tags</li>
+              {mayWrite && <li>add, change, complete and delete tasks</li>}
+            </ul>
+          </div>
+          {asksToWrite && scopes.includes("tasks:read") && (
+            <label className="check">
+              <input type="checkbox" checked={mayWrite} onChange={() => setMayWrite(!mayWrite)} />
+              <span>Let it change my tasks</span>
+            </label>
+          )}
+          <p className="muted">
+            It cannot see your password or anything else. You can disconnect it at any time under “Assistants”.
+          </p>
+          <p className="muted">
+            It calls itself “{name}”; nobody has checked that. It is at: <strong>{returnsTo}</strong>. Allow it only if you
+            have just connected it yourself.
+          </p>
+          <p role="alert" className="problem">
+            {problem}
+          </p>
+          <div className="buttons">
+            <button className="primary">Allow</button>
+            <button type="button" onClick={() => answer(false)}>
+              Do not allow
+            </button>
+          </div>
+        </fieldset>
+      </form>
+    </main>
+  );
+}

@@ -1,0 +1,155 @@
+/** An assistant is connected through the consent in the browser, works, and is disconnected. */
+
+import { createServer } from "node:http";
+import { once } from "node:events";
+
+import AxeBuilder from "@axe-core/playwright";
+import { Client, type OAuthClientProvider, StreamableHTTPClientTransport, UnauthorizedError } from "@modelcontextprotocol/client";
+import type { Page } from "@playwright/test";
+
+import { expect, type Stack, test, titles } from "./stack";
+
+/** What an assistant keeps: its registration, and its tokens. */
+class Assistant implements OAuthClientProvider {
+  asked: URL | undefined;
+  #kept: Record<string, unknown> = {};
+
+  constructor(
+    readonly name: string,
+    readonly redirectUrl: string,
+  ) {}
+
+  get clientMetadata() {
+    return { client_name: this.name, redirect_uris: [this.redirectUrl], token_endpoint_auth_method: "none" };
+  }
+  clientInformation = () => this.#kept["client"] as never;
+  saveClientInformation = (client: unknown) => void (this.#kept["client"] = client);
+  tokens = () => this.#kept["tokens"] as never;
+  saveTokens = (tokens: unknown) => void (this.#kept["tokens"] = tokens);
+  codeVerifier = () => this.#kept["verifier"] as string;
+  saveCodeVerifier = (verifier: string) => void (this.#kept["verifier"] = verifier);
+  discoveryState = () => this.#kept["discovery"] as never;
+  saveDiscoveryState = (state: unknown) => void (this.#kept["discovery"] = state);
+  redirectToAuthorization = (url: URL) => void (this.asked = url);
+
+  /** Returns a client, or undefined when the user is to be asked first. */
+  async connect(stack: Stack, answer?: URLSearchParams): Promise<Client | undefined> {
+    this.asked = undefined;
+    const transport = new StreamableHTTPClientTransport(new URL(`${stack.apiUrl}/mcp`), { authProvider: this });
+    if (answer) await transport.finishAuth(answer);
+    const client = new Client({ name: this.name, version: "1.0.0" });
+    try {
+      await client.connect(transport);
+      return client;
+    } catch (error) {
+      if (error instanceof UnauthorizedError) return undefined;
+      throw error;
+    }
+  }
+}
+
+/** Where the browser goes after the consent, and what it brings. */
+async function listener() {
+  const answers: URLSearchParams[] = [];
+  const server = createServer(({ url = "" }, response) => {
+    const { searchParams } = new URL(url, "http://localhost");
+    if (searchParams.has("state") || searchParams.has("code") || searchParams.has("error")) answers.push(searchParams);
+    response.end("You can close this page.");
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = server.address() as { port: number };
+  return { url: `http://127.0.0.1:${port}/callback`, answers, close: () => server.close() };
+}
+
+const consent = (page: Page) => page.getByRole("heading", { name: "Let “Scripted” work with your tasks?" });
+
+async function expectNoViolations(page: Page) {
+  expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([]);
+}
+
+test("an assistant is let in, adds a task, is disconnected and then refused", async ({ newUser, stack }) => {
+  test.setTimeout(90_000);
+  const tasks = await newUser("Alice");
+  await expect(tasks.getByText("Nothing to do yet")).toBeVisible();
+  const page = await tasks.context().newPage();
+  await page.goto("/");
+  await page.getByRole("link", { name: "Assistants" }).click();
+  await expect(page.getByText("No assistant is connected.")).toBeVisible();
+  await expect(page.getByLabel("Address")).toHaveValue(`${stack.apiUrl}/mcp`);
+  await expectNoViolations(page);
+
+  const callback = await listener();
+  const assistant = new Assistant("Scripted", callback.url);
+  expect(await assistant.connect(stack)).toBeUndefined();
+  await page.goto(String(assistant.asked));
+  await expect(consent(page)).toBeVisible();
+  await expect(page.getByText("add, change, complete and delete tasks")).toBeVisible();
+  await expect(page.getByText("a program on this computer")).toBeVisible();
+  await expectNoViolations(page);
+  await page.getByRole("button", { name: "Allow", exact: true }).press("Enter");
+  await expect(page.getByText("You can close this page.")).toBeVisible();
+
+  const client = (await assistant.connect(stack, callback.answers[0])) as Client;
+  const added = await client.callTool({ name: "add_task", arguments: { title: "From the assistant", tags: ["ai"] } });
+  expect(added.isError).toBeFalsy();
+  await tasks.evaluate(() => window.dispatchEvent(new Event("focus")));
+  await expect(titles(tasks)).toHaveText(["From the assistant"]);
+
+  await page.goto("/assistants");
+  const connected = page.getByRole("list", { name: "Connected assistants" });
+  await expect(connected).toContainText("Scripted");
+  await expect(connected).toContainText("May see and change your tasks");
+  await expect(connected).toContainText(/last active \d+ \w+ \d{4}/);
+  await expectNoViolations(page);
+  await page.getByRole("button", { name: "Disconnect Scripted" }).click();
+  await expect(page.getByRole("button", { name: "Cancel" })).toBeFocused();
+  await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
+  await expect(page.getByText("No assistant is connected.")).toBeVisible();
+
+  await page.waitForTimeout(13_000); // the lifetime of its token, and the API's leeway
+  await expect(client.callTool({ name: "list_tasks", arguments: {} })).rejects.toThrow(UnauthorizedError);
+  await page.goto(String(assistant.asked)); // it can only ask again
+  await expect(consent(page)).toBeVisible();
+  callback.close();
+});
+
+test("an assistant that may only look cannot change anything", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const callback = await listener();
+  const assistant = new Assistant("Scripted", callback.url);
+  await assistant.connect(stack);
+  await page.goto(String(assistant.asked));
+  await page.getByRole("checkbox", { name: "Let it change my tasks" }).uncheck();
+  await expect(page.getByText("add, change, complete and delete tasks")).toHaveCount(0);
+  await page.getByRole("button", { name: "Allow", exact: true }).click();
+  await expect(page.getByText("You can close this page.")).toBeVisible();
+  const client = (await assistant.connect(stack, callback.answers[0])) as Client;
+  expect((await client.callTool({ name: "list_tasks", arguments: {} })).isError).toBeFalsy();
+  await expect(client.callTool({ name: "add_task", arguments: { title: "No" } })).rejects.toThrow(UnauthorizedError);
+  await page.goto("/assistants");
+  await expect(page.getByText("May see your tasks")).toBeVisible();
+  callback.close();
+});
+
+test("who is not signed in signs in first; who does not allow it sends the assistant away", async ({
+  newBrowser,
+  stack,
+}) => {
+  const page = await (await newBrowser()).newPage();
+  const callback = await listener();
+  const assistant = new Assistant("Scripted", callback.url);
+  await assistant.connect(stack);
+  await page.goto(String(assistant.asked));
+  await page.getByRole("link", { name: "Sign up" }).click();
+  await page.getByLabel("Name").fill("Alice");
+  await page.getByLabel("E-mail").fill(`${crypto.randomUUID()}@example.com`);
+  await page.getByLabel("Password").fill("correct-horse");
+  await page.getByRole("button", { name: "Sign up" }).click();
+  await expect(consent(page)).toBeVisible();
+  await page.getByRole("button", { name: "Do not allow" }).click();
+  await expect(page.getByText("You can close this page.")).toBeVisible();
+  expect(callback.answers.at(-1)?.get("error")).toBe("access_denied");
+  await page.goto("/assistants");
+  await expect(page.getByText("No assistant is connected.")).toBeVisible();
+  callback.close();
+});
