@@ -56,13 +56,9 @@ test("another user who signs in finds nothing of the last one, not even what was
   newUser,
   stack,
 }) => {
-  const page = await newUser("Alice");
-  await add(page, "Secret plan");
-  await page.context().setOffline(true);
-  await addUnsent(page, "Secret wish");
-  await page.context().clearCookies();
-  await page.context().setOffline(false);
-  await page.reload();
+  const first = await newUser("Alice");
+  await add(first, "Secret plan");
+  const page = await afterSession(first, "Secret wish");
   await expect(page.getByText("Your session has ended.")).toBeVisible();
   await expect(page.getByText("1 change waits on this device.")).toBeVisible();
   expect(await readable(page)).not.toContain("Secret plan");
@@ -75,15 +71,11 @@ test("another user who signs in finds nothing of the last one, not even what was
 test("what a session's end cuts off is sent when the same user signs in again", async ({ newBrowser, stack }) => {
   const context = await newBrowser();
   const alice = await accountOf(context, stack.origin);
-  const page = await context.newPage();
-  await page.goto("/sign-in");
-  await signIn(page, alice);
-  await add(page, "Buy milk");
-  await page.context().setOffline(true);
-  await addUnsent(page, "Write the talk");
-  await page.context().clearCookies();
-  await page.context().setOffline(false);
-  await page.reload();
+  const first = await context.newPage();
+  await first.goto("/sign-in");
+  await signIn(first, alice);
+  await add(first, "Buy milk");
+  const page = await afterSession(first, "Write the talk");
   await expect(page.getByText("1 change waits on this device.")).toBeVisible();
   await signIn(page, alice);
   await sent(page);
@@ -115,6 +107,19 @@ test("who signs out although a change was not sent is asked first", async ({ new
   await expect(page).toHaveURL(/sign-in/);
   expect(await readable(page)).not.toContain("Buy milk");
 });
+
+/** Add a task without a network, and open the page again when the session is over. */
+async function afterSession(page: Page, title: string): Promise<Page> {
+  const context = page.context();
+  await context.setOffline(true);
+  await addUnsent(page, title);
+  await page.close(); // with the token in its memory
+  await context.clearCookies();
+  await context.setOffline(false);
+  const next = await context.newPage();
+  await next.goto("/");
+  return next;
+}
 
 /** All that a page of this origin can read. */
 function readable(page: Page): Promise<string> {
