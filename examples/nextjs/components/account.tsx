@@ -60,6 +60,12 @@ export function AccountProvider({ apiUrl, user, children }: Props) {
     return new QueryClient({ queryCache: new QueryCache({ onError }) });
   });
   useEffect(() => {
+    // The back button may bring back the page as it was, of a user who has signed out since.
+    const reload = ({ persisted }: PageTransitionEvent) => persisted && window.location.reload();
+    window.addEventListener("pageshow", reload);
+    return () => window.removeEventListener("pageshow", reload);
+  }, []);
+  useEffect(() => {
     return onSession(() => {
       getToken.forget(); // it would go on working
       void queries.refetchQueries(); // which learns who is signed in now

@@ -81,7 +81,8 @@ test("an assistant is let in, adds a task, is disconnected and then refused", as
   const callback = await listener();
   const assistant = new Assistant("Scripted", callback.url);
   expect(await assistant.connect(stack)).toBeUndefined();
-  await page.goto(String(assistant.asked));
+  const shown = await page.goto(String(assistant.asked));
+  expect(shown?.headers()["content-security-policy"]).toBe("frame-ancestors 'none'"); // nobody clicks it unseen
   await expect(consent(page)).toBeVisible();
   await expect(page.getByText("add, change, complete and delete tasks")).toBeVisible();
   await expect(page.getByText("a program on this computer")).toBeVisible();

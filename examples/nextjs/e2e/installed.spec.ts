@@ -43,6 +43,8 @@ test("who signs out leaves nothing readable behind", async ({ installed }) => {
   expect(await readable(page)).toContain("Secret plan");
   await page.getByRole("button", { name: "Sign out" }).click();
   await expect(page).toHaveURL(/sign-in/);
+  await page.goBack();
+  await expect(page).toHaveURL(/sign-in/);
   const left = await readable(page);
   expect(left).toContain("<h1>Tasks</h1>"); // the page itself, which is the same for everybody
   for (const secret of ["Secret plan", "hidden kind", "Alice"]) expect(left).not.toContain(secret);
