@@ -57,8 +57,8 @@ export function AssistantList({ assistants, minutes, revoke }: Props) {
         <div className="stack">
           <h2 id="disconnect">Disconnect “{asked?.name}”?</h2>
           <p className="muted">
-            It cannot get new access. Access that it already has ends within {minutes === 1 ? "a minute" : `${minutes} minutes`}
-            . What it did to your tasks stays.
+            It cannot get new access. Access that it already has ends within{" "}
+            {minutes === 1 ? "a minute" : `${minutes} minutes`}. What it did to your tasks stays.
           </p>
           <div className="buttons">
             <button className="primary" onClick={() => asked && disconnect(asked)}>

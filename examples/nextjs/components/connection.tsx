@@ -19,16 +19,10 @@ export function Connection({ error, waiting, onRetry }: Props) {
   const isOnline = useIsOnline();
   if (isOnline && !error) return null;
   const isSignedOut = error instanceof SignedOut;
-  const saved = waiting === 1 ? "is saved on this device and will be sent" : "are saved on this device and will be sent";
   return (
     <div className="banner">
       <p>
-        <strong>{isOnline ? reason(error as Error) : "You are offline."}</strong>{" "}
-        {waiting > 0
-          ? `${changes(waiting)} ${saved} later.`
-          : isOnline
-            ? "This list may be out of date."
-            : "What you change is saved on this device and sent later."}
+        <strong>{isOnline ? reason(error as Error) : "You are offline."}</strong> {comfort(isOnline, waiting)}
       </p>
       {isSignedOut ? (
         <a href="/sign-in" target="_blank">
@@ -39,6 +33,12 @@ export function Connection({ error, waiting, onRetry }: Props) {
       )}
     </div>
   );
+}
+
+function comfort(isOnline: boolean, waiting: number): string {
+  const are = waiting === 1 ? "is" : "are";
+  if (waiting > 0) return `${changes(waiting)} ${are} saved on this device and will be sent later.`;
+  return isOnline ? "This list may be out of date." : "What you change is saved on this device and sent later.";
 }
 
 export function useIsOnline() {

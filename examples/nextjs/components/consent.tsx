@@ -56,8 +56,8 @@ export function Consent({ name, userName, scopes, returnsTo }: Props) {
             It cannot see your password or anything else. You can disconnect it at any time under “Assistants”.
           </p>
           <p className="muted">
-            It calls itself “{name}”; nobody has checked that. Your answer is sent to <strong>{returnsTo}</strong>. Allow it
-            only if you have just connected it yourself.
+            It calls itself “{name}”; nobody has checked that. Your answer is sent to <strong>{returnsTo}</strong>.
+            Allow it only if you have just connected it yourself.
           </p>
           <p role="alert" className="problem">
             {problem}

@@ -73,7 +73,9 @@ export function Credentials({ isNew = false, hasEnded = false }: { isNew?: boole
       </form>
       <p className="muted">
         {isNew ? "You have an account? " : "No account yet? "}
-        <Link href={(isNew ? "/sign-in" : "/sign-up") + (isReady ? window.location.search : "")}>{isNew ? "Sign in" : "Sign up"}</Link>
+        <Link href={(isNew ? "/sign-in" : "/sign-up") + (isReady ? window.location.search : "")}>
+          {isNew ? "Sign in" : "Sign up"}
+        </Link>
       </p>
     </main>
   );

@@ -75,9 +75,11 @@ export function TagField({ tags, known, onChange }: Props) {
           onKeyDown={press}
         />
         <datalist id={`${id}-known`}>
-          {known.filter((tag) => !chosen.includes(tag)).map((tag) => (
-            <option key={tag} value={tag} />
-          ))}
+          {known
+            .filter((tag) => !chosen.includes(tag))
+            .map((tag) => (
+              <option key={tag} value={tag} />
+            ))}
         </datalist>
       </div>
     </div>

@@ -1,12 +1,11 @@
 "use client";
 
 import type { Task } from "@todo-api/client";
-import { memo, type MouseEvent, useCallback, useEffect, useRef, useState } from "react";
+import { memo, useCallback, useRef } from "react";
 
-import { focusNeighbour, hasFocusElsewhere } from "@/components/focus";
-import { Bin, Pencil } from "@/components/icons";
+import { hasFocusElsewhere } from "@/components/focus";
+import { ShownTask } from "@/components/shown-task";
 import { TaskEditor } from "@/components/task-editor";
-import { TaskLabels } from "@/components/task-labels";
 import type { MakeChange } from "@/components/use-changes";
 
 interface Props {
@@ -59,68 +58,8 @@ export const TaskRow = memo(function TaskRow({ task, index, count, start, measur
       {edited ? (
         <TaskEditor task={edited} {...{ isDeleted, knownTags, change }} onClose={closeEditor} />
       ) : (
-        <Shown task={task} {...props} />
+        <ShownTask task={task} {...props} />
       )}
     </li>
   );
 });
-
-function Shown({ task, today, leaves, onEdit, change }: Pick<Props, "task" | "today" | "leaves" | "onEdit" | "change">) {
-  const [isCompleted, setCompleted] = useShownAtOnce(task.is_completed);
-
-  function toggle(event: { currentTarget: Element }) {
-    if (leaves) focusNeighbour(event.currentTarget.closest("li"), "input");
-    setCompleted(!isCompleted);
-    void change({ kind: "update", task, changes: { is_completed: !isCompleted } });
-  }
-
-  function remove({ currentTarget }: MouseEvent) {
-    focusNeighbour(currentTarget.closest("li"), ".remove");
-    void change({ kind: "remove", task });
-  }
-
-  return (
-    <div className={isCompleted ? "task done" : "task"}>
-      <label onClickCapture={leaves ? onlyFirst : undefined}>
-        <input type="checkbox" checked={isCompleted} onChange={toggle} />
-        <span className="title">{task.title}</span>
-      </label>
-      {task.description && <p className="muted description">{task.description}</p>}
-      <TaskLabels task={task} today={today} />
-      <div className="actions">
-        <button className="icon edit" aria-label={`Edit ${task.title}`} onClick={() => onEdit(task)}>
-          <Pencil />
-        </button>
-        <button
-          className="icon remove"
-          aria-label={`Delete ${task.title}`}
-          onClickCapture={onlyFirst}
-          onClick={remove}
-        >
-          <Bin />
-        </button>
-      </div>
-    </div>
-  );
-}
-
-const SOON_MS = 1_000;
-
-/** A value that the user changes here, shown until the list has it, a moment later. */
-function useShownAtOnce<T>(value: T) {
-  const [wanted, setWanted] = useState<{ value: T }>();
-  if (wanted && wanted.value === value) setWanted(undefined);
-  useEffect(() => {
-    if (!wanted) return;
-    const timer = setTimeout(() => setWanted(undefined), SOON_MS); // it was refused already
-    return () => clearTimeout(timer);
-  }, [wanted]);
-  return [wanted ? wanted.value : value, (value: T) => setWanted({ value })] as const;
-}
-
-/** The second click of a double click is not meant for the row that has come under the pointer by then. */
-function onlyFirst(click: MouseEvent) {
-  if (click.detail < 2) return;
-  click.preventDefault();
-  click.stopPropagation();
-}

@@ -1,14 +1,11 @@
 "use client";
 
-import { useEffect, useRef, useState } from "react";
+import { useState } from "react";
 
+import { Filters } from "@/components/filters";
 import { Filter } from "@/components/icons";
-import { PRIORITIES } from "@/lib/fields";
-import { EVERYTHING, SHOWN, type View } from "@/lib/view";
-
-const PAUSE_MS = 150; // of typing, before it is searched
-
-const SORT_NAMES = { newest: "Newest", due: "Due date", priority: "Priority", title: "Title", changed: "Last change" };
+import { Search } from "@/components/search";
+import { SHOWN, type View } from "@/lib/view";
 
 interface Props {
   view: View;
@@ -49,80 +46,5 @@ export function Toolbar({ view, tags, onLook }: Props) {
       </fieldset>
       {isOpen && <Filters {...{ view, tags, onLook }} />}
     </search>
-  );
-}
-
-function Filters({ view, tags, onLook }: Props) {
-  const priorities = [...PRIORITIES.map((name) => [name, capital(name)] as const), ["none", "None"] as const];
-  const known = view.tag === "" || tags.includes(view.tag) ? tags : [view.tag, ...tags];
-  return (
-    <div className="filters">
-      <Choice label="Priority" value={view.priority} onChange={(priority) => onLook({ ...view, priority })}>
-        {[["", "Any"], ...priorities]}
-      </Choice>
-      <Choice label="Tag" value={view.tag} onChange={(tag) => onLook({ ...view, tag })}>
-        {[["", "Any"], ...known.map((tag) => [tag, tag] as const)]}
-      </Choice>
-      <Choice label="Sort by" value={view.sort} onChange={(sort) => onLook({ ...view, sort })}>
-        {Object.entries(SORT_NAMES) as [View["sort"], string][]}
-      </Choice>
-      <button
-        className="quiet"
-        onClick={() => onLook({ ...view, priority: "", tag: "", sort: EVERYTHING.sort })}
-      >
-        Reset
-      </button>
-    </div>
-  );
-}
-
-const capital = (name: string) => name.charAt(0).toUpperCase() + name.slice(1);
-
-interface ChoiceProps<T extends string> {
-  label: string;
-  value: T;
-  /** Each value with its name. */
-  children: (readonly [T, string])[];
-  onChange: (value: T) => void;
-}
-
-function Choice<T extends string>({ label, value, children, onChange }: ChoiceProps<T>) {
-  return (
-    <label className="field">
-      <span>{label}</span>
-      <select value={value} onChange={({ target }) => onChange(target.value as T)}>
-        {children.map(([name, text]) => (
-          <option key={name} value={name}>
-            {text}
-          </option>
-        ))}
-      </select>
-    </label>
-  );
-}
-
-function Search({ q, onSearch }: { q: string; onSearch: (q: string) => void }) {
-  const [typed, setTyped] = useState(q);
-  const [searched, setSearched] = useState(q);
-  const latest = useRef(onSearch);
-  useEffect(() => void (latest.current = onSearch));
-  if (q !== searched) {
-    setSearched(q);
-    if (q !== typed.trim()) setTyped(q); // it was cleared elsewhere
-  }
-  useEffect(() => {
-    if (typed.trim() === q) return;
-    const timer = setTimeout(() => latest.current(typed.trim()), PAUSE_MS);
-    return () => clearTimeout(timer);
-  }, [typed, q]);
-  return (
-    <input
-      type="search"
-      aria-label="Search"
-      placeholder="Search"
-      maxLength={200}
-      value={typed}
-      onChange={({ target }) => setTyped(target.value)}
-    />
   );
 }

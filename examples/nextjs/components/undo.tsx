@@ -1,12 +1,12 @@
 "use client";
 
 import { useQueryClient } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useEffect, useMemo, useReducer } from "react";
 
 import { focusList } from "@/components/focus";
 import { isTyping } from "@/components/typing";
 import type { Entry } from "@/lib/database";
-import { holdLonger, undo } from "@/lib/outbox";
+import { holdLonger, isHeldAt, undo } from "@/lib/outbox";
 import { done } from "@/lib/words";
 
 /** Offers to undo the last deletion. It is sent when the time is over, or when the page is opened again. */
@@ -14,8 +14,7 @@ export function Undo({ waiting, say }: { waiting: Entry[]; say: (text: string) =
   const entry = useLastHeld(waiting);
 
   async function takeBack(entry: Entry) {
-    await undo(entry);
-    say("Undone.");
+    say((await undo(entry)) ? "Undone." : "It was too late to undo it.");
     if (!isTyping()) focusList();
   }
 
@@ -52,13 +51,17 @@ export function Undo({ waiting, say }: { waiting: Entry[]; say: (text: string) =
 /** The last deletion that can still be undone. When its time is over, it is sent. */
 function useLastHeld(waiting: Entry[]): Entry | undefined {
   const queries = useQueryClient();
-  const [now, setNow] = useState(() => Date.now());
-  const held = waiting.filter(({ heldUntil }) => heldUntil > now);
+  const [ticks, tick] = useReducer((count: number) => count + 1, 0);
+  // Looked at again when entries change, and when the time of one is over.
+  const held = useMemo(() => {
+    const now = Date.now();
+    return waiting.filter((entry) => isHeldAt(entry, now));
+  }, [waiting, ticks]);
   const next = Math.min(...held.map(({ heldUntil }) => heldUntil));
   useEffect(() => {
     if (next === Infinity) return;
     const timer = setTimeout(() => {
-      setNow(Date.now());
+      tick();
       void queries.refetchQueries();
     }, next - Date.now());
     return () => clearTimeout(timer);

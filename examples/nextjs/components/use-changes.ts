@@ -3,7 +3,7 @@
 import { useQueryClient } from "@tanstack/react-query";
 
 import { useAccount } from "@/components/account";
-import { type Change, isHeld } from "@/lib/changes";
+import { canBeUndone, type Change } from "@/lib/changes";
 import type { Entry } from "@/lib/database";
 import { add, decide } from "@/lib/outbox";
 import { done } from "@/lib/words";
@@ -29,7 +29,7 @@ export function useChanges(say: (text: string) => void) {
   }
 
   // A deletion is told together with the offer to undo it.
-  const told = (change: Change) => (isHeld(change) ? "" : done(change));
+  const told = (change: Change) => (canBeUndone(change) ? "" : done(change));
   const change: MakeChange = (change) => keep(add(user.id, change), told(change));
   const settle = (refused: Entry[], instead?: Change) =>
     keep(decide(user.id, refused, instead), instead ? done(instead) : "");

@@ -36,6 +36,9 @@ export function useTasks() {
   const { stored, entries } = snapshot;
   const waiting = useMemo(() => entries.filter(({ problem }) => !problem), [entries]);
   const refused = useMemo(() => entries.filter((entry): entry is Refused => !!entry.problem), [entries]);
-  const tasks = useMemo(() => waiting.reduce<Task[]>((all, { change }) => applied(all, change), stored), [stored, waiting]);
+  const tasks = useMemo(
+    () => waiting.reduce<Task[]>((all, { change }) => applied(all, change), stored),
+    [stored, waiting],
+  );
   return { tasks, waiting, refused, isLoaded: snapshot.isLoaded, isRead: snapshot !== EMPTY };
 }

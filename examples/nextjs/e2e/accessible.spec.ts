@@ -24,7 +24,12 @@ for (const colorScheme of ["light", "dark"] as const) {
     await expectNoViolations(page);
 
     const api = apiOf(page, stack);
-    await api.create({ title: "Pay the rent", due_date: "2026-01-01", priority: "high", tags: ["home", "x".repeat(50)] });
+    await api.create({
+      title: "Pay the rent",
+      due_date: "2026-01-01",
+      priority: "high",
+      tags: ["home", "x".repeat(50)],
+    });
     await api.create({ title: "Later", due_date: "2999-01-01", priority: "low" });
     await add(page, "Buy milk", "2 l");
     await add(page, "a-word-without-an-end".repeat(8));

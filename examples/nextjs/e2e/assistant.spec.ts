@@ -4,7 +4,12 @@ import { createServer } from "node:http";
 import { once } from "node:events";
 
 import AxeBuilder from "@axe-core/playwright";
-import { Client, type OAuthClientProvider, StreamableHTTPClientTransport, UnauthorizedError } from "@modelcontextprotocol/client";
+import {
+  Client,
+  type OAuthClientProvider,
+  StreamableHTTPClientTransport,
+  UnauthorizedError,
+} from "@modelcontextprotocol/client";
 import type { Page } from "@playwright/test";
 
 import { expect, type Stack, test, titles } from "./stack";

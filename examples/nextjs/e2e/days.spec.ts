@@ -16,8 +16,16 @@ for (const [timezoneId, today] of [
     await fill(page, stack, ["2026-02-13", "2026-02-14", "2026-02-15", "2026-02-16"]);
     await at(page, MOMENT);
     await expectDue(page, "today", [today]);
-    await expectDue(page, "overdue", ["2026-02-13", "2026-02-14"].filter((day) => day < today));
-    await expectDue(page, "upcoming", ["2026-02-15", "2026-02-16"].filter((day) => day > today));
+    await expectDue(
+      page,
+      "overdue",
+      ["2026-02-13", "2026-02-14"].filter((day) => day < today),
+    );
+    await expectDue(
+      page,
+      "upcoming",
+      ["2026-02-15", "2026-02-16"].filter((day) => day > today),
+    );
     await expect(row(page, "2026-02-13").getByText(/Overdue/)).toBeVisible(); // not told by colour alone
     await page.getByRole("checkbox", { name: "2026-02-13" }).check();
     await expect(row(page, "2026-02-13").getByText(/Overdue/)).toHaveCount(0);

@@ -93,9 +93,9 @@ test("a task that the API has not seen can be edited, completed and deleted", as
   await row(page, "oats").getByRole("button", { name: "Edit" }).click();
   await page.getByLabel("Title").fill("Buy rye");
   await page.context().setOffline(false);
-  await expect.poll(async () => (await apiOf(page, stack).list()).find(({ is_completed }) => is_completed)?.title).toBe(
-    "Buy oats",
-  );
+  await expect
+    .poll(async () => (await apiOf(page, stack).list()).find(({ is_completed }) => is_completed)?.title)
+    .toBe("Buy oats");
   await expect(page.getByLabel("Title")).toHaveValue("Buy rye"); // its editor is still open
   await page.getByRole("button", { name: "Save" }).click();
   await sent(page);

@@ -65,7 +65,7 @@ function framesWhileScrolling(page: Page): Promise<number[]> {
     const frame = () => new Promise<number>(requestAnimationFrame);
     const took: number[] = [];
     let last = await frame();
-    for (const end = last + 3_000; last < end; ) {
+    for (const end = last + 3_000; last < end;) {
       window.scrollBy(0, 40);
       const now = await frame();
       took.push(now - last);

@@ -5,9 +5,16 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { test as base, type BrowserContext, type BrowserContextOptions, chromium, expect, type Page } from "@playwright/test";
+import {
+  test as base,
+  type BrowserContext,
+  type BrowserContextOptions,
+  chromium,
+  expect,
+  type Page,
+} from "@playwright/test";
 
-import { type Task, TaskClient } from "@todo-api/client";
+import { keepToken, type Task, TaskClient } from "@todo-api/client";
 
 import { startApi, startFrontEnd, stop, stopAll } from "../services.mjs";
 
@@ -174,7 +181,7 @@ function countUnsent(): Promise<number> {
 
 /** A client of the API for the user of a page: it writes as another device does. */
 export function apiOf(page: Page, stack: Stack) {
-  const getToken = async () => ((await (await page.request.get("/api/auth/token")).json()) as { token: string }).token;
+  const getToken = keepToken(async () => (await (await page.request.get("/api/auth/token")).json()).token);
   return new TaskClient({ baseUrl: stack.apiUrl, getToken });
 }
 

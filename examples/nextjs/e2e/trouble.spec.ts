@@ -181,6 +181,7 @@ test("what the limit of tasks refuses can be added once there is room, with what
   stack,
 }) => {
   const page = await newUser("Alice");
+  await expect(page.getByText("Nothing to do yet")).toBeVisible();
   await page.route(TASKS, async (route) => {
     if (route.request().method() !== "POST") return route.fallback();
     const json = { detail: "There is no room.", error_code: "TASK_LIMIT_REACHED", status_code: 422 };
@@ -199,6 +200,7 @@ test("what the limit of tasks refuses can be added once there is room, with what
 
 test("a change that is refused and dismissed is gone, with what was done to it", async ({ newUser, stack }) => {
   const page = await newUser("Alice");
+  await expect(page.getByText("Nothing to do yet")).toBeVisible();
   await page.route(TASKS, (route) => route.fulfill({ status: 422, json: {}, headers: ANY_ORIGIN }));
   await page.context().setOffline(true);
   await addUnsent(page, "Buy milk");

@@ -24,7 +24,7 @@ export const isDraft = (task: Task) => task.user_id === "";
 export const isBulk = (change: Change) => change.kind === "markAll" || change.kind === "clearCompleted";
 
 /** Whether it is sent only when the time to undo it is over. */
-export const isHeld = (change: Change) => change.kind === "remove" || change.kind === "clearCompleted";
+export const canBeUndone = (change: Change) => change.kind === "remove" || change.kind === "clearCompleted";
 
 /** The id of the task that a change is about. */
 export const subject = (change: Change) => ("task" in change ? change.task.id : undefined);

@@ -2,7 +2,7 @@
 
 import type { Task, TaskClient } from "@todo-api/client";
 
-import { applied, type Change, isBulk, isDraft, isHeld, subject } from "@/lib/changes";
+import { applied, canBeUndone, type Change, isBulk, isDraft, subject } from "@/lib/changes";
 import { db, type Entry, type Problem, write, writeTasks } from "@/lib/database";
 import { isSameTask } from "@/lib/fields";
 import { perform, problemOf } from "@/lib/perform";
@@ -12,7 +12,7 @@ export const UNDO_MS = 8_000;
 
 /** Keep a change until it has been sent. */
 export function add(userId: string, change: Change) {
-  const heldUntil = isHeld(change) ? Date.now() + UNDO_MS : 0;
+  const heldUntil = canBeUndone(change) ? Date.now() + UNDO_MS : 0;
   return write(userId, async () => {
     await db.outbox.add({ change: await renamed(change), heldUntil });
   });
@@ -31,9 +31,26 @@ export function decide(userId: string, refused: Entry[], instead?: Change) {
   });
 }
 
-export const undo = (entry: Entry) => db.outbox.delete(entry.id);
+/** Take back a deletion. Returns false if it is too late: it may be on its way. */
+export function undo({ id }: Entry) {
+  return db.transaction("rw", db.outbox, async () => {
+    const entry = await db.outbox.get(id);
+    if (!entry || !isHeldAt(entry, Date.now())) return false;
+    await db.outbox.delete(id);
+    return true;
+  });
+}
 
-export const holdLonger = (entry: Entry) => db.outbox.update(entry.id, { heldUntil: Date.now() + UNDO_MS });
+/** Give the user more time to take back a deletion. */
+export function holdLonger({ id }: Entry) {
+  return db.transaction("rw", db.outbox, async () => {
+    const [entry, now] = [await db.outbox.get(id), Date.now()];
+    if (entry && isHeldAt(entry, now)) await db.outbox.update(id, { heldUntil: now + UNDO_MS });
+  });
+}
+
+/** Whether it can still be undone. A clock that was set back does not make that longer. */
+export const isHeldAt = ({ heldUntil }: Entry, now: number) => heldUntil > now && heldUntil <= now + UNDO_MS;
 
 /** Send deletions that could still be undone with the next `send`. */
 export const releaseAll = () => db.outbox.toCollection().modify({ heldUntil: 0 });
@@ -83,7 +100,7 @@ async function sendOne(api: TaskClient, userId: string, entry: Entry, entries: E
 function nextDue(entries: Entry[], now: number): Entry | undefined {
   const waiting = entries.filter(({ problem }) => !problem);
   return waiting.find((entry) => {
-    if (entry.heldUntil > now) return false;
+    if (isHeldAt(entry, now)) return false;
     return !entries.some((earlier) => earlier.id < entry.id && mustWaitFor(entry.change, earlier, now));
   });
 }
@@ -91,7 +108,7 @@ function nextDue(entries: Entry[], now: number): Entry | undefined {
 function mustWaitFor(change: Change, earlier: Entry, now: number): boolean {
   const isAboutSame = subject(change) !== undefined && subject(change) === subject(earlier.change);
   if (earlier.problem) return isAboutSame && earlier.change.kind === "create";
-  return earlier.heldUntil > now && (isAboutSame || isBulk(change) || isBulk(earlier.change));
+  return isHeldAt(earlier, now) && (isAboutSame || isBulk(change) || isBulk(earlier.change));
 }
 
 /** Write what the API accepted into the copy, until the feed of changes confirms it. */

@@ -54,7 +54,7 @@ async function remove(api: TaskClient, seen: Task) {
 
 /** Write to the version that was seen. If that is not the newest, read the newest and write to that. */
 async function onNewest<T>(api: TaskClient, seen: Task, write: (task: Task, how: WriteOptions) => Promise<T>) {
-  for (let task = seen; ; ) {
+  for (let task = seen; ;) {
     try {
       return await write(task, { ifMatch: task.updated_at });
     } catch (error) {

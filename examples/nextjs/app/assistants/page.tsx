@@ -26,8 +26,8 @@ export default async function Assistants() {
         <section className="card stack padded" aria-labelledby="connect">
           <h2 id="connect">Connect an assistant</h2>
           <p className="muted">
-            Claude, ChatGPT and other assistants can work with your tasks. In the settings of yours, add a connector (also
-            called an MCP server) with this address:
+            Claude, ChatGPT and other assistants can work with your tasks. In the settings of yours, add a connector
+            (also called an MCP server) with this address:
           </p>
           <CopyAddress address={mcpUrl()} />
           <p className="muted">It then sends you here to sign in, and you decide what it may do.</p>
