@@ -49,7 +49,7 @@ test-citus: $(VENV)/requirements-dev.txt ## Test routes and statements on a Citu
 	@PATH="$(abspath $(BIN)):$$PATH" TEST_DATABASE_URL="$$TEST_CITUS_URL" $(BIN)/python -m pytest $(TEST_OPTIONS) -k postgresql \
 	  -m "citus or not (slow or faults or client or e2e or one_server)" tests/tasks tests/database tests/telemetry/test_health.py tests/test_cli.py tests/test_errors.py
 
-test-example: ## Test the Next.js example in a browser (4 minutes; needs Node.js and Chromium)
+test-example: ## Test the Next.js example in a browser (6 minutes; needs Node.js and Chromium)
 	@PATH="$(abspath $(BIN)):$$PATH" $(MAKE) --no-print-directory -C examples/nextjs test VENV="$(abspath $(VENV))"
 
 bench: $(VENV)/bench/requirements.txt ## Measure speed and consistency against their targets (2 minutes; URL=, USERS=, OUT=)

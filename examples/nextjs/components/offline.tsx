@@ -6,8 +6,8 @@ import { useEffect } from "react";
 export function Offline() {
   useEffect(() => {
     if (process.env.NODE_ENV !== "production") return;
-    const options = { type: "module", updateViaCache: "none" } as const;
-    navigator.serviceWorker?.register("/serwist/sw.js", { scope: "/", ...options }).catch(() => undefined);
+    const options = { scope: "/", updateViaCache: "none" } as const;
+    navigator.serviceWorker?.register("/serwist/sw.js", options).catch(() => undefined);
   }, []);
   return null;
 }

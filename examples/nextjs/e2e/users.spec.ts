@@ -1,4 +1,4 @@
-import { add, expect, sent, test, titles } from "./stack";
+import { add, apiOf, expect, sent, test, titles } from "./stack";
 
 test("somebody signs up, out, and in again, and the tasks are still there", async ({ page, stack }) => {
   await page.goto(stack.origin);
@@ -91,4 +91,25 @@ test("a session that ended elsewhere leads to the sign-in page", async ({ newUse
   await page.context().clearCookies();
   await page.reload();
   await expect(page).toHaveURL(/sign-in/);
+});
+
+test("a tab of a user who has left shows and sends nothing of the next one", async ({ newUser, stack }) => {
+  const hers = await newUser("Alice");
+  await add(hers, "Hers");
+  await hers.getByLabel("What is to be done?").fill("A thought"); // which keeps the tab from leaving
+  const his = await hers.context().newPage();
+  await his.goto("/");
+  await his.getByRole("button", { name: "Sign out" }).click();
+  await his.getByRole("link", { name: "Sign up" }).click();
+  await his.getByLabel("Name").fill("Bob");
+  await his.getByLabel("E-mail").fill(`${crypto.randomUUID()}@example.com`);
+  await his.getByLabel("Password").fill("correct-horse");
+  await his.getByRole("button", { name: "Sign up" }).click();
+  await add(his, "His");
+  await expect(hers.getByText("Somebody else has signed in.")).toBeVisible();
+  await expect(titles(hers)).toHaveCount(0);
+  await hers.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(hers.getByLabel("What is to be done?")).toHaveValue("A thought"); // it was not taken
+  await expect(titles(his)).toHaveText(["His"]);
+  expect((await apiOf(his, stack).list()).map(({ title }) => title)).toEqual(["His"]);
 });

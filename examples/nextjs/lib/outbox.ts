@@ -69,7 +69,7 @@ function identified(task: Task, { id, user_id, created_at }: Task, updated_at: s
 /** Send everything that is due. Throws if the API cannot be reached: then all is sent later. */
 export async function send(api: TaskClient, userId: string) {
   for (;;) {
-    const entries = await db.outbox.toArray();
+    const entries = await write(userId, () => db.outbox.toArray()); // not those of whoever has signed in since
     const entry = nextDue(entries, Date.now());
     if (!entry) return;
     const problem = await sendOne(api, userId, entry, entries);
