@@ -8,7 +8,7 @@ import { createContext, type ReactNode, useContext, useEffect, useState } from "
 
 import { hasTyped } from "@/components/typing";
 import { fetchToken, onSession } from "@/lib/auth-client";
-import { AnotherUser, forget, forgetUnlessUnsent, SignedOut, type User } from "@/lib/database";
+import { AnotherUser, forgetUnlessUnsent, forgetUser, SignedOut, type User } from "@/lib/database";
 import { PATIENCE_MS } from "@/lib/perform";
 
 interface Account {
@@ -41,7 +41,7 @@ const newApi = (apiUrl: string, getToken: ReturnType<typeof keepToken>) =>
 async function leave(userId: string, error: SignedOut) {
   if (hasTyped()) return;
   const isAnother = error instanceof AnotherUser;
-  await (isAnother ? forget() : forgetUnlessUnsent(userId));
+  await (isAnother ? forgetUser(userId) : forgetUnlessUnsent(userId));
   window.location.assign(isAnother ? "/" : "/sign-in?ended");
 }
 

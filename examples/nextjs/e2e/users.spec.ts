@@ -77,7 +77,7 @@ test("what somebody is typing outlives a sign-out in another tab", async ({ newU
     void dialog.dismiss();
   });
   await page.getByLabel("Title").press("Escape");
-  await page.waitForResponse("**/api/auth/token"); // the list asks again, and the page stays
+  await page.evaluate(() => window.dispatchEvent(new Event("focus"))); // it looks again, and the page stays
   await page.waitForTimeout(500);
   await expect(page.getByLabel("What is to be done?")).toHaveValue("Write the");
   await page.getByLabel("What is to be done?").fill("");
@@ -110,6 +110,10 @@ test("a tab of a user who has left shows and sends nothing of the next one", asy
   await expect(titles(hers)).toHaveCount(0);
   await hers.getByRole("button", { name: "Add", exact: true }).click();
   await expect(hers.getByLabel("What is to be done?")).toHaveValue("A thought"); // it was not taken
-  await expect(titles(his)).toHaveText(["His"]);
+  await hers.getByLabel("What is to be done?").fill("");
+  await expect(hers).toHaveURL(`${stack.origin}/`);
+  await expect(titles(hers)).toHaveText(["His"]); // it has left, and is Bob's now
+  await his.context().setOffline(true);
+  await expect(titles(his)).toHaveText(["His"]); // and has removed nothing of his
   expect((await apiOf(his, stack).list()).map(({ title }) => title)).toEqual(["His"]);
 });

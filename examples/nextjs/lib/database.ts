@@ -61,7 +61,9 @@ export const state = () => db.settings.get("state");
 /** Write in one transaction, and only for the user whose data this is. */
 export function write<T>(userId: string, work: () => PromiseLike<T>): PromiseLike<T> {
   return db.transaction("rw", db.tasks, db.outbox, db.settings, async () => {
-    if ((await state())?.user.id !== userId) throw new SignedOut("You are signed out.");
+    const user = (await state())?.user;
+    if (!user) throw new SignedOut("You are signed out.");
+    if (user.id !== userId) throw new AnotherUser("Somebody else has signed in.");
     return work();
   });
 }
@@ -88,13 +90,19 @@ export async function forget() {
   await Promise.all([db.tasks.clear(), db.outbox.clear(), db.settings.clear()]);
 }
 
+/** Remove everything of this user, unless another user's data is there by now. */
+export function forgetUser(userId: string) {
+  return db.transaction("rw", db.tasks, db.outbox, db.settings, async () => {
+    if ((await state())?.user.id === userId) await forget();
+  });
+}
+
 /** After the session has ended: keep only what was not sent yet, until somebody signs in. */
-export async function forgetUnlessUnsent(userId: string) {
-  const unsent = await db.outbox.count();
-  if ((await state())?.user.id !== userId) return;
-  if (unsent === 0) return forget();
-  await writeTasks(userId, async () => {
+export function forgetUnlessUnsent(userId: string) {
+  return db.transaction("rw", db.tasks, db.outbox, db.settings, async () => {
+    if ((await state())?.user.id !== userId) return;
+    if ((await db.outbox.count()) === 0) return forget();
     await db.tasks.clear();
-    return { next: undefined };
+    await db.settings.update("state", { next: undefined, version: crypto.randomUUID() });
   });
 }
