@@ -19,12 +19,11 @@ interface Props {
 
 /** A task that is not being edited. */
 export function ShownTask({ task, today, leaves, onEdit, change }: Props) {
-  const [isCompleted, setCompleted] = useShownAtOnce(task.is_completed);
+  const [isCompleted, showCompleted] = useShownAtOnce(task.is_completed);
 
   function toggle(event: { currentTarget: Element }) {
     if (leaves) focusNeighbour(event.currentTarget.closest("li"), "input");
-    setCompleted(!isCompleted);
-    void change({ kind: "update", task, changes: { is_completed: !isCompleted } });
+    showCompleted(!isCompleted, change({ kind: "update", task, changes: { is_completed: !isCompleted } }));
   }
 
   function remove({ currentTarget }: MouseEvent) {
@@ -54,16 +53,22 @@ export function ShownTask({ task, today, leaves, onEdit, change }: Props) {
 
 const SOON_MS = 1_000;
 
-/** A value that the user changes here, shown until the list has it, a moment later. */
+/** A value that the user changes here: it is shown at once, until the list has it, a moment after `kept`. */
 function useShownAtOnce<T>(value: T) {
-  const [wanted, setWanted] = useState<{ value: T }>();
-  if (wanted && wanted.value === value) setWanted(undefined);
+  const [wanted, setWanted] = useState<{ value: T; isKept?: true }>();
+  if (wanted?.isKept && wanted.value === value) setWanted(undefined);
   useEffect(() => {
-    if (!wanted) return;
+    if (!wanted?.isKept) return;
     const timer = setTimeout(() => setWanted(undefined), SOON_MS); // it was refused already
     return () => clearTimeout(timer);
   }, [wanted]);
-  return [wanted ? wanted.value : value, (value: T) => setWanted({ value })] as const;
+
+  function show(value: T, kept: Promise<unknown>) {
+    const mine = { value };
+    setWanted(mine);
+    void kept.finally(() => setWanted((last) => (last === mine ? { value, isKept: true } : last)));
+  }
+  return [wanted ? wanted.value : value, show] as const;
 }
 
 /** The second click of a double click is not meant for the row that has come under the pointer by then. */

@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 import type { BrowserContext, Page } from "@playwright/test";
 
-import { add, addUnsent, expect, sent, signUp, test, titles } from "./stack";
+import { add, addUnsent, expect, fromSomewhere, sent, signUp, test, titles } from "./stack";
 
 test("the browser offers to install it", async ({ installed }) => {
   const page = await installed.open();
@@ -160,7 +160,7 @@ interface Login {
 /** Sign somebody up, and out again. */
 async function accountOf(context: BrowserContext, origin: string): Promise<Login> {
   const login = { email: `${crypto.randomUUID()}@example.com`, password: "correct-horse" };
-  const headers = { Origin: origin, "X-Forwarded-For": `10.1.0.${Math.floor(Math.random() * 250)}` };
+  const headers = { Origin: origin, ...fromSomewhere() };
   const signedUp = await context.request.post("/api/auth/sign-up/email", { data: { name: "Bob", ...login }, headers });
   await expect(signedUp).toBeOK();
   await context.clearCookies();
