@@ -1,7 +1,7 @@
 "use client";
 
 import type { Task } from "@todo-api/client";
-import { memo, useCallback, useRef } from "react";
+import { memo, useCallback, useEffect, useRef } from "react";
 
 import { hasFocusElsewhere } from "@/components/focus";
 import { ShownTask } from "@/components/shown-task";
@@ -40,12 +40,12 @@ export const TaskRow = memo(function TaskRow({ task, index, count, start, measur
     [measure],
   );
 
-  function closeEditor() {
-    onClose(task);
-    requestAnimationFrame(() => {
-      if (!hasFocusElsewhere()) row.current?.querySelector<HTMLElement>(".edit")?.focus();
-    });
-  }
+  useEffect(() => {
+    if (!edited) return;
+    return () => {
+      if (!hasFocusElsewhere()) row.current?.querySelector<HTMLElement>(".edit")?.focus(); // the editor is closed
+    };
+  }, [edited]);
 
   return (
     <li
@@ -56,7 +56,7 @@ export const TaskRow = memo(function TaskRow({ task, index, count, start, measur
       style={{ transform: `translateY(${start}px)` }}
     >
       {edited ? (
-        <TaskEditor task={edited} {...{ isDeleted, knownTags, change }} onClose={closeEditor} />
+        <TaskEditor task={edited} {...{ isDeleted, knownTags, change }} onClose={() => onClose(task)} />
       ) : (
         <ShownTask task={task} {...props} />
       )}

@@ -95,7 +95,7 @@ test("a conflict takes the keyboard from nobody who types, and gives it back", a
   await page.getByLabel("Title").fill("Buy oats");
   await apiOf(page, stack).update(id, { title: "Buy rice" });
   const answer = gate();
-  await page.route("**/api/tasks/*-*", async (route) => {
+  await page.route(/\/api\/tasks\/[0-9a-f-]{36}$/, async (route) => {
     await answer.held;
     await route.fallback();
   });
