@@ -2,6 +2,7 @@
 
 import type { Task } from "@todo-api/client";
 
+import { isDraft } from "@/lib/changes";
 import { DUE, type Due, dueOf } from "@/lib/days";
 import { PRIORITIES } from "@/lib/fields";
 
@@ -56,12 +57,15 @@ const rank = ({ priority }: Task) => (priority ? PRIORITIES.indexOf(priority) : 
 
 const LAST = "~"; // sorts after every date
 
+/** A task that the API has not seen is newer than all that it has, whatever this device's clock says. */
+const timeOf = (task: Task, name: "created_at" | "updated_at") => (isDraft(task) ? LAST : "") + task[name];
+
 const ORDERS: Record<View["sort"], (a: Task, b: Task) => number> = {
-  newest: (a, b) => byText(b.created_at, a.created_at) || byText(b.id, a.id),
+  newest: (a, b) => byText(timeOf(b, "created_at"), timeOf(a, "created_at")) || byText(b.id, a.id),
   due: (a, b) => byText(a.due_date ?? LAST, b.due_date ?? LAST),
   priority: (a, b) => rank(a) - rank(b),
   title: (a, b) => titles.compare(a.title, b.title),
-  changed: (a, b) => byText(b.updated_at, a.updated_at),
+  changed: (a, b) => byText(timeOf(b, "updated_at"), timeOf(a, "updated_at")),
 };
 
 /** Sorts without changing the array. Equal tasks are sorted newest first. */
