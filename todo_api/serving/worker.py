@@ -6,6 +6,7 @@ has arrived, and only a complete request goes to gunicorn (`ThreadWorker.handle`
 sending slowly. This relies on gunicorn's internals as of 27.0.1.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -34,6 +36,9 @@ SHORT_TICK = 0.05  # while the worker is full or stops, and waits for connection
 ERROR_PAUSE = 0.1
 # After accepting a client, a worker leaves the next one to another. If one takes a whole burst, it is half as fast.
 ACCEPT_PAUSE = 0.0003
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
+# Of 50 lists of 9 MB at a time, two workers take 230 MiB in place of 230 to 270.
+HEAP_OPTIONS = (M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, 1 << 20), (M_TRIM_THRESHOLD, 1 << 20)  # bytes
 ONE_THREAD = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TIMED_OUT = json.dumps(
@@ -57,6 +62,17 @@ class Client(TConn):
             self.parser = Parser(self.cfg, self.client)
 
 
+def limit_heap() -> None:
+    """Let threads share one heap and return what they free, or each keeps the memory of its largest response.
+
+    mallopt(3) of glibc; other C libraries do nothing like it.
+    """
+    with suppress(AttributeError):
+        set_option = ctypes.CDLL(None).mallopt
+        for option in HEAP_OPTIONS:
+            set_option(*option)
+
+
 class PollingWorker(ThreadWorker):
     """Serves with `threads` threads that poll. The main thread accepts clients and closes idle connections."""
 
@@ -75,6 +91,7 @@ class PollingWorker(ThreadWorker):
         self.lingering: set[Client] = set()  # they have all responses; the client should hang up
         # Waiting connections by descriptor. The thread that removes one owns it.
         self.keepalived_conns: dict[int, Client] = {}
+        limit_heap()
         self.receive_flags = 0 if self.cfg.is_ssl else socket.MSG_DONTWAIT  # Python's TLS takes no flags
         self.cfg.set("sendfile", False)  # it would wait without limit for a client that reads nothing
         # Reading settings as plain attributes saves 8 µs a request.

@@ -10,7 +10,7 @@ export const metadata: Metadata = {
   description: "Your tasks, with or without a network",
   applicationName: "Tasks",
   appleWebApp: { title: "Tasks", capable: true },
-  icons: { icon: "/icon.svg", apple: "/icon-192.png" },
+  icons: { icon: "/icon.svg", apple: "/icons/192.png" },
 };
 
 export const viewport: Viewport = {

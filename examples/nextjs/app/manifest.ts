@@ -3,8 +3,8 @@ import type { MetadataRoute } from "next";
 /** What a device needs to know to install the front end as an app. */
 export default function manifest(): MetadataRoute.Manifest {
   const icon = (size: number, purpose: "any" | "maskable") => {
-    const name = purpose === "any" ? `icon-${size}` : `icon-maskable-${size}`;
-    return { src: `/${name}.png`, sizes: `${size}x${size}`, type: "image/png", purpose };
+    const name = purpose === "any" ? size : `maskable-${size}`;
+    return { src: `/icons/${name}.png`, sizes: `${size}x${size}`, type: "image/png", purpose };
   };
   return {
     id: "/",
