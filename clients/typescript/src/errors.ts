@@ -4,7 +4,7 @@ import { retryAfter } from "./transport.js";
 type Schemas = components["schemas"];
 
 /** What the service says in `error_code`; `UNKNOWN` where something else answered. */
-export type ErrorCode = Schemas[Extract<keyof Schemas, `${string}Error`>]["error_code"] | "UNKNOWN";
+export type ErrorCode = Schemas[Exclude<Extract<keyof Schemas, `${string}Error`>, "RpcError">]["error_code"] | "UNKNOWN";
 
 /** An answer of 400 or above, or one that is no JSON: branch on `code`. */
 export class TaskApiError extends Error {

@@ -106,6 +106,84 @@ export interface paths {
         patch: operations["updateTask"];
         trace?: never;
     };
+    "/mcp": {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a message of the Model Context Protocol
+         * @description One JSON-RPC message of version 2026-07-28, 2025-11-25, 2025-06-18 or 2025-03-26; its `tools/list` describes the tools. Accepts a user's own token and, unlike `/api/`, an agent's, whose scopes limit what its tools may do. Checks come in this order: origin, token, body size, media type, message, scope. Outside development there is no such route unless `MCP_URL` is configured.
+         */
+        post: operations["postMessage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/.well-known/oauth-protected-resource/mcp": {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get what an agent needs to ask for a token
+         * @description RFC 9728. 404 unless `MCP_URL` and the issuer of agents' tokens are configured.
+         */
+        get: operations["getAgentMetadata"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/.well-known/oauth-protected-resource": {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get what an agent needs to ask for a token
+         * @description RFC 9728. 404 unless `MCP_URL` and the issuer of agents' tokens are configured.
+         */
+        get: operations["getMetadata"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -437,6 +515,40 @@ export interface components {
             /** @description Whether there is more to get at once. */
             has_more: boolean;
         };
+        /** @description A request, or without `id` a notification. */
+        RpcMessage: {
+            /** @constant */
+            jsonrpc: "2.0";
+            id?: string | number;
+            method: string;
+            params?: Record<string, never>;
+        };
+        RpcResult: {
+            /** @constant */
+            jsonrpc: "2.0";
+            id: string | number;
+            result: Record<string, never>;
+        };
+        /** @description Without `id` if that of the message cannot be read. */
+        RpcError: {
+            /** @constant */
+            jsonrpc: "2.0";
+            id?: string | number;
+            error: {
+                /** @enum {integer} */
+                code: -32700 | -32600 | -32601 | -32602 | -32020 | -32022;
+                message: string;
+                data?: Record<string, never>;
+            };
+        };
+        AgentMetadata: {
+            /** Format: uri */
+            resource: string;
+            authorization_servers: string[];
+            scopes_supported: string[];
+            bearer_methods_supported: string[];
+            resource_name: string;
+        };
         Status: {
             status: string;
         };
@@ -483,6 +595,14 @@ export interface components {
             error_code: "TOKEN_INVALID" | "TOKEN_MISSING";
             /** @constant */
             status_code: 401;
+        };
+        AgentForbiddenError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "ORIGIN_FORBIDDEN" | "SCOPE_MISSING";
+            /** @constant */
+            status_code: 403;
         };
         TaskForbiddenError: {
             /** @description A message for people. */
@@ -604,6 +724,14 @@ export interface components {
             /** @constant */
             status_code: 503;
         };
+        KeysUnavailableError: {
+            /** @description A message for people. */
+            detail: string;
+            /** @enum {string} */
+            error_code: "KEYS_UNAVAILABLE" | "SERVICE_UNAVAILABLE";
+            /** @constant */
+            status_code: 503;
+        };
         TasksUnavailableError: {
             /** @description A message for people. */
             detail: string;
@@ -682,6 +810,22 @@ export interface components {
                 "application/json": components["schemas"]["BadRequestError"];
             };
         };
+        /** @description - `BAD_REQUEST`: The request cannot be read. */
+        InvalidMessage: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["BadRequestError"] | components["schemas"]["RpcError"];
+            };
+        };
         /**
          * @description - `BAD_REQUEST`: The request cannot be read.
          *     - `VALIDATION_ERROR`: Some fields, parameters or headers are not valid.
@@ -743,6 +887,28 @@ export interface components {
             };
         };
         /**
+         * @description - `TOKEN_EXPIRED`: The token has expired.
+         *     - `TOKEN_INVALID`: The token is not valid.
+         *     - `TOKEN_MISSING`: A bearer token is required.
+         */
+        AgentTokenRefused: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                /** @description Where an agent gets a token, and the scopes; with `invalid_token` if a token was sent. */
+                "WWW-Authenticate": string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["TokenRefusedError"];
+            };
+        };
+        /**
          * @description - `TOKEN_INVALID`: The token is not valid.
          *     - `TOKEN_MISSING`: A bearer token is required.
          */
@@ -760,6 +926,27 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["MetricsTokenRefusedError"];
+            };
+        };
+        /**
+         * @description - `ORIGIN_FORBIDDEN`: Pages of this origin may not call this route.
+         *     - `SCOPE_MISSING`: The token does not allow this.
+         */
+        AgentForbidden: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                /** @description The scope that is missing; not with `ORIGIN_FORBIDDEN`. */
+                "WWW-Authenticate"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AgentForbiddenError"];
             };
         };
         /** @description - `TASK_FORBIDDEN`: This task belongs to another user. */
@@ -792,6 +979,22 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["NotFoundError"];
+            };
+        };
+        /** @description - `NOT_FOUND`: There is no such route. */
+        MethodNotFound: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["NotFoundError"] | components["schemas"]["RpcError"];
             };
         };
         /**
@@ -1012,6 +1215,26 @@ export interface components {
             };
         };
         /**
+         * @description - `KEYS_UNAVAILABLE`: The keys that verify tokens cannot be fetched.
+         *     - `SERVICE_UNAVAILABLE`: The service is busy; try again soon.
+         */
+        KeysUnavailable: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                Vary: components["headers"]["Vary"];
+                "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                "Server-Timing": components["headers"]["Server-Timing"];
+                "Retry-After": components["headers"]["Retry-After"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["KeysUnavailableError"];
+            };
+        };
+        /**
          * @description - `DATABASE_UNAVAILABLE`: The database cannot be reached.
          *     - `KEYS_UNAVAILABLE`: The keys that verify tokens cannot be fetched.
          *     - `SERVICE_UNAVAILABLE`: The service is busy; try again soon.
@@ -1090,6 +1313,21 @@ export interface components {
          * @example 0f8f4f0e-3c55-4a6e-9a0f-2f6d1b7c9e21
          */
         "Idempotency-Key": string;
+        /**
+         * @description Version of the protocol. Since 2026-07-28 it is required, as in `_meta` of the message.
+         * @example 2026-07-28
+         */
+        "MCP-Protocol-Version": string;
+        /**
+         * @description The method of the message; required since 2026-07-28.
+         * @example tools/call
+         */
+        "Mcp-Method": string;
+        /**
+         * @description The name of the tool that the message calls; required since 2026-07-28.
+         * @example add_task
+         */
+        "Mcp-Name": string;
         /**
          * @description Task ID, in upper or lower case. A malformed ID returns 404 `TASK_NOT_FOUND`.
          * @example 01a1fc99-ee71-72ec-b587-48e127eeb180
@@ -1780,6 +2018,187 @@ export interface operations {
             500: components["responses"]["InternalError"];
             502: components["responses"]["BadGateway"];
             503: components["responses"]["TasksUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
+        };
+    };
+    postMessage: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+                /**
+                 * @description Version of the protocol. Since 2026-07-28 it is required, as in `_meta` of the message.
+                 * @example 2026-07-28
+                 */
+                "MCP-Protocol-Version"?: components["parameters"]["MCP-Protocol-Version"];
+                /**
+                 * @description The method of the message; required since 2026-07-28.
+                 * @example tools/call
+                 */
+                "Mcp-Method"?: components["parameters"]["Mcp-Method"];
+                /**
+                 * @description The name of the tool that the message calls; required since 2026-07-28.
+                 * @example add_task
+                 */
+                "Mcp-Name"?: components["parameters"]["Mcp-Name"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "jsonrpc": "2.0",
+                 *       "id": 1,
+                 *       "method": "tools/call",
+                 *       "params": {
+                 *         "name": "add_task",
+                 *         "arguments": {
+                 *           "title": "Buy milk"
+                 *         }
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["RpcMessage"];
+            };
+        };
+        responses: {
+            /** @description The response to a request. An error of a tool is a result with `isError`. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    Vary: components["headers"]["Vary"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                    "Server-Timing": components["headers"]["Server-Timing"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcResult"] | components["schemas"]["RpcError"];
+                };
+            };
+            /** @description The message is a notification and was accepted. */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    Vary: components["headers"]["Vary"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                    "Server-Timing": components["headers"]["Server-Timing"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidMessage"];
+            401: components["responses"]["AgentTokenRefused"];
+            403: components["responses"]["AgentForbidden"];
+            404: components["responses"]["MethodNotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["KeysUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
+        };
+    };
+    getAgentMetadata: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The metadata. A cache may keep it for five minutes. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    Vary: components["headers"]["Vary"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                    "Server-Timing": components["headers"]["Server-Timing"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentMetadata"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["NotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["GatewayTimeout"];
+        };
+    };
+    getMetadata: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description ID of the request in the logs. One that does not match `[A-Za-z0-9._-]{1,128}` is replaced.
+                 * @example web-7f3a
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The metadata. A cache may keep it for five minutes. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    Vary: components["headers"]["Vary"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Access-Control-Allow-Origin": components["headers"]["Access-Control-Allow-Origin"];
+                    "Access-Control-Expose-Headers": components["headers"]["Access-Control-Expose-Headers"];
+                    "Server-Timing": components["headers"]["Server-Timing"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentMetadata"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["NotFound"];
+            405: components["responses"]["MethodNotAllowed"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
             504: components["responses"]["GatewayTimeout"];
         };
     };
