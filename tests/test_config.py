@@ -144,6 +144,7 @@ BAD: dict[str, list[str]] = {
             *("postgresql:/todo:pa55word@db/todo", "postgresql://todo:pa55word@db:port/todo", f"{URL}?pa55word=1"),
             *("postgresql://todo:pa55word@db:0/todo", f"{URL}?sslmode=required", f"{URL}?chanel_binding=require"),
             *("postgresql://todo:pa55word@h1:1,h2:0/todo", f"{URL}?target_session_attrs=readwrite"),
+            *("postgresql://h1,h2/todo?host=h3&port=1,2", "postgresql://h1:1,h2:2,h3/todo?port=1,2"),
             *(f"{URL}\n", f" {URL}", NOT_UTF_8, URL + NOT_UTF_8, "sqlite://", "sqlite:///", "sqlite:///:memory:"),
             *("sqlite://host/todo.db", "sqlite+nonsense:///todo.db", "sqlite:///todo.db?timeout=soon"),
         ]
@@ -231,6 +232,11 @@ def test_a_postgresql_url_keeps_its_parts_and_names_the_driver(
         ("todo:p%2Cw@h1,h2,h3/todo?target_session_attrs=read-write", "h1,h2,h3", ""),
         ("todo@[::1]:5433,h2/todo?target_session_attrs=primary&connect_timeout=3", "::1,h2", "5433"),
         ("/todo?host=h1,h2&port=5433,5434&target_session_attrs=read-write", "h1,h2", "5433,5434"),
+        ("/todo?host=h1,h2&port=5433", "h1,h2", "5433,5433"),
+        ("h1,h2,h3/todo?port=5433&sslmode=require", "h1,h2,h3", "5433,5433,5433"),
+        ("todo:p?w@h1:5432,h2:5433/todo", "h1,h2", "5432,5433"),
+        ("todo:p,x?w@h1/todo", "h1", ""),
+        ("%2Fvar%2Frun%2Fa,%2Fvar%2Frun%2Fb/todo", "/var/run/a,/var/run/b", ""),
     ],
 )
 def test_several_hosts_are_taken_as_libpq_writes_them(tmp_path: Path, place: str, hosts: str, ports: str) -> None:

@@ -75,16 +75,21 @@ def _database_url(text: str, development: bool) -> str | None:
     ports = [int(port) for port in server.get("port", "").split(",") if port]
     known = all(server.get(name, values[0]) in values for name, values in CHOICES.items())
     valid = text.isprintable() and known and all(0 < port < 65536 for port in ports)
-    return _hosts_in_query(url, server).replace("postgresql", "postgresql+psycopg2", 1) if valid else None
+    found = _hosts_in_query(url, server).replace("postgresql", "postgresql+psycopg2", 1)
+    make_url(found).get_dialect()().create_connect_args(make_url(found))  # raises now what it would at the first use
+    return found if valid else None
 
 
 def _hosts_in_query(url: str, server: Mapping[str, str]) -> str:
     """Return the URL with several hosts in the query, where SQLAlchemy takes them."""
-    head, hosts, path, query = re.split(r"\A(postgresql://(?:[^/?]*@)?)([^/?]*)([^?]*)\??", url)[1:]
-    if "," not in hosts:
+    hosts, ports = (server.get(name, "").split(",") for name in ("host", "port"))
+    if len(hosts) == 1:
         return url
-    places = urlencode({name: server[name] for name in ("host", "port") if name in server}, safe="/:,")
-    return f"{head}{path or '/'}?{places}{query and '&'}{query}"
+    head, _, path, rest = re.split(r"\A(postgresql://(?:[^/@]*@)?)([^/?]*)([^?]*)\??", url)[1:]
+    ports *= len(hosts) if len(ports) == 1 else 1  # libpq takes one port for all hosts
+    places = urlencode({"host": ",".join(hosts), "port": ",".join(ports)}, safe="/:,")
+    others = [part for part in rest.split("&") if part and part.partition("=")[0] not in ("host", "port")]
+    return f"{head}{path or '/'}?{'&'.join([places, *others])}"
 
 
 def _web_url(text: str, development: bool) -> str:

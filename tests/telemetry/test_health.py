@@ -11,10 +11,11 @@ from unittest.mock import Mock, call
 
 import pytest
 from flask import Flask
+from sqlalchemy import text
 
 from tests.conftest import MakeApp, assert_error, dispose, environ_for
 from tests.support.clock import Clock, replace_clock
-from tests.support.databases import database_in, rows_of
+from tests.support.databases import database_in, engine_of, rows_of
 from tests.support.issuers import Key, KeyServer, respond_with
 from todo_api import create_app
 from todo_api.auth import keys
@@ -122,6 +123,14 @@ def test_later_checks_ask_only_for_the_revision_and_whether_the_server_writes(
         fetch.reset_mock()
         assert health.check_database() is None
     assert fetch.call_args_list == [call(health.REVISIONS, {}), call(health.LOCK, {})]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_lock_that_is_not_had_is_no_reason_not_to_be_ready(make_app: MakeApp, database_url: str) -> None:
+    app = make_app(DB_STATEMENT_TIMEOUT="1")
+    with engine_of(database_url) as engine, engine.begin() as other:
+        other.execute(text("LOCK TABLE users IN EXCLUSIVE MODE"))
+        assert status(app) == 200
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

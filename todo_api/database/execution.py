@@ -24,9 +24,13 @@ MAX_STALE = 100  # connections with a stale prepared statement that one statemen
 
 ONE_STEP = nullcontext()
 
-# A commit has no time limit, and waits for a synchronous standby even after its client has left.
+# A commit has no time limit, and waits for a synchronous standby even after its client has left. While the standby
+# answers, each commit waits for a moment, too.
 WAITING_COMMITS = Statement(
-    text("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = current_user LIMIT 1"),
+    text(
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = session_user"
+        " AND query_start < clock_timestamp() - interval '1 second' LIMIT 1"
+    ),
     repeatable=True,
     is_common=False,
 )

@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, Response, current_app
 from sqlalchemy import literal_column, select, text
 
 from todo_api.auth import get_key_set
-from todo_api.database import Database, DatabaseError, Statement, get_database
+from todo_api.database import READ_ONLY, Database, DatabaseError, Statement, get_database
 from todo_api.errors import Unavailable
 from todo_api.models import User
 
@@ -88,14 +88,22 @@ def check_database() -> str | None:
     try:
         check_encoding(database)
         found = [row[0].decode() for row in database.fetch(REVISIONS, {})]
-        database.fetch(LOCK, {})
     except WrongEncoding as error:
         return f"the encoding of the database is {error}, and must be UTF8"
     except DatabaseError as error:
-        return f"the database does not answer, only reads, or has no schema yet (flask db upgrade): {error}"
+        return f"the database does not answer, or has no schema yet (flask db upgrade): {error}"
     known, newest = revisions(current_app.extensions["migrate"].directory)
     if known.issuperset(found) and newest not in found:
         return f"the database is at revision {', '.join(found) or 'none'}, the code needs a later one: flask db upgrade"
+    return check_writes(database)
+
+
+def check_writes(database: Database) -> str | None:
+    """Return why the database takes no writes, or None. A lock that is not had in time is no reason."""
+    try:
+        database.fetch(LOCK, {})
+    except DatabaseError as error:
+        return f"the database only reads: {error}" if error.code == READ_ONLY else None
     return None
 
 
