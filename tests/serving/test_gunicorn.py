@@ -5,8 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,8 +112,13 @@ def test_an_acknowledged_task_survives_killed_workers(settings: dict[str, str], 
 def test_processes_that_meet_a_new_user_make_one_row(server: Server) -> None:
     """The creations of 16 connections are spread over both workers."""
     user = {"Authorization": f"Bearer {token('newcomer')}"}
-    create = partial(server.request, "POST", "/api/tasks", '{"title": "First"}', **user)
-    assert [status for status, _ in at_once([create] * 16)] == [201] * 16
+
+    def create() -> int:
+        while (status := server.request("POST", "/api/tasks", '{"title": "First"}', **user)[0]) == 429:
+            time.sleep(0.1)  # on a busy machine, others of this user may be slow
+        return status
+
+    assert at_once([create] * 16) == [201] * 16
     assert len(server.request("GET", "/api/tasks", **user)[1]) == 16
 
 
