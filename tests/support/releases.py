@@ -2,12 +2,12 @@
 
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from tempfile import mkdtemp
+from zipfile import ZipFile
 
 from tests.support.programs import ROOT
 
@@ -35,7 +35,7 @@ def has_history() -> bool:
 @contextmanager
 def code_of(commit: str) -> Iterator[Path]:
     folder = Path(mkdtemp(prefix="todo-release-"))
-    with tarfile.open(fileobj=BytesIO(git("archive", commit, *PARTS))) as archive:
-        archive.extractall(folder, filter="data")
+    with ZipFile(BytesIO(git("archive", "--format=zip", commit, *PARTS))) as archive:
+        archive.extractall(folder)
     yield folder
     shutil.rmtree(folder)
