@@ -12,7 +12,7 @@ import {
 } from "@modelcontextprotocol/client";
 import type { Page } from "@playwright/test";
 
-import { expect, type Stack, test, titles } from "./stack";
+import { expect, fromSomewhere, type Stack, test, titles } from "./stack";
 
 /** What an assistant keeps: its registration, and its tokens. */
 class Assistant implements OAuthClientProvider {
@@ -40,7 +40,8 @@ class Assistant implements OAuthClientProvider {
   /** Returns a client, or undefined when the user is to be asked first. */
   async connect(stack: Stack, answer?: URLSearchParams): Promise<Client | undefined> {
     this.asked = undefined;
-    const transport = new StreamableHTTPClientTransport(new URL(`${stack.apiUrl}/mcp`), { authProvider: this });
+    const options = { authProvider: this, fetch: fetchFromSomewhere };
+    const transport = new StreamableHTTPClientTransport(new URL(`${stack.apiUrl}/mcp`), options);
     if (answer) await transport.finishAuth(answer);
     const client = new Client({ name: this.name, version: "1.0.0" });
     try {
@@ -52,6 +53,9 @@ class Assistant implements OAuthClientProvider {
     }
   }
 }
+
+const fetchFromSomewhere = (url: string | URL, init?: RequestInit) =>
+  fetch(url, { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), ...fromSomewhere() } });
 
 /** Where the browser goes after the consent, and what it brings. */
 async function listener() {
@@ -157,5 +161,16 @@ test("who is not signed in signs in first; who does not allow it sends the assis
   expect(callback.answers.at(-1)?.get("error")).toBe("access_denied");
   await page.goto("/assistants");
   await expect(page.getByText("No assistant is connected.")).toBeVisible();
+  callback.close();
+});
+
+test("the name that an assistant gives itself cannot pass for words of the page", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const callback = await listener();
+  const assistant = new Assistant(`Good” was checked.\u202e\n“${"y".repeat(100)}`, callback.url);
+  await assistant.connect(stack);
+  await page.goto(String(assistant.asked));
+  const name = `Good was checked. ${"y".repeat(60 - "Good was checked. ".length)}`;
+  await expect(page.getByRole("heading", { level: 1 })).toHaveText(`Let “${name}” work with your tasks?`);
   callback.close();
 });

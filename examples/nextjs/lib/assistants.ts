@@ -23,6 +23,8 @@ interface Client {
   redirectUris: string[];
 }
 
+const MAX_NAME = 60;
+
 const by = (field: string, value: string) => ({ field, value });
 
 export async function assistantsOf(userId: string): Promise<Assistant[]> {
@@ -50,4 +52,8 @@ export async function clientOf(clientId: string): Promise<Client | null> {
   return adapter.findOne<Client>({ model: "oauthClient", where: [by("clientId", clientId)] });
 }
 
-export const nameOf = (client: Client | null) => client?.name?.trim() || "Unnamed assistant";
+/** The name that an assistant gives itself, so that it cannot pass for a part of the sentence that has it. */
+export function nameOf(client: Client | null): string {
+  const name = (client?.name ?? "").replace(/\s+/gu, " ").replace(/[\p{C}"“”„‟«»]/gu, "");
+  return Array.from(name.trim()).slice(0, MAX_NAME).join("").trim() || "Unnamed assistant";
+}
