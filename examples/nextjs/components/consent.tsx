@@ -23,9 +23,12 @@ export function Consent({ name, userName, scopes, returnsTo }: Props) {
   async function answer(accept: boolean) {
     const granted = mayWrite ? scopes : [...scopes.filter((scope) => scope !== "tasks:write"), "tasks:read"];
     const asked = granted.filter((scope) => scopes.includes(scope));
-    const address = await decideConsent(accept, [...new Set(asked)]);
-    if (address) window.location.assign(address);
-    else setProblem("This request is too old. Start again in your assistant.");
+    setProblem("");
+    try {
+      window.location.assign(await decideConsent(accept, [...new Set(asked)]));
+    } catch (error) {
+      setProblem((error as Error).message);
+    }
   }
 
   function submit(event: FormEvent) {
