@@ -59,7 +59,9 @@ export const releaseAll = () => db.outbox.toCollection().modify({ heldUntil: 0 }
 async function renamed(change: Change): Promise<Change> {
   if (!("task" in change) || change.kind === "create" || !isDraft(change.task)) return change;
   const stored = await db.tasks.get({ draft: change.task.id });
-  return stored ? { ...change, task: identified(change.task, stored, stored.updated_at) } : change;
+  if (!stored) return change;
+  const { updated_at } = isSameTask(change.task, stored) ? stored : change.task; // not a version that was not seen
+  return { ...change, task: identified(change.task, stored, updated_at) };
 }
 
 function identified(task: Task, { id, user_id, created_at }: Task, updated_at: string): Task {
