@@ -55,8 +55,13 @@ export const isHeldAt = ({ heldUntil }: Entry, now: number) => heldUntil > now &
 /** Send deletions that could still be undone with the next `send`. */
 export const releaseAll = () => db.outbox.toCollection().modify({ heldUntil: 0 });
 
-/** The API knows the task by another id now if it was created since the user saw it. */
+/** The API knows a task by another id now if it was created since the user saw it. */
 async function renamed(change: Change): Promise<Change> {
+  if ("ids" in change) {
+    const stored = await db.tasks.where("draft").anyOf(change.ids).toArray();
+    const ids = new Map(stored.map(({ draft, id }) => [draft, id]));
+    return { ...change, ids: change.ids.map((id) => ids.get(id) ?? id) };
+  }
   if (!("task" in change) || change.kind === "create" || !isDraft(change.task)) return change;
   const stored = await db.tasks.get({ draft: change.task.id });
   if (!stored) return change;
@@ -135,6 +140,7 @@ async function rebase(change: Extract<Change, { kind: "create" | "update" }>, ta
   const isAsExpected = isSameTask(expected, task);
   await db.outbox.toCollection().modify((entry) => {
     const later = entry.change;
+    if ("ids" in later) later.ids = later.ids.map((id) => (id === change.task.id ? task.id : id));
     if (!("task" in later) || later.task.id !== change.task.id) return;
     later.task = identified(later.task, task, isAsExpected ? task.updated_at : later.task.updated_at);
   });
