@@ -11,6 +11,7 @@ import {
   UnauthorizedError,
 } from "@modelcontextprotocol/client";
 import type { Page } from "@playwright/test";
+import Database from "libsql";
 
 import { expect, fromSomewhere, type Stack, test, titles } from "./stack";
 
@@ -185,5 +186,39 @@ test("the name that an assistant gives itself cannot pass for words of the page"
   await page.goto(String(assistant.asked));
   const name = `Good was checked. ${"y".repeat(60 - "Good was checked. ".length)}`;
   await expect(page.getByRole("heading", { level: 1 })).toHaveText(`Let “${name}” work with your tasks?`);
+  callback.close();
+});
+
+test("an assistant that is disconnected before it has its first token gets none", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const callback = await listener();
+  const assistant = new Assistant("Scripted", callback.url);
+  await assistant.connect(stack);
+  await page.goto(String(assistant.asked));
+  await page.getByRole("button", { name: "Allow", exact: true }).click();
+  await expect(page.getByText("You can close this page.")).toBeVisible();
+  await page.goto("/assistants");
+  await page.getByRole("button", { name: "Disconnect Scripted" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
+  await expect(page.getByText("No assistant is connected.")).toBeVisible();
+  const { client_id } = assistant.clientInformation() as { client_id: string };
+  const answer = await fetch(`${stack.origin}/api/auth/oauth2/token`, {
+    method: "POST",
+    body: new URLSearchParams({
+      grant_type: "authorization_code",
+      code: String(callback.answers[0]?.get("code")),
+      code_verifier: assistant.codeVerifier(),
+      redirect_uri: callback.url,
+      resource: `${stack.apiUrl}/mcp`,
+      client_id,
+    }),
+    headers: fromSomewhere(),
+  });
+  expect(answer.status).toBe(400);
+  expect(await answer.json()).toEqual({ error: "invalid_grant", error_description: "It was disconnected." });
+  const database = new Database(stack.authDatabase);
+  const kept = database.prepare("SELECT * FROM oauthRefreshToken WHERE clientId = ?").all(client_id);
+  database.close();
+  expect(kept).toEqual([]);
   callback.close();
 });

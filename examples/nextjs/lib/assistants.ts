@@ -1,5 +1,6 @@
 /** The assistants that a user has connected, in the tables of Better Auth. On the server only. */
 
+import { forgetTokens } from "@/lib/activity";
 import { auth } from "@/lib/auth";
 
 export interface Assistant {
@@ -41,10 +42,8 @@ export async function assistantsOf(userId: string): Promise<Assistant[]> {
 /** Take back the consent, and the tokens with which the assistant would get new ones without it. */
 export async function disconnect(userId: string, clientId: string) {
   const { adapter } = await auth.$context;
-  const where = [by("userId", userId), by("clientId", clientId)];
-  for (const model of ["oauthConsent", "oauthAccessToken", "oauthRefreshToken"]) {
-    await adapter.deleteMany({ model, where });
-  }
+  await adapter.deleteMany({ model: "oauthConsent", where: [by("userId", userId), by("clientId", clientId)] });
+  await forgetTokens(adapter, userId, clientId);
 }
 
 export async function clientOf(clientId: string): Promise<Client | null> {
