@@ -3,6 +3,7 @@
 import { useRouter } from "next/navigation";
 import { useRef, useState, useTransition } from "react";
 
+import { useSession } from "@/components/use-session";
 import { useVoice } from "@/components/voice";
 import type { Assistant } from "@/lib/assistants";
 
@@ -19,6 +20,7 @@ export function AssistantList({ assistants, minutes, revoke }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const { say, voice } = useVoice();
   const router = useRouter();
+  useSession();
 
   function ask(assistant: Assistant) {
     setAsked(assistant);

@@ -13,7 +13,7 @@ import {
 import type { Page } from "@playwright/test";
 import Database from "libsql";
 
-import { expect, fromSomewhere, type Stack, test, titles } from "./stack";
+import { expect, fromSomewhere, signUp, type Stack, test, titles } from "./stack";
 
 /** What an assistant keeps: its registration, and its tokens. */
 class Assistant implements OAuthClientProvider {
@@ -222,3 +222,46 @@ test("an assistant that is disconnected before it has its first token gets none"
   expect(kept).toEqual([]);
   callback.close();
 });
+
+test("nobody answers or disconnects an assistant on a page of somebody else", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const callback = await listener();
+  const assistant = new Assistant("Scripted", callback.url);
+  await assistant.connect(stack);
+  await page.goto(String(assistant.asked));
+  await expect(page.getByText("You are signed in as Alice.")).toBeVisible();
+  await signUp(page.context(), stack, "Bob");
+  await page.getByRole("button", { name: "Allow", exact: true }).click();
+  await expect(page.getByText("You are signed in as Bob.")).toBeVisible();
+  expect(callback.answers).toEqual([]);
+
+  await page.getByRole("button", { name: "Allow", exact: true }).click();
+  await expect(page.getByText("You can close this page.")).toBeVisible();
+  await page.goto("/assistants");
+  await signUp(page.context(), stack, "Carol");
+  await page.getByRole("button", { name: "Disconnect Scripted" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
+  await expect(page.getByText("No assistant is connected.")).toBeVisible(); // hers
+  await expect(page.getByText("Disconnected “Scripted”.")).toHaveCount(0);
+  const database = new Database(stack.authDatabase);
+  const { client_id } = assistant.clientInformation() as { client_id: string };
+  const kept = database.prepare("SELECT * FROM oauthConsent WHERE clientId = ?").all(client_id);
+  database.close();
+  expect(kept).toHaveLength(1);
+  callback.close();
+});
+
+for (const place of ["/assistants", "the consent"]) {
+  test(`a sign-out in another tab is seen on ${place}, too`, async ({ newUser, stack }) => {
+    const tasks = await newUser("Alice");
+    const assistant = new Assistant("Scripted", "http://localhost/callback");
+    await assistant.connect(stack);
+    const page = await tasks.context().newPage();
+    await page.goto(place === "/assistants" ? place : String(assistant.asked));
+    await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
+    await expect(tasks.getByText("Nothing to do yet")).toBeVisible();
+    await tasks.getByRole("button", { name: "Sign out" }).click();
+    await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible();
+    expect(new URL(page.url()).searchParams.has("sig")).toBe(place !== "/assistants"); // to come back to the consent
+  });
+}

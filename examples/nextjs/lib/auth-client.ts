@@ -14,8 +14,13 @@ export const { getSession, signIn, signOut, signUp, $fetch } = createAuthClient(
 
 export const UNREACHABLE = "The sign-in service cannot be reached. Try again.";
 
-/** Answer the request of an assistant. Returns where the browser is to go. Throws an error that says why it did not. */
-export async function decideConsent(accept: boolean, scopes: string[]): Promise<string> {
+/**
+ * Answer the request of an assistant, for the user who was asked. Returns where the browser is to go. Throws an error
+ * that says why it did not.
+ */
+export async function decideConsent(userId: string, accept: boolean, scopes: string[]): Promise<string> {
+  const user = await currentUser().catch(() => Promise.reject(new Error(UNREACHABLE)));
+  if (user?.id !== userId) throw new AnotherUser("Somebody else has signed in.");
   const body = { accept, ...(accept && { scope: scopes.join(" ") }) };
   const answer = $fetch<{ url?: string }>("/oauth2/consent", { method: "POST", body });
   const { data, error } = await answer.catch(() => Promise.reject(new Error(UNREACHABLE)));
