@@ -125,7 +125,7 @@ test("an assistant is let in, adds a task, is disconnected and then refused", as
 });
 
 test("an assistant that may only look cannot change anything", async ({ newUser, stack }) => {
-  const page = await newUser("Alice");
+  const page = await newUser("Alice", { timezoneId: "Pacific/Kiritimati" });
   const callback = await listener();
   const assistant = new Assistant("Scripted", callback.url);
   await assistant.connect(stack);
@@ -139,6 +139,10 @@ test("an assistant that may only look cannot change anything", async ({ newUser,
   await expect(client.callTool({ name: "add_task", arguments: { title: "No" } })).rejects.toThrow(UnauthorizedError);
   await page.goto("/assistants");
   await expect(page.getByText("May see your tasks")).toBeVisible();
+  const active = page.locator("time").last();
+  const there = { timeZone: "Pacific/Kiritimati", hour: "2-digit", minute: "2-digit" } as const;
+  const time = new Date(String(await active.getAttribute("datetime"))).toLocaleTimeString("en-GB", there);
+  await expect(active).toContainText(time);
   callback.close();
 });
 
