@@ -76,8 +76,9 @@ function identified(task: Task, { id, user_id, created_at }: Task, updated_at: s
 /** Send everything that is due. Throws if the API cannot be reached: then all is sent later. */
 export async function send(api: TaskClient, userId: string) {
   for (;;) {
+    const now = Date.now(); // before they are read: what can still be undone then is not sent
     const entries = await write(userId, () => db.outbox.toArray()); // not those of whoever has signed in since
-    const entry = nextDue(entries, Date.now());
+    const entry = nextDue(entries, now);
     if (!entry) return;
     const problem = await sendOne(api, userId, entry, entries);
     if (problem) await db.outbox.update(entry.id, { problem });
