@@ -5,7 +5,7 @@ import { redirect } from "next/navigation";
 import { AssistantList } from "@/components/assistant-list";
 import { CopyAddress } from "@/components/copy-address";
 import { assistantsOf, disconnect } from "@/lib/assistants";
-import { ASSISTANT_TOKEN_SECONDS, mcpUrl } from "@/lib/config";
+import { ASSISTANT_TOKEN_SECONDS, LEEWAY_SECONDS, mcpUrl } from "@/lib/config";
 import { currentUser } from "@/lib/session";
 
 export const metadata: Metadata = { title: "Assistants" };
@@ -38,7 +38,7 @@ export default async function Assistants() {
           </h2>
           <AssistantList
             assistants={assistants}
-            minutes={Math.ceil(ASSISTANT_TOKEN_SECONDS / 60)}
+            minutes={Math.ceil((ASSISTANT_TOKEN_SECONDS + LEEWAY_SECONDS) / 60)}
             revoke={revoke.bind(null, user.id)}
           />
         </section>
