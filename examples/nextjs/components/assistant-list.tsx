@@ -3,6 +3,8 @@
 import { useRouter } from "next/navigation";
 import { useRef, useState, useTransition } from "react";
 
+import { useHydrated } from "@/components/use-hydrated";
+import { useSession } from "@/components/use-session";
 import { useVoice } from "@/components/voice";
 import type { Assistant } from "@/lib/assistants";
 
@@ -19,6 +21,7 @@ export function AssistantList({ assistants, minutes, revoke }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const { say, voice } = useVoice();
   const router = useRouter();
+  useSession();
 
   function ask(assistant: Assistant) {
     setAsked(assistant);
@@ -44,7 +47,8 @@ export function AssistantList({ assistants, minutes, revoke }: Props) {
               <p className="title">{assistant.name}</p>
               <p className="muted">{assistant.mayWrite ? "May see and change your tasks" : "May see your tasks"}</p>
               <p className="muted">
-                Connected <Day time={assistant.connectedAt} />, last active <Moment time={assistant.lastActiveAt} />
+                Connected <Time time={assistant.connectedAt} format={DAY} />, last active{" "}
+                <Time time={assistant.lastActiveAt} format={MOMENT} />
               </p>
             </div>
             <button aria-label={`Disconnect ${assistant.name}`} onClick={() => ask(assistant)}>
@@ -75,17 +79,12 @@ export function AssistantList({ assistants, minutes, revoke }: Props) {
   );
 }
 
-const day = { day: "numeric", month: "long", year: "numeric" } as const;
+const DAY = { day: "numeric", month: "long", year: "numeric" } as const;
+const MOMENT = { ...DAY, hour: "2-digit", minute: "2-digit" } as const;
 
-// The server does not know the user's time zone: the browser corrects what it has written.
-const Day = ({ time }: { time: Date }) => (
-  <time dateTime={time.toISOString()} suppressHydrationWarning>
-    {new Intl.DateTimeFormat("en-GB", day).format(time)}
-  </time>
-);
-
-const Moment = ({ time }: { time: Date }) => (
-  <time dateTime={time.toISOString()} suppressHydrationWarning>
-    {new Intl.DateTimeFormat("en-GB", { ...day, hour: "2-digit", minute: "2-digit" }).format(time)}
-  </time>
-);
+// The server does not know the user's time zone: what it writes is replaced once the page is there.
+function Time({ time, format }: { time: Date; format: Intl.DateTimeFormatOptions }) {
+  const zone = useHydrated() ? {} : { timeZone: "UTC" };
+  const text = new Intl.DateTimeFormat("en-GB", { ...format, ...zone }).format(time);
+  return <time dateTime={time.toISOString()}>{text}</time>;
+}

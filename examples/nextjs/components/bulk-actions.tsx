@@ -13,29 +13,29 @@ interface Props {
   change: MakeChange;
 }
 
-/** What is done to all of the user's tasks. */
+/** What is done to all tasks that the user has here. */
 export function BulkActions({ tasks, show, change }: Props) {
-  const completed = tasks.filter(({ is_completed }) => is_completed).length;
-  const active = tasks.length - completed;
+  const completed = tasks.filter(({ is_completed }) => is_completed).map(({ id }) => id);
+  const active = tasks.filter(({ is_completed }) => !is_completed).map(({ id }) => id);
 
   /** The second click of a double click finds nothing left to do. */
   const onlyFirst = (action: () => Promise<boolean>) => (click: MouseEvent) => void (click.detail < 2 && action());
-  const markAll = (completed: boolean, count: number) => onlyFirst(() => change({ kind: "markAll", completed, count }));
+  const markAll = (completed: boolean, ids: string[]) => onlyFirst(() => change({ kind: "markAll", completed, ids }));
 
   return (
     <div className="buttons">
-      {show !== "completed" && active > 0 && (
+      {show !== "completed" && active.length > 0 && (
         <button className="quiet" onClick={markAll(true, active)}>
           Complete all
         </button>
       )}
-      {show !== "active" && completed > 0 && (
+      {show !== "active" && completed.length > 0 && (
         <button className="quiet" onClick={markAll(false, completed)}>
           Reopen all
         </button>
       )}
-      {completed > 0 && (
-        <button className="quiet" onClick={onlyFirst(() => change({ kind: "clearCompleted", count: completed }))}>
+      {completed.length > 0 && (
+        <button className="quiet" onClick={onlyFirst(() => change({ kind: "clearCompleted", ids: completed }))}>
           Clear completed
         </button>
       )}

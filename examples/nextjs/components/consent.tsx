@@ -3,29 +3,36 @@
 import { type FormEvent, useState } from "react";
 
 import { useHydrated } from "@/components/use-hydrated";
+import { useSession } from "@/components/use-session";
 import { decideConsent } from "@/lib/auth-client";
+import { SignedOut, type User } from "@/lib/database";
 
 interface Props {
   name: string;
-  userName: string;
+  user: User;
   scopes: string[];
   /** Where the browser goes afterwards. */
   returnsTo: string;
 }
 
 /** Asks what an assistant may do. */
-export function Consent({ name, userName, scopes, returnsTo }: Props) {
+export function Consent({ name, user, scopes, returnsTo }: Props) {
   const asksToWrite = scopes.includes("tasks:write");
   const [mayWrite, setMayWrite] = useState(asksToWrite);
   const [problem, setProblem] = useState("");
   const isReady = useHydrated();
+  useSession();
 
   async function answer(accept: boolean) {
     const granted = mayWrite ? scopes : [...scopes.filter((scope) => scope !== "tasks:write"), "tasks:read"];
     const asked = granted.filter((scope) => scopes.includes(scope));
-    const address = await decideConsent(accept, [...new Set(asked)]);
-    if (address) window.location.assign(address);
-    else setProblem("This request is too old. Start again in your assistant.");
+    setProblem("");
+    try {
+      window.location.assign(await decideConsent(user.id, accept, [...new Set(asked)]));
+    } catch (error) {
+      if (error instanceof SignedOut) return window.location.reload();
+      setProblem((error as Error).message);
+    }
   }
 
   function submit(event: FormEvent) {
@@ -36,7 +43,7 @@ export function Consent({ name, userName, scopes, returnsTo }: Props) {
   return (
     <main className="narrow">
       <h1>Let “{name}” work with your tasks?</h1>
-      <p className="muted">You are signed in as {userName}.</p>
+      <p className="muted">You are signed in as {user.name}.</p>
       <form className="card" onSubmit={submit}>
         <fieldset role="presentation" className="stack" disabled={!isReady}>
           <div className="stack tight">

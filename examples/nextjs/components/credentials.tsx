@@ -5,8 +5,8 @@ import Link from "next/link";
 import { type FormEvent, useState } from "react";
 
 import { useHydrated } from "@/components/use-hydrated";
-import { announceSession, currentUser, signIn, signUp } from "@/lib/auth-client";
-import { adopt, db, forget } from "@/lib/database";
+import { announceSession, currentUser, signIn, signUp, UNREACHABLE } from "@/lib/auth-client";
+import { adopt, db, type User } from "@/lib/database";
 import { changes } from "@/lib/words";
 
 /** Signs in, or with `isNew` up; `hasEnded` says why the user is here. */
@@ -28,14 +28,18 @@ export function Credentials({ isNew = false, hasEnded = false }: { isNew?: boole
     setBusy(true);
     setProblem("");
     const answer = isNew ? signUp.email({ name, email, password }) : signIn.email({ email, password });
-    const unreachable = { data: null, error: { message: "The sign-in service cannot be reached." } };
+    const unreachable = { data: null, error: { message: UNREACHABLE } };
     const { data, error } = await answer.catch(() => unreachable);
     if (error || !data) {
       setProblem(error?.message ?? "That did not work. Try again.");
       return setBusy(false);
     }
-    const user = await currentUser().catch(() => undefined);
-    await (user ? adopt(user) : forget()); // nothing of another user is left
+    const user = await whoIs(data).catch(() => undefined);
+    if (!user) {
+      setProblem(UNREACHABLE);
+      return setBusy(false);
+    }
+    await adopt(user);
     announceSession();
     // A whole new page, so that nothing of another user is left in memory.
     window.location.assign("url" in data && data.url ? String(data.url) : "/"); // to the consent, if an assistant asks for it
@@ -79,6 +83,12 @@ export function Credentials({ isNew = false, hasEnded = false }: { isNew?: boole
       </p>
     </main>
   );
+}
+
+/** Who has signed in. The answer does not say so if an assistant asks for access. */
+async function whoIs(answer: { user?: User }): Promise<User | undefined> {
+  const { user } = answer;
+  return user ? { id: user.id, name: user.name } : currentUser();
 }
 
 interface FieldProps {

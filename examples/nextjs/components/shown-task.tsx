@@ -23,7 +23,8 @@ export function ShownTask({ task, today, leaves, onEdit, change }: Props) {
 
   function toggle(event: { currentTarget: Element }) {
     if (leaves) focusNeighbour(event.currentTarget.closest("li"), "input");
-    showCompleted(!isCompleted, change({ kind: "update", task, changes: { is_completed: !isCompleted } }));
+    const seen = { ...task, is_completed: isCompleted }; // the list may not have the last click yet
+    showCompleted(!isCompleted, change({ kind: "update", task: seen, changes: { is_completed: !isCompleted } }));
   }
 
   function remove({ currentTarget }: MouseEvent) {

@@ -11,8 +11,9 @@ import {
   UnauthorizedError,
 } from "@modelcontextprotocol/client";
 import type { Page } from "@playwright/test";
+import Database from "libsql";
 
-import { expect, type Stack, test, titles } from "./stack";
+import { expect, fromSomewhere, signUp, type Stack, test, titles } from "./stack";
 
 /** What an assistant keeps: its registration, and its tokens. */
 class Assistant implements OAuthClientProvider {
@@ -40,7 +41,8 @@ class Assistant implements OAuthClientProvider {
   /** Returns a client, or undefined when the user is to be asked first. */
   async connect(stack: Stack, answer?: URLSearchParams): Promise<Client | undefined> {
     this.asked = undefined;
-    const transport = new StreamableHTTPClientTransport(new URL(`${stack.apiUrl}/mcp`), { authProvider: this });
+    const options = { authProvider: this, fetch: fetchFromSomewhere };
+    const transport = new StreamableHTTPClientTransport(new URL(`${stack.apiUrl}/mcp`), options);
     if (answer) await transport.finishAuth(answer);
     const client = new Client({ name: this.name, version: "1.0.0" });
     try {
@@ -52,6 +54,9 @@ class Assistant implements OAuthClientProvider {
     }
   }
 }
+
+const fetchFromSomewhere = (url: string | URL, init?: RequestInit) =>
+  fetch(url, { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), ...fromSomewhere() } });
 
 /** Where the browser goes after the consent, and what it brings. */
 async function listener() {
@@ -120,7 +125,7 @@ test("an assistant is let in, adds a task, is disconnected and then refused", as
 });
 
 test("an assistant that may only look cannot change anything", async ({ newUser, stack }) => {
-  const page = await newUser("Alice");
+  const page = await newUser("Alice", { timezoneId: "Pacific/Kiritimati" });
   const callback = await listener();
   const assistant = new Assistant("Scripted", callback.url);
   await assistant.connect(stack);
@@ -134,6 +139,10 @@ test("an assistant that may only look cannot change anything", async ({ newUser,
   await expect(client.callTool({ name: "add_task", arguments: { title: "No" } })).rejects.toThrow(UnauthorizedError);
   await page.goto("/assistants");
   await expect(page.getByText("May see your tasks")).toBeVisible();
+  const active = page.locator("time").last();
+  const there = { timeZone: "Pacific/Kiritimati", hour: "2-digit", minute: "2-digit" } as const;
+  const time = new Date(String(await active.getAttribute("datetime"))).toLocaleTimeString("en-GB", there);
+  await expect(active).toContainText(time);
   callback.close();
 });
 
@@ -152,6 +161,19 @@ test("who is not signed in signs in first; who does not allow it sends the assis
   await page.getByLabel("Password").fill("correct-horse");
   await page.getByRole("button", { name: "Sign up" }).click();
   await expect(consent(page)).toBeVisible();
+  const answers = "**/api/auth/oauth2/consent";
+  await page.route(answers, (route) => route.abort());
+  await page.getByRole("button", { name: "Do not allow" }).click();
+  await expect(page.getByText("The sign-in service cannot be reached. Try again.")).toBeVisible();
+  await page.unroute(answers);
+  await page.route(answers, (route) => route.fulfill({ status: 500, json: {} }));
+  await page.getByRole("button", { name: "Do not allow" }).click();
+  await expect(page.getByText("That did not work. Try again.")).toBeVisible();
+  await page.unroute(answers);
+  await page.route(answers, (route) => route.fulfill({ status: 400, json: { error: "invalid_request" } }));
+  await page.getByRole("button", { name: "Do not allow" }).click();
+  await expect(page.getByText("This request is too old.")).toBeVisible();
+  await page.unroute(answers);
   await page.getByRole("button", { name: "Do not allow" }).click();
   await expect(page.getByText("You can close this page.")).toBeVisible();
   expect(callback.answers.at(-1)?.get("error")).toBe("access_denied");
@@ -159,3 +181,91 @@ test("who is not signed in signs in first; who does not allow it sends the assis
   await expect(page.getByText("No assistant is connected.")).toBeVisible();
   callback.close();
 });
+
+test("the name that an assistant gives itself cannot pass for words of the page", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const callback = await listener();
+  const assistant = new Assistant(`Good” was checked.\u202e\n“${"y".repeat(100)}`, callback.url);
+  await assistant.connect(stack);
+  await page.goto(String(assistant.asked));
+  const name = `Good was checked. ${"y".repeat(60 - "Good was checked. ".length)}`;
+  await expect(page.getByRole("heading", { level: 1 })).toHaveText(`Let “${name}” work with your tasks?`);
+  callback.close();
+});
+
+test("an assistant that is disconnected before it has its first token gets none", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const callback = await listener();
+  const assistant = new Assistant("Scripted", callback.url);
+  await assistant.connect(stack);
+  await page.goto(String(assistant.asked));
+  await page.getByRole("button", { name: "Allow", exact: true }).click();
+  await expect(page.getByText("You can close this page.")).toBeVisible();
+  await page.goto("/assistants");
+  await page.getByRole("button", { name: "Disconnect Scripted" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
+  await expect(page.getByText("No assistant is connected.")).toBeVisible();
+  const { client_id } = assistant.clientInformation() as { client_id: string };
+  const answer = await fetch(`${stack.origin}/api/auth/oauth2/token`, {
+    method: "POST",
+    body: new URLSearchParams({
+      grant_type: "authorization_code",
+      code: String(callback.answers[0]?.get("code")),
+      code_verifier: assistant.codeVerifier(),
+      redirect_uri: callback.url,
+      resource: `${stack.apiUrl}/mcp`,
+      client_id,
+    }),
+    headers: fromSomewhere(),
+  });
+  expect(answer.status).toBe(400);
+  expect(await answer.json()).toEqual({ error: "invalid_grant", error_description: "It was disconnected." });
+  const database = new Database(stack.authDatabase);
+  const kept = database.prepare("SELECT * FROM oauthRefreshToken WHERE clientId = ?").all(client_id);
+  database.close();
+  expect(kept).toEqual([]);
+  callback.close();
+});
+
+test("nobody answers or disconnects an assistant on a page of somebody else", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  const callback = await listener();
+  const assistant = new Assistant("Scripted", callback.url);
+  await assistant.connect(stack);
+  await page.goto(String(assistant.asked));
+  await expect(page.getByText("You are signed in as Alice.")).toBeVisible();
+  await signUp(page.context(), stack, "Bob");
+  await page.getByRole("button", { name: "Allow", exact: true }).click();
+  await expect(page.getByText("You are signed in as Bob.")).toBeVisible();
+  expect(callback.answers).toEqual([]);
+
+  await page.getByRole("button", { name: "Allow", exact: true }).click();
+  await expect(page.getByText("You can close this page.")).toBeVisible();
+  await page.goto("/assistants");
+  await signUp(page.context(), stack, "Carol");
+  await page.getByRole("button", { name: "Disconnect Scripted" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
+  await expect(page.getByText("No assistant is connected.")).toBeVisible(); // hers
+  await expect(page.getByText("Disconnected “Scripted”.")).toHaveCount(0);
+  const database = new Database(stack.authDatabase);
+  const { client_id } = assistant.clientInformation() as { client_id: string };
+  const kept = database.prepare("SELECT * FROM oauthConsent WHERE clientId = ?").all(client_id);
+  database.close();
+  expect(kept).toHaveLength(1);
+  callback.close();
+});
+
+for (const place of ["/assistants", "the consent"]) {
+  test(`a sign-out in another tab is seen on ${place}, too`, async ({ newUser, stack }) => {
+    const tasks = await newUser("Alice");
+    const assistant = new Assistant("Scripted", "http://localhost/callback");
+    await assistant.connect(stack);
+    const page = await tasks.context().newPage();
+    await page.goto(place === "/assistants" ? place : String(assistant.asked));
+    await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
+    await expect(tasks.getByText("Nothing to do yet")).toBeVisible();
+    await tasks.getByRole("button", { name: "Sign out" }).click();
+    await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible();
+    expect(new URL(page.url()).searchParams.has("sig")).toBe(place !== "/assistants"); // to come back to the consent
+  });
+}

@@ -2,7 +2,7 @@
 
 import type { Page } from "@playwright/test";
 
-import { add, apiOf, expect, row, sent, type Stack, taskOf, test, titles } from "./stack";
+import { add, addUnsent, apiOf, expect, row, sent, type Stack, taskOf, test, titles } from "./stack";
 
 test.describe("a task that was changed elsewhere", () => {
   for (const [choice, kept] of [
@@ -41,6 +41,25 @@ test.describe("a task that was changed elsewhere", () => {
     await sent(page);
     await expect(page.getByRole("checkbox", { name: "Buy oats" })).toBeChecked();
     await expect(page.getByText("changed elsewhere")).toHaveCount(0);
+  });
+
+  test("is not overwritten by an editor that was opened before the API had it", async ({ newUser, stack }) => {
+    const page = await newUser("Alice");
+    await expect(page.getByText("Nothing to do yet")).toBeVisible();
+    await page.context().setOffline(true);
+    await addUnsent(page, "Buy milk");
+    await page.getByRole("button", { name: "Edit Buy milk" }).click();
+    await page.context().setOffline(false);
+    await sent(page);
+    await renameElsewhere(page, stack, "Buy milk", "Buy rice");
+    const read = page.waitForResponse((answer) => answer.url().includes("/changes") && answer.status() === 200);
+    await page.evaluate(() => window.dispatchEvent(new Event("focus")));
+    await read;
+    await page.waitForTimeout(500); // until it is kept
+    await page.getByLabel("Title").fill("Buy oats");
+    await page.getByRole("button", { name: "Save" }).click();
+    await expect(page.getByText("“Buy rice” was changed elsewhere")).toBeVisible();
+    await taskOf(page, stack, "Buy rice");
   });
 
   test("is not deleted unseen", async ({ newUser, stack }) => {

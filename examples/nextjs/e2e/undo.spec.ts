@@ -1,6 +1,6 @@
 /** Deletions can be taken back for some seconds, and are not lost when the tab is closed meanwhile. */
 
-import { add, apiOf, expect, row, seed, sent, taskOf, test, titles } from "./stack";
+import { add, addUnsent, apiOf, expect, row, seed, sent, taskOf, test, titles } from "./stack";
 
 test("a deletion is undone by a click, and nothing was sent", async ({ newUser, stack }) => {
   const page = await newUser("Alice");
@@ -85,4 +85,47 @@ test("a deletion outlives a closed tab: it can be undone, or is sent, when the p
   await later.goto("/");
   await sent(later);
   expect((await apiOf(later, stack).list()).map(({ title }) => title)).toEqual(["Task 2"]);
+});
+
+test("what another device has done since is neither cleared nor completed, though it is sent later", async ({
+  newUser,
+  secondDevice,
+  stack,
+}) => {
+  const page = await newUser("Alice");
+  await seed(page, stack, 3);
+  await page.reload();
+  const other = await secondDevice(page);
+  await page.getByRole("checkbox", { name: "Task 1" }).check();
+  await sent(page);
+  await page.getByRole("button", { name: "Clear completed" }).click();
+  const context = page.context();
+  await page.close(); // before it was sent
+
+  await other.reload();
+  await other.getByRole("checkbox", { name: "Task 2" }).check();
+  await sent(other);
+  const later = await context.newPage();
+  await later.clock.install({ time: Date.now() + 60_000 });
+  await later.goto("/");
+  await sent(later);
+  const states = async () => (await apiOf(later, stack).list()).map(({ title, is_completed }) => [title, is_completed]);
+  expect(await states()).toEqual([
+    ["Task 3", false],
+    ["Task 2", true],
+  ]);
+
+  await context.setOffline(true);
+  await addUnsent(later, "Buy milk");
+  await later.getByRole("button", { name: "Complete all" }).click();
+  await add(other, "Write the talk");
+  await context.setOffline(false);
+  await sent(later);
+  expect(await states()).toEqual([
+    ["Buy milk", true],
+    ["Write the talk", false],
+    ["Task 3", true],
+    ["Task 2", true],
+  ]);
+  await expect(later.getByRole("checkbox", { name: "Write the talk" })).not.toBeChecked();
 });

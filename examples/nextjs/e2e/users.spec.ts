@@ -1,4 +1,4 @@
-import { add, apiOf, expect, sent, test, titles } from "./stack";
+import { add, addUnsent, apiOf, expect, fromSomewhere, sent, taskOf, test, titles } from "./stack";
 
 test("somebody signs up, out, and in again, and the tasks are still there", async ({ page, stack }) => {
   await page.goto(stack.origin);
@@ -116,4 +116,24 @@ test("a tab of a user who has left shows and sends nothing of the next one", asy
   await his.context().setOffline(true);
   await expect(titles(his)).toHaveText(["His"]); // and has removed nothing of his
   expect((await apiOf(his, stack).list()).map(({ title }) => title)).toEqual(["His"]);
+});
+
+test("what was not sent outlives a sign-in after which the session cannot be read", async ({ newUser, stack }) => {
+  const page = await newUser("Alice");
+  await expect(page.getByText("Nothing to do yet")).toBeVisible();
+  const session = await page.request.get("/api/auth/get-session", { headers: fromSomewhere() });
+  const { user } = (await session.json()) as { user: { email: string } };
+  await page.route("**/api/tasks", (route) => route.abort());
+  await addUnsent(page, "Buy milk");
+  await page.context().clearCookies();
+  await page.reload();
+  await expect(page.getByText("1 change waits on this device.")).toBeVisible();
+  await page.unroute("**/api/tasks");
+  await page.route("**/api/auth/get-session*", (route) => route.abort());
+  await page.getByLabel("E-mail").fill(user.email);
+  await page.getByLabel("Password").fill("correct-horse");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await expect(titles(page)).toHaveText(["Buy milk"]);
+  await sent(page);
+  await taskOf(page, stack, "Buy milk");
 });

@@ -1,5 +1,6 @@
 /** The assistants that a user has connected, in the tables of Better Auth. On the server only. */
 
+import { forgetTokens } from "@/lib/activity";
 import { auth } from "@/lib/auth";
 
 export interface Assistant {
@@ -23,6 +24,8 @@ interface Client {
   redirectUris: string[];
 }
 
+const MAX_NAME = 60;
+
 const by = (field: string, value: string) => ({ field, value });
 
 export async function assistantsOf(userId: string): Promise<Assistant[]> {
@@ -39,10 +42,8 @@ export async function assistantsOf(userId: string): Promise<Assistant[]> {
 /** Take back the consent, and the tokens with which the assistant would get new ones without it. */
 export async function disconnect(userId: string, clientId: string) {
   const { adapter } = await auth.$context;
-  const where = [by("userId", userId), by("clientId", clientId)];
-  for (const model of ["oauthConsent", "oauthAccessToken", "oauthRefreshToken"]) {
-    await adapter.deleteMany({ model, where });
-  }
+  await adapter.deleteMany({ model: "oauthConsent", where: [by("userId", userId), by("clientId", clientId)] });
+  await forgetTokens(adapter, userId, clientId);
 }
 
 export async function clientOf(clientId: string): Promise<Client | null> {
@@ -50,4 +51,8 @@ export async function clientOf(clientId: string): Promise<Client | null> {
   return adapter.findOne<Client>({ model: "oauthClient", where: [by("clientId", clientId)] });
 }
 
-export const nameOf = (client: Client | null) => client?.name?.trim() || "Unnamed assistant";
+/** The name that an assistant gives itself, so that it cannot pass for a part of the sentence that has it. */
+export function nameOf(client: Client | null): string {
+  const name = (client?.name ?? "").replace(/\s+/gu, " ").replace(/[\p{C}"“”„‟«»]/gu, "");
+  return Array.from(name.trim()).slice(0, MAX_NAME).join("").trim() || "Unnamed assistant";
+}

@@ -12,11 +12,21 @@ export const { getSession, signIn, signOut, signUp, $fetch } = createAuthClient(
   disableDefaultFetchPlugins: true, // which would leave the page before it has removed what another user left
 });
 
-/** Answer the request of an assistant. Returns where the browser is to go, or undefined if it is too old. */
-export async function decideConsent(accept: boolean, scopes: string[]): Promise<string | undefined> {
+export const UNREACHABLE = "The sign-in service cannot be reached. Try again.";
+
+/**
+ * Answer the request of an assistant, for the user who was asked. Returns where the browser is to go. Throws an error
+ * that says why it did not.
+ */
+export async function decideConsent(userId: string, accept: boolean, scopes: string[]): Promise<string> {
+  const user = await currentUser().catch(() => Promise.reject(new Error(UNREACHABLE)));
+  if (user?.id !== userId) throw new AnotherUser("Somebody else has signed in.");
   const body = { accept, ...(accept && { scope: scopes.join(" ") }) };
-  const { data } = await $fetch<{ url?: string }>("/oauth2/consent", { method: "POST", body });
-  return data?.url;
+  const answer = $fetch<{ url?: string }>("/oauth2/consent", { method: "POST", body });
+  const { data, error } = await answer.catch(() => Promise.reject(new Error(UNREACHABLE)));
+  if (data?.url) return data.url;
+  if (error?.status !== 400) throw new Error("That did not work. Try again.");
+  throw new Error("This request is too old. Start again in your assistant.");
 }
 
 /** Returns who is signed in. Throws without a network. */

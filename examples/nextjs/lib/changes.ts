@@ -4,13 +4,13 @@ import { newIdempotencyKey, type Task } from "@todo-api/client";
 
 import { EMPTY, type Fields, fieldsOf } from "@/lib/fields";
 
-/** `task` is the task as the user saw it. */
+/** `task` is the task as the user saw it, `ids` are those of the tasks that the user saw: no other is changed. */
 export type Change =
   | { kind: "create"; task: Task }
   | { kind: "update"; task: Task; changes: Partial<Task> }
   | { kind: "remove"; task: Task }
-  | { kind: "markAll"; completed: boolean; count: number }
-  | { kind: "clearCompleted"; count: number };
+  | { kind: "markAll"; completed: boolean; ids: string[] }
+  | { kind: "clearCompleted"; ids: string[] };
 
 /** Make a task that the API has not seen. Its id is the idempotency key, the same however often it is sent. */
 export function draft(fields: Partial<Fields>): Task {
@@ -39,10 +39,15 @@ export function applied(tasks: Task[], change: Change): Task[] {
     case "remove":
       return tasks.filter(({ id }) => id !== change.task.id);
     case "markAll":
-      return tasks.map((task) => ({ ...task, is_completed: change.completed }));
+      return appliedToAll(tasks, change.ids, (task) => [{ ...task, is_completed: change.completed }]);
     case "clearCompleted":
-      return tasks.filter(({ is_completed }) => !is_completed);
+      return appliedToAll(tasks, change.ids, (task) => (task.is_completed ? [] : [task]));
   }
+}
+
+function appliedToAll(tasks: Task[], ids: string[], change: (task: Task) => Task[]): Task[] {
+  const seen = new Set(ids);
+  return tasks.flatMap((task) => (seen.has(task.id) ? change(task) : [task]));
 }
 
 /** Two changes of one task as one. */

@@ -7,3 +7,6 @@ export const mcpUrl = () => process.env.MCP_URL ?? `${apiUrl()}/mcp`;
 
 /** An assistant asks for a new token after this time. Until then one that was disconnected can go on. */
 export const ASSISTANT_TOKEN_SECONDS = Number(process.env.ASSISTANT_TOKEN_SECONDS ?? 300);
+
+/** How much longer the API accepts a token that has expired. */
+export const LEEWAY_SECONDS = 10;

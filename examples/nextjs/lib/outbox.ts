@@ -55,11 +55,18 @@ export const isHeldAt = ({ heldUntil }: Entry, now: number) => heldUntil > now &
 /** Send deletions that could still be undone with the next `send`. */
 export const releaseAll = () => db.outbox.toCollection().modify({ heldUntil: 0 });
 
-/** The API knows the task by another id now if it was created since the user saw it. */
+/** The API knows a task by another id now if it was created since the user saw it. */
 async function renamed(change: Change): Promise<Change> {
+  if ("ids" in change) {
+    const stored = await db.tasks.where("draft").anyOf(change.ids).toArray();
+    const ids = new Map(stored.map(({ draft, id }) => [draft, id]));
+    return { ...change, ids: change.ids.map((id) => ids.get(id) ?? id) };
+  }
   if (!("task" in change) || change.kind === "create" || !isDraft(change.task)) return change;
   const stored = await db.tasks.get({ draft: change.task.id });
-  return stored ? { ...change, task: identified(change.task, stored, stored.updated_at) } : change;
+  if (!stored) return change;
+  const { updated_at } = isSameTask(change.task, stored) ? stored : change.task; // not a version that was not seen
+  return { ...change, task: identified(change.task, stored, updated_at) };
 }
 
 function identified(task: Task, { id, user_id, created_at }: Task, updated_at: string): Task {
@@ -69,8 +76,9 @@ function identified(task: Task, { id, user_id, created_at }: Task, updated_at: s
 /** Send everything that is due. Throws if the API cannot be reached: then all is sent later. */
 export async function send(api: TaskClient, userId: string) {
   for (;;) {
+    const now = Date.now(); // before they are read: what can still be undone then is not sent
     const entries = await write(userId, () => db.outbox.toArray()); // not those of whoever has signed in since
-    const entry = nextDue(entries, Date.now());
+    const entry = nextDue(entries, now);
     if (!entry) return;
     const problem = await sendOne(api, userId, entry, entries);
     if (problem) await db.outbox.update(entry.id, { problem });
@@ -133,6 +141,7 @@ async function rebase(change: Extract<Change, { kind: "create" | "update" }>, ta
   const isAsExpected = isSameTask(expected, task);
   await db.outbox.toCollection().modify((entry) => {
     const later = entry.change;
+    if ("ids" in later) later.ids = later.ids.map((id) => (id === change.task.id ? task.id : id));
     if (!("task" in later) || later.task.id !== change.task.id) return;
     later.task = identified(later.task, task, isAsExpected ? task.updated_at : later.task.updated_at);
   });

@@ -26,9 +26,9 @@ export async function perform(api: TaskClient, change: Change): Promise<Task | u
     case "remove":
       return remove(api, change.task);
     case "markAll":
-      return void (await api.markAll(change.completed));
+      return markAll(api, change.ids, change.completed);
     case "clearCompleted":
-      return void (await api.clearCompleted());
+      return clearCompleted(api, change.ids);
   }
 }
 
@@ -46,10 +46,36 @@ async function remove(api: TaskClient, seen: Task) {
     await api.remove(seen.id, how);
     return undefined;
   });
-  return removal.catch((error: unknown) => {
-    if (codeOf(error) !== "TASK_NOT_FOUND") throw error; // it is gone, as the user wanted
-    return undefined;
+  return removal.catch(unlessGone); // as the user wanted
+}
+
+const markAll = (api: TaskClient, ids: string[], completed: boolean) =>
+  onSeen(api, ids, !completed, {
+    all: () => api.markAll(completed),
+    one: ({ id }, how) => api.update(id, { is_completed: completed }, how),
   });
+
+const clearCompleted = (api: TaskClient, ids: string[]) =>
+  onSeen(api, ids, true, {
+    all: () => api.clearCompleted(),
+    one: ({ id }, how) => api.remove(id, how),
+  });
+
+interface Work {
+  all: () => Promise<unknown>;
+  one: (task: Task, how: WriteOptions) => Promise<unknown>;
+}
+
+/** Write to the completed or active tasks with these ids: together if there are no others, otherwise one by one. */
+async function onSeen(api: TaskClient, ids: string[], is_completed: boolean, { all, one }: Work): Promise<undefined> {
+  const found = await api.list({ is_completed });
+  const wanted = new Set(ids);
+  const seen = found.filter(({ id }) => wanted.has(id));
+  if (seen.length === found.length) return void (await all());
+  for (const task of seen) {
+    const work = onNewest(api, task, async (newest, how) => newest.is_completed === is_completed && one(newest, how));
+    await work.catch(unlessGone);
+  }
 }
 
 /** Write to the version that was seen. If that is not the newest, read the newest and write to that. */
@@ -62,6 +88,10 @@ async function onNewest<T>(api: TaskClient, seen: Task, write: (task: Task, how:
       task = await api.get(seen.id);
     }
   }
+}
+
+function unlessGone(error: unknown): undefined {
+  if (codeOf(error) !== "TASK_NOT_FOUND") throw error;
 }
 
 const codeOf = (error: unknown) => (error instanceof TaskApiError ? error.code : undefined);

@@ -10,7 +10,7 @@ export const changes = (count: number) => (count === 1 ? "1 change" : `${count} 
 /** Says what was done. */
 export function done(change: Change): string {
   const [, verb] = verbs(change);
-  return "task" in change ? `${verb} “${titleOf(change)}”.` : `${verb} ${tasks(change.count)}.`;
+  return "task" in change ? `${verb} “${titleOf(change)}”.` : `${verb} ${tasks(change.ids.length)}.`;
 }
 
 /** Says what could not be done. */

@@ -5,7 +5,7 @@ import { redirect } from "next/navigation";
 import { AssistantList } from "@/components/assistant-list";
 import { CopyAddress } from "@/components/copy-address";
 import { assistantsOf, disconnect } from "@/lib/assistants";
-import { ASSISTANT_TOKEN_SECONDS, mcpUrl } from "@/lib/config";
+import { ASSISTANT_TOKEN_SECONDS, LEEWAY_SECONDS, mcpUrl } from "@/lib/config";
 import { currentUser } from "@/lib/session";
 
 export const metadata: Metadata = { title: "Assistants" };
@@ -36,15 +36,21 @@ export default async function Assistants() {
           <h2 id="connected" className="heading">
             Connected
           </h2>
-          <AssistantList assistants={assistants} minutes={Math.ceil(ASSISTANT_TOKEN_SECONDS / 60)} revoke={revoke} />
+          <AssistantList
+            assistants={assistants}
+            minutes={Math.ceil((ASSISTANT_TOKEN_SECONDS + LEEWAY_SECONDS) / 60)}
+            revoke={revoke.bind(null, user.id)}
+          />
         </section>
       </main>
     </>
   );
 }
 
-async function revoke(clientId: string) {
+/** `userId` is who was shown the list: another user may have signed in since. */
+async function revoke(userId: string, clientId: string) {
   "use server";
   const user = await currentUser();
-  if (user) await disconnect(user.id, clientId);
+  if (user?.id !== userId) redirect("/assistants");
+  await disconnect(userId, clientId);
 }
