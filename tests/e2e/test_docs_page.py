@@ -179,8 +179,9 @@ def test_no_example_value_is_filled_in_but_the_default_limit_is(docs: Page) -> N
 
 
 def test_the_example_of_an_error_is_shown_on_demand(docs: Page) -> None:
-    docs.locator(".opblock-post .opblock-summary-control").click()
-    refused = docs.locator(".opblock-post .responses-table .response").filter(has_text="TOKEN_MISSING").first
+    creation = docs.locator(".opblock-post").filter(has_text="Create a task")
+    creation.locator(".opblock-summary-control").click()
+    refused = creation.locator(".responses-table .response").filter(has_text="TOKEN_MISSING").first
     expect(refused).to_contain_text("A bearer token is required.")
     expect(refused).not_to_contain_text("status_code")
     refused.get_by_role("button", name="Example and headers").click()
