@@ -76,7 +76,8 @@ def _database_url(text: str, development: bool) -> str | None:
     known = all(server.get(name, values[0]) in values for name, values in CHOICES.items())
     valid = text.isprintable() and known and all(0 < port < 65536 for port in ports)
     found = _hosts_in_query(url, server).replace("postgresql", "postgresql+psycopg2", 1)
-    make_url(found).get_dialect()().create_connect_args(make_url(found))  # raises now what it would at the first use
+    engine_url = make_url(found)
+    engine_url.get_dialect()().create_connect_args(engine_url)  # raises now what it would at the first use
     return found if valid else None
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from tests.conftest import Caller, dispose, environ_for
 from tests.support.databases import database_in, engine_of, rows_of
 from tests.support.programs import ROOT, environment
+from tests.support.releases import CODE_BEFORE, VERSIONS
 from tests.support.threads import wait_until
 from todo_api import create_app
 from todo_api.extensions import Base
@@ -137,6 +138,12 @@ def test_the_migrated_indexes_of_sqlite_are_those_of_the_models(databases: dict[
     with engine_of(made_by_models) as engine:
         Base.metadata.create_all(engine)
     assert {*rows_of(databases["sqlite"], statement)} == {*rows_of(made_by_models, statement)} != set()
+
+
+def test_every_migration_has_the_code_before_it() -> None:
+    """tests/faults/test_rolling.py runs it beside the new code."""
+    all_migrations = [file.name.partition("_")[0] for file in sorted(VERSIONS.glob("0*.py"))]
+    assert [migration for group in CODE_BEFORE for migration in group] == all_migrations[1:]
 
 
 def test_migrations_use_their_own_database_url(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.support import nginx
 from tests.support.load import Load, query
 from tests.support.postgres import ControlledServer
 from tests.support.programs import GUNICORN, ROOT, Server, production_environment, run, running
-from tests.support.releases import CODE_BEFORE, MISSING, VERSIONS, code_of, has_history
+from tests.support.releases import CODE_BEFORE, MISSING, code_of, has_history
 
 CLIENTS = 4  # more would only slow the start of an instance on a small machine
 DRAIN = 0.5  # seconds until nginx has reloaded and the requests on an instance have ended
@@ -67,11 +67,6 @@ def url(database: ControlledServer) -> Iterator[str]:
 def flask(env: dict[str, str], code: Path, *command: str) -> None:
     done = run(sys.executable, "-m", "flask", "--app", "wsgi", *command, cwd=code, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_every_migration_has_the_code_before_it() -> None:
-    all_migrations = [file.name.partition("_")[0] for file in sorted(VERSIONS.glob("0*.py"))]
-    assert [migration for group in CODE_BEFORE for migration in group] == all_migrations[1:]
 
 
 @pytest.mark.parametrize("commit", CODE_BEFORE.values(), ids=["-".join(group) for group in CODE_BEFORE])

@@ -13,6 +13,14 @@ MCP_URL = "https://api.example.com/mcp"
 MCP_ISSUER = "https://app.example.com/api/auth"
 METADATA_URL = "https://api.example.com/.well-known/oauth-protected-resource/mcp"
 SETTINGS = {"MCP_URL": MCP_URL, "MCP_ISSUER": MCP_ISSUER}
+HINTS: dict[str, set[str]] = {
+    "list_tasks": {"readOnlyHint", "idempotentHint"},
+    "get_task": {"readOnlyHint", "idempotentHint"},
+    "add_task": set(),
+    "update_task": {"destructiveHint", "idempotentHint"},
+    "complete_task": {"idempotentHint"},
+    "delete_task": {"destructiveHint", "idempotentHint"},
+}
 META = {VERSION: MODERN, CAPABILITIES: {}}
 
 

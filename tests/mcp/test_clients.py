@@ -7,6 +7,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from tests.conftest import MISSING_ID
+from tests.mcp.agents import HINTS
 from tests.support.mcp_clients import KINDS, Kind, RunningClient, mcp_service, mcp_url, running_client
 from tests.support.programs import Server, free_port
 from tests.support.threads import wait_until
@@ -14,15 +16,6 @@ from tests.support.tokens import SECRET, token
 
 pytestmark = pytest.mark.mcp
 
-MISSING_ID = "01a1fc99-ee71-72ec-b587-48e127eeb180"  # no task has this id
-HINTS = {
-    "list_tasks": {"readOnlyHint", "idempotentHint"},
-    "get_task": {"readOnlyHint", "idempotentHint"},
-    "add_task": set(),
-    "update_task": {"destructiveHint", "idempotentHint"},
-    "complete_task": {"idempotentHint"},
-    "delete_task": {"destructiveHint", "idempotentHint"},
-}
 FALSE_HINTS = dict.fromkeys(("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"), False)
 INVALID_PARAMS = -32602
 

@@ -11,7 +11,7 @@ from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
 from tests.conftest import MISSING_ID, Caller, MakeApp
-from tests.mcp.agents import MCP_URL, Agent
+from tests.mcp.agents import HINTS, MCP_URL, Agent
 from tests.mcp.test_protocol import NAMES
 from tests.support.tokens import token
 from tests.telemetry.test_logs import listen
@@ -277,18 +277,10 @@ def test_the_descriptions_are_for_a_model(described: dict[str, Json]) -> None:
 
 @pytest.mark.sqlite_only
 def test_the_hints_say_what_a_tool_may_do(described: dict[str, Json]) -> None:
-    expected = {
-        "list_tasks": {"readOnlyHint", "idempotentHint"},
-        "get_task": {"readOnlyHint", "idempotentHint"},
-        "add_task": set(),
-        "update_task": {"destructiveHint", "idempotentHint"},
-        "complete_task": {"idempotentHint"},
-        "delete_task": {"destructiveHint", "idempotentHint"},
-    }
     for name, tool in described.items():
         annotations = tool["annotations"]
         assert annotations.keys() == {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
-        assert {hint for hint, value in annotations.items() if value} == expected[name]
+        assert {hint for hint, value in annotations.items() if value} == HINTS[name]
         assert (TOOLS[name].scope == SCOPES[0]) == annotations["readOnlyHint"]
 
 

@@ -109,7 +109,7 @@ def through(url: str, port: int) -> str:
 
 def pooled(url: str) -> str:
     """Return the URL that the applications of the tests connect with."""
-    return through(url, int(os.environ[PORT])) if url.startswith("postgresql") and PORT in os.environ else url
+    return through(url, int(os.environ[PORT])) if url.startswith("postgresql") and WANTED else url
 
 
 @contextmanager

@@ -121,10 +121,23 @@ def test_every_write_keeps_the_rules(database_url: str, volatility: Volatility, 
 
 
 def is_owned(query: Node, user_id: int) -> bool:
-    """Return whether a step with tables compares a column with the parameter that is the user."""
+    """Return whether a step with tables compares the column of the user with the parameter that is the user."""
     equalities = (node for place in nodes(query.fields["jointree"]) for node in place.walk_level())
     sides = [{side.kind: side for side in nodes(node.fields["args"])} for node in equalities if node.kind == "OPEXPR"]
-    return any("VAR" in side and "PARAM" in side and side["PARAM"].number("paramid") == user_id for side in sides)
+    return any(
+        side.keys() == {"VAR", "PARAM"}
+        and side["PARAM"].number("paramid") == user_id
+        and is_of_the_user(query, side["VAR"])
+        for side in sides
+    )
+
+
+def is_of_the_user(query: Node, variable: Node) -> bool:
+    """Return whether a variable is `users.id`, or `user_id` of another table."""
+    entry = [*nodes(query.fields["rtable"])][variable.number("varno") - 1]
+    [names] = nodes(entry.fields["eref"])
+    column = names.fields["colnames"][0][variable.number("varattno") - 1].strip('"')
+    return bool(column == ("id" if names.fields["aliasname"] == ["users"] else "user_id"))
 
 
 def steps_on_tables(tree: Node) -> Iterator[Node]:
@@ -143,6 +156,21 @@ def test_every_step_names_the_owner(database_url: str, name: str) -> None:
     for statement, tree in zip(statements, trees, strict=True):
         names = list(dict.fromkeys(PLACEHOLDER.findall(statement.steps[0])))
         assert all(is_owned(query, names.index("user_id") + 1) for query in steps_on_tables(tree)), statement.steps[0]
+
+
+@pytest.mark.parametrize(
+    ("statement", "owned"),
+    [
+        ("SELECT 1 FROM tasks WHERE user_id = $1", True),
+        ("UPDATE users SET task_count = 1 WHERE id = $1", True),
+        ("SELECT 1 FROM tasks WHERE title = $1", False),
+        ("SELECT 1 FROM tasks, users WHERE tasks.user_id = users.id AND tasks.title = $1", False),
+        ("SELECT 1 FROM tasks WHERE user_id = $2 AND title = $1", False),
+    ],
+)
+def test_a_step_that_does_not_name_the_owner_is_recognized(database_url: str, statement: str, owned: bool) -> None:
+    [tree] = trees_of(database_url, [statement])
+    assert [is_owned(query, 1) for query in steps_on_tables(tree)] == [owned]
 
 
 @pytest.mark.parametrize("statement", REFUSED)
