@@ -6,7 +6,6 @@ For every migration: the code before it is taken from the history of the project
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,12 +15,12 @@ import pytest
 
 from tests.support import nginx
 from tests.support.load import Load, query
-from tests.support.postgres import ControlledServer
+from tests.support.postgres import ControlledServer, children
 from tests.support.programs import GUNICORN, ROOT, Server, production_environment, run, running
 from tests.support.releases import CODE_BEFORE, MISSING, code_of, has_history
+from tests.support.threads import wait_until
 
 CLIENTS = 4  # more would only slow the start of an instance on a small machine
-DRAIN = 0.5  # seconds until nginx has reloaded and the requests on an instance have ended
 FIELDS = ("id", "user_id", "title", "description", "is_completed", "created_at", "updated_at")  # of every release
 WRONG_COUNTS = "SELECT count(*) FROM users WHERE task_count <> (SELECT count(*) FROM tasks WHERE user_id = users.id)"
 SOCKET = "server unix:/run/todo-api/gunicorn.sock"
@@ -50,10 +49,12 @@ class Front:
         self.list.write_text("".join(f"server 127.0.0.1:{one.port};\n" for one in instances))
 
     def use(self, *instances: Server) -> None:
-        """Send requests to these instances only, as `nginx -s reload` does."""
+        """Send requests to these instances only, as `nginx -s reload` does; wait until the others have none."""
         self.write(instances)
-        os.kill(int((self.folder / "nginx.pid").read_text()), signal.SIGHUP)
-        time.sleep(DRAIN)
+        nginx_process = int((self.folder / "nginx.pid").read_text())
+        old = set(children(nginx_process))
+        os.kill(nginx_process, signal.SIGHUP)
+        wait_until(lambda: (now := children(nginx_process)) and not old & set(now))
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tests.support.programs import free_port
 WANTED = os.environ.get("TEST_POOLER") == "yes"
 PORT = "TODO_TEST_POOLER"  # the variable that tells xdist's workers
 POOL_SIZE = 10
+LOGIN_RETRY = 1  # seconds until it tries again to reach a server
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 MISSING = "There is no PgBouncer: install it (Debian, Ubuntu: apt install pgbouncer)"
 CONFIGURATION = """[databases]
@@ -39,7 +40,7 @@ admin_users = postgres
 pool_mode = transaction
 default_pool_size = {size}
 max_client_conn = 1000
-server_login_retry = 1
+server_login_retry = {retry}
 ignore_startup_parameters = extra_float_digits
 """
 
@@ -67,7 +68,9 @@ class Pooler:
             )
 
     def configure(self, databases: str) -> None:
-        text = CONFIGURATION.format(databases=databases, port=self.port, folder=self.folder, size=POOL_SIZE)
+        text = CONFIGURATION.format(
+            databases=databases, port=self.port, folder=self.folder, size=POOL_SIZE, retry=LOGIN_RETRY
+        )
         (self.folder / "pgbouncer.ini").write_text(text)
 
     def move(self, databases: str) -> None:
