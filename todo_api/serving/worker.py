@@ -2,8 +2,8 @@
 
 In gunicorn's threaded worker, one thread waits for requests and hands them over through futures and a pipe. Here the
 main thread accepts clients, and any idle thread takes the next readable connection from one epoll set. It reads what
-has arrived, and only a complete request goes to gunicorn (`ThreadWorker.handle`), so no client can hold a thread by
-sending slowly. This relies on gunicorn's internals as of 27.0.1.
+has arrived, and only a complete request goes to the application, so no client can hold a thread by sending slowly. This
+relies on gunicorn's internals as of 27.0.1.
 """
 
 import ctypes
@@ -19,11 +19,12 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from gunicorn.http.errors import ParseException
+from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers.base import Worker
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn
 
 from todo_api.serving.arrival import Incomplete, Parser
+from todo_api.serving.exchange import respond
 
 OWN_DESCRIPTORS = 256  # for the database, files and everything else except clients
 # Times are in seconds.
@@ -73,27 +74,22 @@ def limit_heap() -> None:
             set_option(*option)
 
 
-class PollingWorker(ThreadWorker):
+class PollingWorker(Worker):
     """Serves with `threads` threads that poll. The main thread accepts clients and closes idle connections."""
-
-    alive: bool
-    worker_connections: int
-    handle_exit, handle_quit = Worker.handle_exit, Worker.handle_quit  # ThreadWorker's need its own event loop
 
     def init_process(self) -> None:
         # Each connection needs a file descriptor, so the system's limit is also one of connections.
         _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-        descriptors = min(self.worker_connections + OWN_DESCRIPTORS, limit)
+        descriptors = min(self.cfg.worker_connections + OWN_DESCRIPTORS, limit)
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, limit))
         self.worker_connections = max(descriptors - OWN_DESCRIPTORS, self.cfg.threads)
         self.epoll = select.epoll()
         self.connections: set[Client] = set()
         self.lingering: set[Client] = set()  # they have all responses; the client should hang up
         # Waiting connections by descriptor. The thread that removes one owns it.
-        self.keepalived_conns: dict[int, Client] = {}
+        self.waiting: dict[int, Client] = {}
         limit_heap()
         self.receive_flags = 0 if self.cfg.is_ssl else socket.MSG_DONTWAIT  # Python's TLS takes no flags
-        self.cfg.set("sendfile", False)  # it would wait without limit for a client that reads nothing
         # Reading settings as plain attributes saves 8 µs a request.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         Worker.init_process(self)
@@ -101,7 +97,7 @@ class PollingWorker(ThreadWorker):
     def run(self) -> None:
         for number in range(self.cfg.threads):
             threading.Thread(target=self._serve, name=f"serve-{number}", daemon=True).start()
-        while self.alive and self.is_parent_alive():
+        while self.alive and self.ppid == os.getppid():
             self._accept_clients(time.monotonic() + TICK)
             self._tick()
         self._stop()
@@ -113,7 +109,7 @@ class PollingWorker(ThreadWorker):
             listener.close()
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while self.connections and time.monotonic() < deadline:
-            for connection in list(self.keepalived_conns.values()):
+            for connection in list(self.waiting.values()):
                 if not connection.deadline:
                     connection.timeout = min(connection.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
             time.sleep(SHORT_TICK)
@@ -156,14 +152,14 @@ class PollingWorker(ThreadWorker):
         """Tell the master that the worker is alive, and close connections that have waited too long."""
         self.notify()
         now = time.monotonic()
-        for descriptor, connection in list(self.keepalived_conns.items()):
-            if connection.timeout <= now and self.keepalived_conns.pop(descriptor, None):
+        for descriptor, connection in list(self.waiting.items()):
+            if connection.timeout <= now and self.waiting.pop(descriptor, None):
                 self._time_out(connection)
 
     def _serve(self) -> None:
         while True:
             for descriptor, _ in self.epoll.poll(maxevents=1):
-                if connection := self.keepalived_conns.pop(descriptor, None):
+                if connection := self.waiting.pop(descriptor, None):
                     self._answer(connection)
 
     def _answer(self, connection: Client) -> None:
@@ -198,13 +194,40 @@ class PollingWorker(ThreadWorker):
         received = connection.parser.received
         received.add(data)
         try:
-            while self.handle(connection):
+            while self._handle_request(connection):
                 connection.deadline = 0.0
                 if not received.size():
                     return float(self.cfg.keepalive)
         except Incomplete:
             return self._seconds_for_the_rest(connection)
         return self._linger(connection)
+
+    def _handle_request(self, connection: Client) -> bool:
+        """Answer the next request that has arrived. Return whether the connection can be used again."""
+        request = None
+        try:
+            request = next(connection.parser)
+            keep_alive = self._count_request() and not request.should_close()
+            respond(self.wsgi, request, connection, keep_alive=keep_alive)
+        except (StopIteration, NoMoreData):
+            return False
+        except OSError:
+            raise
+        except Exception as error:
+            self.handle_error(request, connection.sock, connection.client, error)
+            return False
+        try:
+            return keep_alive and connection.parser.finish_body() and not connection.parser.received.was_exhausted
+        except ParseException:  # of the rest of a body whose request has had its response
+            return False
+
+    def _count_request(self) -> bool:
+        """Count a request, and stop after --max-requests. Return whether its connection may wait for another."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Restarting after --max-requests")
+            self.alive = False
+        return self.alive and len(self.waiting) < self.worker_connections - self.cfg.threads
 
     def _seconds_for_the_rest(self, connection: Client) -> float:
         """Return how many seconds are left for a request that has begun to arrive."""
@@ -237,18 +260,11 @@ class PollingWorker(ThreadWorker):
             pass
         self._close(connection)
 
-    def _keepalive_after(self, conn: Client, keepalive: bool) -> bool:
-        """Close a connection if the rest of a request body cannot be read. The request has had its response."""
-        try:
-            return bool(super()._keepalive_after(conn, keepalive)) and not conn.parser.received.was_exhausted
-        except ParseException:
-            return False
-
     def _watch(self, connection: Client, add: Any, seconds: float) -> None:
         """Let any idle thread take the connection when it is readable."""
         connection.timeout = time.monotonic() + seconds
         descriptor = connection.sock.fileno()
-        self.keepalived_conns[descriptor] = connection
+        self.waiting[descriptor] = connection
         add(descriptor, ONE_THREAD)
 
     def _close(self, connection: Client) -> None:
