@@ -9,6 +9,8 @@ from flask import Flask, Response, current_app, json, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
+from todo_api.responses import JSONResponse
+
 LONGEST_DETAIL = 300  # characters of the `detail` of VALIDATION_ERROR
 LONGEST_NAME = 50  # characters of a client's name for a field or parameter
 
@@ -66,12 +68,12 @@ class Unavailable(ApiError):
     headers = {"Retry-After": "2"}
 
 
-class ErrorResponse(Response):
+class ErrorResponse(JSONResponse):
     """The response for an error; the log and the metrics read its `error`."""
 
     def __init__(self, error: ApiError) -> None:
         body = {"detail": error.detail, "error_code": error.error_code, "status_code": error.status_code}
-        super().__init__(json.dumps(body | dict(error.members)), error.status_code, error.headers, "application/json")
+        super().__init__(json.dumps(body | dict(error.members)), error.status_code, error.headers)
         self.error = error
 
 

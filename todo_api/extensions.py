@@ -6,24 +6,30 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
 from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, Pool, event
 from sqlalchemy.orm import DeclarativeBase
+from werkzeug.routing import MapAdapter
 
 
 class TaskAPI(Flask):
-    """Flask without asynchronous views and web sockets: looking for such views takes 4 µs of each request."""
+    """Flask without asynchronous views, and without routes that depend on the host of the request."""
+
+    wsgi_app: Any  # middleware is set here
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the view itself: looking whether it is asynchronous takes 4 µs of each request."""
         return func
 
-    def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Any:
-        """Answer a request, and ignore an Upgrade (RFC 9110, section 7.8): Werkzeug would look for web sockets only."""
-        environ.pop("HTTP_UPGRADE", None)
-        return super().wsgi_app(environ, start_response)
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds the route: only the path and the method decide. Looking at the host takes 6 µs."""
+        if request is None:
+            return super().create_url_adapter(None)
+        path = request.environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
+        return self.url_map.bind("", path_info=path, default_method=request.method)
 
 
 class Base(DeclarativeBase):

@@ -24,6 +24,7 @@ from todo_api.mcp.protocol import (
     RpcError,
     read_message,
 )
+from todo_api.responses import JSONResponse
 from todo_api.tasks import OwnedTasks, read_body
 
 METADATA = "/.well-known/oauth-protected-resource"
@@ -45,13 +46,13 @@ class ScopeMissing(ApiError):
     headers = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
 
 
-class RpcResponse(Response):
+class RpcResponse(JSONResponse):
     """A JSON-RPC response; the log and the metrics read its `error`."""
 
     error: ApiError | RpcError | None = None
 
     def __init__(self, document: dict[str, Any], status: int = 200) -> None:
-        super().__init__(json.dumps(document), status, mimetype="application/json")
+        super().__init__(json.dumps(document), status)
 
 
 def known_origin_required(view: Callable[P, R]) -> Callable[P, R]:
@@ -175,7 +176,7 @@ def get_metadata() -> Response:
         "resource_name": "Tasks",
     }
     headers = {"Access-Control-Allow-Origin": "*", "Cache-Control": "public, max-age=300"}
-    return Response(json.dumps(document), mimetype="application/json", headers=headers)
+    return JSONResponse(json.dumps(document), headers=headers)
 
 
 @blueprint.errorhandler(RpcError)

@@ -9,6 +9,7 @@ from flask import Blueprint, Flask, Response, current_app, request, send_from_di
 
 from todo_api.errors import NotFound
 from todo_api.etags import tags_of
+from todo_api.responses import JSONResponse
 
 DOCUMENT = Path(__file__).with_name("openapi.yaml")
 STATIC = Path(__file__).with_name("static")
@@ -41,7 +42,7 @@ def get_document() -> bytes:
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
     """Get the OpenAPI document."""
-    return Response(get_document(), mimetype="application/json")
+    return JSONResponse(get_document())
 
 
 @blueprint.get("/docs")

@@ -9,6 +9,7 @@ from werkzeug.routing import BaseConverter
 
 from todo_api.auth import current_user_id, jwt_required
 from todo_api.etags import Tags, tags_of
+from todo_api.responses import JSONResponse
 from todo_api.tasks.ownership import OwnedTasks, Page, StoredTask
 from todo_api.tasks.pagination import DEFAULT_QUERY, Query
 from todo_api.tasks.parsing import body, parameters
@@ -125,7 +126,7 @@ def idempotency_key() -> str | None:
 
 
 def json_response(document: str | bytes, status: int = 200, tag: str | None = None) -> Response:
-    response = Response(document, status, mimetype="application/json")
+    response = JSONResponse(document, status)
     if tag:
         response.headers["ETag"] = f'"{tag}"'
     return response

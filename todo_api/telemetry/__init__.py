@@ -1,11 +1,10 @@
 """Telemetry: the log, the metrics and the health checks."""
 
-from flask import Flask
-
+from todo_api.extensions import TaskAPI
 from todo_api.telemetry import health, logging, metrics, requests
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: TaskAPI) -> None:
     """Log and measure every request, and serve /health and /metrics."""
     for module in (logging, requests, health, metrics):
         module.init_app(app)

@@ -14,6 +14,7 @@ from todo_api.auth import get_key_set
 from todo_api.database import READ_ONLY, Database, DatabaseError, Statement, get_database
 from todo_api.errors import Unavailable
 from todo_api.models import User
+from todo_api.responses import JSONResponse
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class NotReady(Unavailable):
 @blueprint.get("/live")
 def live() -> Response:
     """Answer 200 while the process runs; nothing is checked."""
-    return Response('{"status": "ok"}', mimetype="application/json")
+    return JSONResponse('{"status": "ok"}')
 
 
 @blueprint.get("")
@@ -51,7 +52,7 @@ def ready() -> Response:
     checks: tuple[CachedCheck, ...] = current_app.extensions["readiness"]
     if not all(check.passes() for check in checks):
         raise NotReady
-    return Response('{"status": "ready"}', mimetype="application/json")
+    return JSONResponse('{"status": "ready"}')
 
 
 class CachedCheck:

@@ -9,11 +9,11 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TextIO
 
-from flask import Flask, g, has_request_context
+from flask import Flask
 
 from todo_api.log_stream import standard_error
 from todo_api.telemetry.access_log import AccessLog
-from todo_api.telemetry.requests import RequestRecord
+from todo_api.telemetry.requests import CURRENT, RequestRecord
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class LogQueue(logging.StreamHandler[TextIO]):
 
     def handle(self, record: logging.LogRecord) -> bool:  # not emit(), which would wait for Handler's lock
         """Queue a logger's record with the request's id."""
-        if has_request_context():
-            record.request_id = g.record.request_id
+        if request := CURRENT.get():
+            record.request_id = request.request_id
         self.enqueue(record)
         return True
 
