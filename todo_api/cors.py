@@ -39,7 +39,7 @@ def add_headers(response: Response) -> Response:
 
 def allowed_origin() -> str | None:
     """Return the origin of the page that sent the request, if it may read the response."""
-    origin = request.headers.get("Origin")
+    origin = request.environ.get("HTTP_ORIGIN")
     return None if origin is None or current_app.config["CORS_ORIGINS"].isdisjoint({origin, "*"}) else origin
 
 

@@ -69,8 +69,6 @@ class Unavailable(ApiError):
 
 
 class ErrorResponse(JSONResponse):
-    """The response for an error; the log and the metrics read its `error`."""
-
     def __init__(self, error: ApiError) -> None:
         body = {"detail": error.detail, "error_code": error.error_code, "status_code": error.status_code}
         super().__init__(json.dumps(body | dict(error.members)), error.status_code, error.headers)

@@ -14,10 +14,13 @@ from sqlalchemy import MetaData, Pool, event
 from sqlalchemy.orm import DeclarativeBase
 from werkzeug.routing import MapAdapter
 
+from todo_api.responses import Response
+
 
 class TaskAPI(Flask):
     """Flask without asynchronous views, and without routes that depend on the host of the request."""
 
+    response_class = Response
     wsgi_app: Any  # middleware is set here
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:

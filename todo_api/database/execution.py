@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ MAX_RETRIES = 3  # of a statement that the database rolled back
 MAX_STALE = 100  # connections with a stale prepared statement that one statement may meet; a pool has fewer
 
 ONE_STEP = nullcontext()
+OPEN_GATE = nullcontext(False)
 
 # A commit has no time limit, and waits for a synchronous standby even after its client has left. While the standby
 # answers, each commit waits for a moment, too.
@@ -55,11 +56,14 @@ class Outage:
     def end(self) -> None:
         self.since = None
 
-    @contextmanager
-    def gate(self) -> Iterator[bool]:
+    def gate(self) -> AbstractContextManager[bool]:
         """Let a request pass, and yield whether it probes the database. Raises DatabaseUnavailable."""
         since = self.since  # read once: another thread may reset it
-        probes = since is not None and retry_window_elapsed(since)
+        return OPEN_GATE if since is None else self._gate(since)
+
+    @contextmanager
+    def _gate(self, since: float) -> Iterator[bool]:
+        probes = retry_window_elapsed(since)
         if probes and not self._probing.acquire(blocking=False):
             raise DatabaseUnavailable(TimeoutError("it is unavailable, and another request is probing it"))
         try:

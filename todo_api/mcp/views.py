@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Response, current_app, request
 
 from todo_api.auth import TokenInvalid, TokenMissing, current_user_id, has_scope, jwt_or_agent_required
 from todo_api.config import LOOPBACK
@@ -26,6 +26,7 @@ from todo_api.mcp.protocol import (
 )
 from todo_api.responses import JSONResponse
 from todo_api.tasks import OwnedTasks, read_body
+from todo_api.telemetry import TOOL
 
 METADATA = "/.well-known/oauth-protected-resource"
 CAPABILITIES: dict[str, Any] = {"tools": {}}
@@ -47,10 +48,6 @@ class ScopeMissing(ApiError):
 
 
 class RpcResponse(JSONResponse):
-    """A JSON-RPC response; the log and the metrics read its `error`."""
-
-    error: ApiError | RpcError | None = None
-
     def __init__(self, document: dict[str, Any], status: int = 200) -> None:
         super().__init__(json.dumps(document), status)
 
@@ -118,7 +115,7 @@ def call_tool(message: Message) -> Response:
         raise message.error(INVALID_PARAMS, f"Unknown tool; known are: {', '.join(tools.TOOLS)}.")
     if not isinstance(arguments, dict | None):
         raise message.error(INVALID_PARAMS, "arguments must be an object.")
-    g.tool = name
+    request.environ[TOOL] = name
     check_scope(tool.scope)
     try:
         found = tools.call(tool, OwnedTasks(current_user_id()), arguments or {})

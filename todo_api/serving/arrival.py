@@ -62,6 +62,12 @@ class Parser(RequestParser):
         self.begun = None
         return request
 
+    def finish(self) -> bool:
+        """Read what is left of the request's body. Return whether another request can follow."""
+        is_complete = self.finish_body() and not self.received.was_exhausted
+        self.mesg = None  # or gunicorn would do it again before the next request
+        return is_complete
+
     def _parse_head(self) -> Any:
         received = self.received
         data = received.buf.getvalue()

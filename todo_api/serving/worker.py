@@ -217,7 +217,7 @@ class PollingWorker(Worker):
             self.handle_error(request, connection.sock, connection.client, error)
             return False
         try:
-            return keep_alive and connection.parser.finish_body() and not connection.parser.received.was_exhausted
+            return keep_alive and connection.parser.finish()
         except ParseException:  # of the rest of a body whose request has had its response
             return False
 

@@ -2,6 +2,9 @@
 
 from todo_api.extensions import TaskAPI
 from todo_api.telemetry import health, logging, metrics, requests
+from todo_api.telemetry.requests import TOOL
+
+__all__ = ["TOOL", "init_app"]
 
 
 def init_app(app: TaskAPI) -> None:
