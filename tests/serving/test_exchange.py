@@ -16,10 +16,10 @@ OK: Started = ("200 OK", [("Content-Type", "text/plain")])
 
 
 class Wire:
-    """A connection that keeps what is sent over it, in the order of its packets."""
+    """A socket that keeps what is sent, piece by piece."""
 
-    def __init__(self, client: Any) -> None:
-        self.client, self.sock, self.sent = client, self, list[bytes]()
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
 
     def sendall(self, data: bytes) -> None:
         self.sent.append(data)
@@ -34,7 +34,8 @@ def answer(
     client: Any = "",
 ) -> tuple[list[bytes], dict[str, Any]]:
     """Return what is sent for a request, and the environment that the application got."""
-    parser, wire, seen = Parser(Config(), client), Wire(client), dict[str, Any]()
+    parser, seen = Parser(Config(), client), dict[str, Any]()
+    wire: Any = Wire()
     parser.received.add(received)
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -42,7 +43,7 @@ def answer(
         start_response(*started)
         return body
 
-    respond(application, next(parser), wire, keep_alive=keep_alive)
+    respond(application, next(parser), wire, client, keep_alive=keep_alive)
     return wire.sent, seen
 
 

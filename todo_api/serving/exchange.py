@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from functools import lru_cache
+from socket import socket
 from typing import Any
 
 from gunicorn.util import unquote_to_wsgi_str
@@ -29,14 +30,14 @@ NAMES = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}  # 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
-def respond(application: Application, request: Any, connection: Any, *, keep_alive: bool) -> None:
+def respond(application: Application, request: Any, sock: socket, client: Any, *, keep_alive: bool) -> None:
     """Let the application answer a request that gunicorn has parsed, and send the response."""
     started: list[Any] = []
 
     def start_response(*status_and_headers: Any) -> None:
         started[:] = status_and_headers
 
-    body = application(environ(request, connection.client), start_response)
+    body = application(environ(request, client), start_response)
     try:
         content = b"".join(body)
     finally:
@@ -45,10 +46,10 @@ def respond(application: Application, request: Any, connection: Any, *, keep_ali
     status, headers = started[:2]
     sent = head(request, status, with_length(headers, status, content), keep_alive=keep_alive)
     if len(content) <= MOST_COPIED:
-        connection.sock.sendall(sent + content)
+        sock.sendall(sent + content)
     else:
-        connection.sock.sendall(sent)
-        connection.sock.sendall(content)
+        sock.sendall(sent)
+        sock.sendall(content)
 
 
 def environ(request: Any, client: Any) -> dict[str, Any]:

@@ -7,31 +7,21 @@ relies on gunicorn's internals as of 27.0.1.
 """
 
 import ctypes
-import json
 import os
 import resource
 import select
 import socket
-import struct
 import threading
 import time
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
-from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers.base import Worker
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn
 
-from todo_api.serving.arrival import Incomplete, Parser
-from todo_api.serving.exchange import respond
+from todo_api.serving.connection import Connection
 
 OWN_DESCRIPTORS = 256  # for the database, files and everything else except clients
 # Times are in seconds.
-FIRST_REQUEST_TIMEOUT = 5
-REQUEST_TIMEOUT = 20  # from the first bytes of a request until it is complete
-RESPONSE_TIMEOUT = 10  # how long a client may read nothing of its response
-LINGER = 2  # how long a client may take to hang up after "Connection: close"
 TICK = 1.0
 SHORT_TICK = 0.05  # while the worker is full or stops, and waits for connections to end
 ERROR_PAUSE = 0.1
@@ -41,26 +31,6 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
 # Of 50 lists of 9 MB at a time, two workers take 230 MiB in place of 230 to 270.
 HEAP_OPTIONS = (M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, 1 << 20), (M_TRIM_THRESHOLD, 1 << 20)  # bytes
 ONE_THREAD = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-TIMED_OUT = json.dumps(
-    {"detail": "The request took too long to arrive.", "error_code": "REQUEST_TIMEOUT", "status_code": 408}
-)
-TIMED_OUT_HEAD = (
-    "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    "Cache-Control: private, no-cache\r\nVary: Authorization, Origin\r\nX-Content-Type-Options: nosniff\r\n"
-    f"Content-Length: {len(TIMED_OUT)}\r\n"
-)
-
-
-class Client(TConn):
-    """A connection with a parser that reads what has arrived, and not the socket."""
-
-    deadline = 0.0  # of the request that has begun to arrive, or 0
-
-    def init(self) -> None:
-        if not self.initialized:
-            super().init()
-            self.parser = Parser(self.cfg, self.client)
 
 
 def limit_heap() -> None:
@@ -82,17 +52,16 @@ class PollingWorker(Worker):
         _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
         descriptors = min(self.cfg.worker_connections + OWN_DESCRIPTORS, limit)
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, limit))
-        self.worker_connections = max(descriptors - OWN_DESCRIPTORS, self.cfg.threads)
+        self.most_connections = max(descriptors - OWN_DESCRIPTORS, self.cfg.threads)
         self.epoll = select.epoll()
-        self.connections: set[Client] = set()
-        self.lingering: set[Client] = set()  # they have all responses; the client should hang up
+        self.connections: set[Connection] = set()
         # Waiting connections by descriptor. The thread that removes one owns it.
-        self.waiting: dict[int, Client] = {}
+        self.waiting: dict[int, Connection] = {}
         limit_heap()
-        self.receive_flags = 0 if self.cfg.is_ssl else socket.MSG_DONTWAIT  # Python's TLS takes no flags
+        self.cfg.set("do_handshake_on_connect", True)
         # Reading settings as plain attributes saves 8 µs a request.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
-        Worker.init_process(self)
+        super().init_process()
 
     def run(self) -> None:
         for number in range(self.cfg.threads):
@@ -110,8 +79,7 @@ class PollingWorker(Worker):
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while self.connections and time.monotonic() < deadline:
             for connection in list(self.waiting.values()):
-                if not connection.deadline:
-                    connection.timeout = min(connection.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+                connection.hurry()
             time.sleep(SHORT_TICK)
             self._tick()
 
@@ -121,7 +89,7 @@ class PollingWorker(Worker):
         The epoll set does not hold the listeners: new clients would wait behind readable connections, for seconds.
         """
         while self.alive and (seconds := until - time.monotonic()) > 0:
-            is_full = len(self.connections) >= self.worker_connections
+            is_full = len(self.connections) >= self.most_connections
             sources = [self.PIPE[0]] if is_full else [self.PIPE[0], *self.sockets]
             ready = select.select(sources, [], [], min(seconds, SHORT_TICK) if is_full else seconds)[0]
             if self.PIPE[0] in ready:
@@ -136,12 +104,9 @@ class PollingWorker(Worker):
         if not self.alive:  # it has served --max-requests
             return
         try:
-            client, address = listener.accept()
-            connection = Client(self.cfg, client, address, listener.getsockname())
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", RESPONSE_TIMEOUT, 0))
-            connection.data_ready = True  # it is handled only once it is readable
+            connection = Connection(self, *listener.accept())
             self.connections.add(connection)
-            self._watch(connection, self.epoll.register, max(self.cfg.keepalive, FIRST_REQUEST_TIMEOUT))
+            self._watch(connection, self.epoll.register)
         except (BlockingIOError, ConnectionAbortedError):  # another worker was faster, or the client has gone
             pass
         except OSError:  # if the client is not watched, _tick() closes it
@@ -149,125 +114,42 @@ class PollingWorker(Worker):
             time.sleep(ERROR_PAUSE)  # descriptors may have run out
 
     def _tick(self) -> None:
-        """Tell the master that the worker is alive, and close connections that have waited too long."""
+        """Tell the master that the worker is alive, and end connections that have waited too long."""
         self.notify()
         now = time.monotonic()
-        for descriptor, connection in list(self.waiting.items()):
-            if connection.timeout <= now and self.waiting.pop(descriptor, None):
-                self._time_out(connection)
+        for descriptor in [number for number, connection in list(self.waiting.items()) if connection.until <= now]:
+            if connection := self.waiting.pop(descriptor, None):
+                self._go_on(connection, connection.time_out)
 
     def _serve(self) -> None:
         while True:
             for descriptor, _ in self.epoll.poll(maxevents=1):
                 if connection := self.waiting.pop(descriptor, None):
-                    self._answer(connection)
+                    self._go_on(connection, connection.read)
 
-    def _answer(self, connection: Client) -> None:
-        """Answer the requests on a readable connection, then wait for more or for the client to hang up."""
+    def _go_on(self, connection: Connection, step: Any) -> None:
+        """Do a step of the connection. Then wait until it is readable again, or close it."""
         try:
-            seconds = self._read(connection)
-            if seconds > 0:
-                self._watch(connection, self.epoll.modify, seconds)
-            else:
-                self._time_out(connection)
-            return
+            if step():
+                self._watch(connection, self.epoll.modify)
+                return
         except OSError:  # the client has gone
             pass
         except BaseException:  # whatever it is, the thread goes on
             self.log.exception("Error handling a connection")
-        self._close(connection)
+        connection.close()
+        self.connections.discard(connection)
 
-    def _read(self, connection: Client) -> float:
-        """Read what has arrived, and answer it. Return how many seconds to wait for more or for the end."""
-        seconds: float = connection.timeout - time.monotonic()
-        connection.init()
-        try:
-            data = connection.sock.recv(65536, self.receive_flags)
-        except BlockingIOError:  # what was readable may be gone (epoll(7), select(2))
-            return seconds
-        if connection in self.lingering:
-            return seconds if data else 0
-        return self._handle_requests(connection, data)
+    def _watch(self, connection: Connection, add: Any) -> None:
+        """Let any idle thread take the connection when it is readable."""
+        descriptor = connection.fileno()
+        self.waiting[descriptor] = connection
+        add(descriptor, ONE_THREAD)
 
-    def _handle_requests(self, connection: Client, data: bytes) -> float:
-        """Answer all requests that have arrived. Return how many seconds to wait for more or for the end."""
-        received = connection.parser.received
-        received.add(data)
-        try:
-            while self._handle_request(connection):
-                connection.deadline = 0.0
-                if not received.size():
-                    return float(self.cfg.keepalive)
-        except Incomplete:
-            return self._seconds_for_the_rest(connection)
-        return self._linger(connection)
-
-    def _handle_request(self, connection: Client) -> bool:
-        """Answer the next request that has arrived. Return whether the connection can be used again."""
-        request = None
-        try:
-            request = next(connection.parser)
-            keep_alive = self._count_request() and not request.should_close()
-            respond(self.wsgi, request, connection, keep_alive=keep_alive)
-        except (StopIteration, NoMoreData):
-            return False
-        except OSError:
-            raise
-        except Exception as error:
-            self.handle_error(request, connection.sock, connection.client, error)
-            return False
-        try:
-            return keep_alive and connection.parser.finish()
-        except ParseException:  # of the rest of a body whose request has had its response
-            return False
-
-    def _count_request(self) -> bool:
+    def count_request(self) -> bool:
         """Count a request, and stop after --max-requests. Return whether its connection may wait for another."""
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Restarting after --max-requests")
             self.alive = False
-        return self.alive and len(self.waiting) < self.worker_connections - self.cfg.threads
-
-    def _seconds_for_the_rest(self, connection: Client) -> float:
-        """Return how many seconds are left for a request that has begun to arrive."""
-        now = time.monotonic()
-        connection.deadline = connection.deadline or now + REQUEST_TIMEOUT
-        if connection.parser.wants_continue:
-            connection.parser.wants_continue = False
-            connection.sock.sendall(CONTINUE)
-        return connection.deadline - now
-
-    def _linger(self, connection: Client) -> float:
-        """End the responses. Return how many seconds to wait for the client to hang up.
-
-        Unread data would reset a connection that is closed at once, and lose the response (RFC 9112, section 9.6).
-        """
-        connection.sock.shutdown(socket.SHUT_WR)
-        connection.deadline = 0.0
-        self.lingering.add(connection)
-        return LINGER
-
-    def _time_out(self, connection: Client) -> None:
-        """Close a connection that has waited too long; if a request had begun, say so."""
-        try:
-            if connection.deadline:
-                connection.sock.setblocking(False)
-                connection.sock.send(f"{TIMED_OUT_HEAD}X-Request-ID: {uuid4().hex}\r\n\r\n{TIMED_OUT}".encode())
-                self._watch(connection, self.epoll.modify, self._linger(connection))
-                return
-        except OSError:  # the client has gone
-            pass
-        self._close(connection)
-
-    def _watch(self, connection: Client, add: Any, seconds: float) -> None:
-        """Let any idle thread take the connection when it is readable."""
-        connection.timeout = time.monotonic() + seconds
-        descriptor = connection.sock.fileno()
-        self.waiting[descriptor] = connection
-        add(descriptor, ONE_THREAD)
-
-    def _close(self, connection: Client) -> None:
-        connection.close()
-        self.lingering.discard(connection)
-        self.connections.discard(connection)
+        return self.alive and len(self.waiting) < self.most_connections - self.cfg.threads
