@@ -34,8 +34,10 @@ def pre_fork(server: Any, worker: Any) -> None:
     worker.slot = free_slot(other.slot for other in server.WORKERS.values())
 
 
-def post_fork(server: Any, _worker: Any) -> None:
+def post_fork(server: Any, worker: Any) -> None:
     startup.let_worker_stop(server)
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        startup.keep_on_one_processor(worker.slot, workers)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -109,6 +109,25 @@ def test_an_acknowledged_task_survives_killed_workers(settings: dict[str, str], 
         assert Server(program).request("GET", "/api/tasks", **user) == (200, [task])
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux lets a process choose its processors")
+@pytest.mark.parametrize("each", [1, 2, None])
+def test_as_many_workers_stay_on_each_processor_if_that_is_possible(
+    settings: dict[str, str], project: Path, each: int | None
+) -> None:
+    processors = os.sched_getaffinity(0)
+    workers = len(processors) * each if each else len(processors) + 1
+    with running(*GUNICORN, cwd=project, env={**settings, "WEB_CONCURRENCY": str(workers)}) as program:
+        server = Server(program)
+        master = program.process.pid
+        os.kill(children(master)[0], signal.SIGKILL)  # another takes its place
+        wait_until(lambda: program.output.count("Booting worker") > workers)
+        wait_until(lambda: server.request("GET", "/health/live")[0] == 200)
+        allowed = [os.sched_getaffinity(worker) for worker in children(master)]
+    expected = [{one} for one in processors] * each if each else [processors] * workers
+    if len(processors) > 1:
+        assert sorted(map(sorted, allowed)) == sorted(map(sorted, expected))
+
+
 def test_processes_that_meet_a_new_user_make_one_row(server: Server) -> None:
     """The creations of 16 connections are spread over both workers."""
     user = {"Authorization": f"Bearer {token('newcomer')}"}

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from todo_api.log_stream import BoundedStream
+from todo_api.serving.snapshots import Slot
 
 # Holds the id of the process that was checked. Its workers do not repeat the warnings of the check.
 CHECKED_BY_VARIABLE = "TODO_API_CHECKED_BY"
@@ -43,6 +44,17 @@ def let_worker_stop(server: Any) -> None:
     while not server.SIG_QUEUE.empty():
         if server.SIG_QUEUE.get() == signal.SIGTERM:
             sys.exit(0)
+
+
+def keep_on_one_processor(slot: Slot | None, workers: int) -> None:
+    """Keep a worker's threads on one processor, if all processors get the same number of workers.
+
+    Only one thread at a time runs Python. On several processors they wake up to wait for each other, which takes 5 to
+    10 % of a request's CPU.
+    """
+    processors = sorted(os.sched_getaffinity(0))
+    if slot and workers % len(processors) == 0:
+        os.sched_setaffinity(0, {processors[slot.number % len(processors)]})
 
 
 def check_before_reload(server: Any) -> None:
