@@ -264,6 +264,7 @@ def state_of(app: Flask) -> list[Any]:
         {name: id(extension) for name, extension in app.extensions.items()},
         [{scope: [*functions] for scope, functions in hook.items()} for hook in hooks],
         app.extensions["log"].stream,
+        app.wsgi_app,
     ]
 
 

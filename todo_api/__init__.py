@@ -23,7 +23,6 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     settings = config.read(config.environment() if environ is None else environ, Path(app.instance_path))
     app.config.update(settings, VERSION=__version__)
     database.init_app(app)
-    # Flask runs after_request hooks in reverse order. Telemetry comes before all others, so that its hook runs last.
     telemetry.init_app(app)
     errors.init_app(app)
     db.init_app(app)

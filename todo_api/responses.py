@@ -9,12 +9,14 @@ NO_BODY = (204, 304)
 
 
 class Response(flask.Response):
-    error: Exception | None = None
+    """A response that is sent as it is. Functions given to `call_on_close` are not called."""
+
+    error: Any = None  # has error_code, refusal and foreign_task
 
     def get_wsgi_response(self, environ: dict[str, Any]) -> Any:
-        """Return a whole body and its headers as they are: looking for what could be corrected would take 5 µs."""
+        """Return a whole body and its headers unchanged: looking for what could be corrected would take 5 µs."""
         environ[ERROR] = self.error
-        is_whole = bool(self.response) and not self.direct_passthrough and self.status_code not in NO_BODY
+        is_whole = self.is_sequence and bool(self.response) and self.status_code not in NO_BODY
         if is_whole and environ["REQUEST_METHOD"] != "HEAD":
             return self.response, self.status, list(self.headers)
         return super().get_wsgi_response(environ)

@@ -112,6 +112,14 @@ def test_a_cached_token_does_not_validate_a_different_one(app: Flask) -> None:
     assert [ask(app, text), ask(app, text + "A"), ask(app, text[:-1])] == [200, 401, 401]
 
 
+def test_one_token_fills_one_entry_however_its_header_is_written(app: Flask) -> None:
+    text = token()
+    client = app.test_client()
+    for header in [f"{scheme}{gap}{text}" for scheme in ("Bearer", "bearer", "BEARER") for gap in (" ", "  ", "\t")]:
+        assert client.get("/api/tasks", headers={"Authorization": header}).status_code == 200
+    assert repr(vars(app.extensions["auth"].cache)).count("alice") == 1
+
+
 def test_the_cache_contains_no_token(app: Flask) -> None:
     text = token()
     ask(app, text)

@@ -329,5 +329,5 @@ REASONS = {
 def test_a_rejection_has_a_reason(apps: dict[str, Flask], reason: str, text: str) -> None:
     verifier: TokenVerifier = apps["both"].extensions["auth"]
     with apps["both"].app_context(), pytest.raises(TokenInvalid) as refused:
-        verifier.identity(text)
+        verifier.remember(text)
     assert refused.value.refusal == reason

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
@@ -12,6 +13,7 @@ from tests.mcp.agents import MCP_ISSUER, MCP_URL, METADATA_URL, SETTINGS, Agent,
 from tests.mcp.test_protocol import NAMES
 from tests.support.tokens import token
 from tests.telemetry.test_logs import listen
+from todo_api.auth.tokens import TokenVerifier
 from todo_api.mcp.tools import TOOLS
 
 pytestmark = pytest.mark.sqlite_only
@@ -62,6 +64,13 @@ def test_the_cache_keeps_the_kinds_apart(app: Flask, first: str) -> None:
         assert status_at_mcp(app, bearer) == 200
         assert Agent(app, bearer).ask("tools/call", {"name": "add_task"}).status_code == 403
         assert status_at_api(app, bearer) == 401
+
+
+def test_an_agents_token_is_not_verified_again_to_be_refused(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    bearer = agents_token()
+    assert status_at_mcp(app, bearer) == 200
+    monkeypatch.setattr(TokenVerifier, "verify", Mock(side_effect=AssertionError))
+    assert status_at_api(app, bearer) == 401
 
 
 def test_no_route_of_the_api_accepts_an_agents_token(app: Flask) -> None:

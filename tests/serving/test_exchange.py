@@ -15,16 +15,6 @@ Started = tuple[str, list[tuple[str, str]]]
 OK: Started = ("200 OK", [("Content-Type", "text/plain")])
 
 
-class Wire:
-    """A socket that keeps what is sent, piece by piece."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def sendall(self, data: bytes) -> None:
-        self.sent.append(data)
-
-
 def answer(
     received: bytes,
     started: Started = OK,
@@ -33,9 +23,8 @@ def answer(
     keep_alive: bool = True,
     client: Any = "",
 ) -> tuple[list[bytes], dict[str, Any]]:
-    """Return what is sent for a request, and the environment that the application got."""
+    """Return what to send for a request, and the environment that the application got."""
     parser, seen = Parser(Config(), client), dict[str, Any]()
-    wire: Any = Wire()
     parser.received.add(received)
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -43,8 +32,7 @@ def answer(
         start_response(*started)
         return body
 
-    respond(application, next(parser), wire, client, keep_alive=keep_alive)
-    return wire.sent, seen
+    return respond(application, next(parser), client, keep_alive=keep_alive), seen
 
 
 def test_the_application_gets_the_request_as_wsgi_describes() -> None:
@@ -88,14 +76,15 @@ def test_a_large_body_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
-def test_a_status_without_a_body_has_no_length(status: str) -> None:
-    [sent], _ = answer(GET, (status, []), [])
+def test_a_status_without_a_body_gets_neither_body_nor_length(status: str) -> None:
+    [sent], _ = answer(GET, (status, []))
     assert b"Content-Length" not in sent
+    assert sent.endswith(b"\r\n\r\n")
 
 
 def test_the_length_that_the_application_gives_is_kept() -> None:
     """It is that of the body which a GET would get."""
-    [sent], _ = answer(b"HEAD" + GET[3:], ("200 OK", [("content-length", "5")]), [])
+    [sent], _ = answer(b"HEAD" + GET[3:], ("200 OK", [("content-length", "5")]))
     assert sent.count(b"ontent-") == 1
     assert sent.endswith(b"content-length: 5\r\n\r\n")
 
@@ -106,10 +95,32 @@ def test_a_client_of_http_1_0_gets_its_version_and_an_end() -> None:
     assert b"\r\nConnection: close\r\n" in sent
 
 
-@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb"])
-def test_a_header_with_a_line_break_is_not_sent(value: str) -> None:
-    with pytest.raises(ValueError, match="line break"):
-        answer(GET, ("200 OK", [("X-Value", value)]))
+def test_the_application_cannot_set_what_the_server_does() -> None:
+    own = [("Connection", "close"), ("transfer-encoding", "chunked"), ("Date", "never"), ("SERVER", "x")]
+    [sent], _ = answer(GET, ("200 OK", own))
+    names = [line.partition(":")[0] for line in sent.decode().splitlines()[1:-2]]
+    assert names == ["Server", "Date", "Connection", "Content-Length"]
+    assert not {"never", "chunked", "x"} & set(sent.decode().split())
+
+
+@pytest.mark.parametrize(
+    "header",
+    [("X", "a\r\nY: b"), ("X", "a\nb"), ("X", "a\rb"), ("X", "a\0b"), ("X: a\r\nY", "b"), ("X ", "a"), ("", "a")],
+)
+def test_a_header_that_is_not_valid_is_not_sent(header: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="header"):
+        answer(GET, ("200 OK", [header]))
+
+
+def test_a_header_may_have_characters_of_latin_1() -> None:
+    [sent], _ = answer(GET, ("200 OK", [("X", "\u00e9\t")]))
+    assert b"\r\nX: \xe9\t\r\n" in sent
+
+
+@pytest.mark.parametrize("length", ["2", "4", "+3", "x"])
+def test_a_body_of_another_length_than_its_header_says_is_not_sent(length: str) -> None:
+    with pytest.raises(ValueError, match="length"):
+        answer(GET, ("200 OK", [("Content-Length", length)]))
 
 
 class Body:

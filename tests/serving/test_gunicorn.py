@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.support.postgres import children
 from tests.support.programs import GUNICORN, Server, copy_project, environment, production_environment, run, running
 from tests.support.threads import at_once, wait_until
 from tests.support.tokens import SECRET, token
+from todo_api.serving import startup
 
 OTHER_SECRET = "another-secret-of-the-tests-0123456789-abcdef"
 
@@ -51,7 +54,6 @@ def test_tasks_are_kept_behind_gunicorn(server: Server) -> None:
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO"])
 def test_no_header_changes_the_path_of_a_request(server: Server, name: str) -> None:
-    """If gunicorn trusted SCRIPT_NAME, it would remove that prefix from the path."""
     answer = server.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{name}: /api\r\nConnection: close\r\n\r\n")
     assert answer.startswith("HTTP/1.1 401 ")
     assert "TOKEN_MISSING" in answer
@@ -109,23 +111,54 @@ def test_an_acknowledged_task_survives_killed_workers(settings: dict[str, str], 
         assert Server(program).request("GET", "/api/tasks", **user) == (200, [task])
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux lets a process choose its processors")
-@pytest.mark.parametrize("each", [1, 2, None])
-def test_as_many_workers_stay_on_each_processor_if_that_is_possible(
-    settings: dict[str, str], project: Path, each: int | None
-) -> None:
-    processors = os.sched_getaffinity(0)
-    workers = len(processors) * each if each else len(processors) + 1
-    with running(*GUNICORN, cwd=project, env={**settings, "WEB_CONCURRENCY": str(workers)}) as program:
-        server = Server(program)
+PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+needs_processors = pytest.mark.skipif(len(PROCESSORS) < 2, reason="use Linux with two processors or more")
+
+
+@needs_processors
+@pytest.mark.parametrize("each", [1, 2])
+def test_the_processors_share_out_the_workers(settings: dict[str, str], project: Path, each: int) -> None:
+    with running(*GUNICORN, cwd=project, env={**settings, "WEB_CONCURRENCY": str(len(PROCESSORS) * each)}) as program:
         master = program.process.pid
-        os.kill(children(master)[0], signal.SIGKILL)  # another takes its place
-        wait_until(lambda: program.output.count("Booting worker") > workers)
-        wait_until(lambda: server.request("GET", "/health/live")[0] == 200)
-        allowed = [os.sched_getaffinity(worker) for worker in children(master)]
-    expected = [{one} for one in processors] * each if each else [processors] * workers
-    if len(processors) > 1:
-        assert sorted(map(sorted, allowed)) == sorted(map(sorted, expected))
+
+        def are_shared_out() -> bool:
+            return allowed(children(master)) == sorted([one] for one in PROCESSORS * each)
+
+        wait_until(are_shared_out)
+        before = set(children(master))
+        os.kill(master, signal.SIGHUP)
+        wait_until(lambda: not before & set(children(master)) and are_shared_out(), 60)
+        for _ in range(2):
+            kill_one(children(master)[-1], master)
+            wait_until(are_shared_out)  # another has taken its place
+
+
+@needs_processors
+def test_workers_that_cannot_be_shared_out_evenly_use_all_processors(settings: dict[str, str], project: Path) -> None:
+    workers = str(len(PROCESSORS) + 1)
+    with running(*GUNICORN, "--workers", workers, cwd=project, env=settings) as program:
+        program.wait_for("Listening at: ")
+        wait_until(lambda: len(children(program.process.pid)) == int(workers))
+        assert allowed(children(program.process.pid)) == [PROCESSORS] * int(workers)
+
+
+def kill_one(worker: int, master: int) -> None:
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: worker not in children(master))
+
+
+def allowed(processes: list[int]) -> list[list[int]]:
+    """Return the processors that each process may use."""
+    found = []
+    for process in processes:
+        with suppress(ProcessLookupError):
+            found.append(sorted(os.sched_getaffinity(process)))
+    return sorted(found)
+
+
+def test_a_service_that_may_not_choose_a_processor_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_setaffinity", Mock(side_effect=PermissionError), raising=False)
+    startup.stay_on(0)
 
 
 def test_processes_that_meet_a_new_user_make_one_row(server: Server) -> None:

@@ -9,7 +9,10 @@ from todo_api.serving.logger import cut_quote
 
 
 def test_the_version_of_gunicorn_is_the_supported_one() -> None:
-    """Before you change the version, compare its gunicorn/workers/gthread.py and its log messages."""
+    """Before you change the version, compare what is used of gunicorn: workers/base.py, http/ and the log messages.
+
+    serving/exchange.py replaces its http/wsgi.py, so mends of that one must be taken over by hand.
+    """
     assert gunicorn.__version__ == "27.0.1"
 
 

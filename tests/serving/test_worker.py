@@ -15,12 +15,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
 from tests.support.issuers import write_certificate
 from tests.support.programs import ROOT, Server, environment, production_environment, running, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import token
+from todo_api.serving.connection import LAST_REQUEST_TIMEOUT
 
 pytestmark = pytest.mark.skipif(
     not hasattr(select, "epoll"),
@@ -372,17 +372,20 @@ def test_a_response_that_breaks_off_leaks_neither_thread_nor_connection(tmp_path
         "    yield b'x' * 10\n"
         "    if environ['PATH_INFO'] == '/broken':\n"
         "        raise RuntimeError('broken off')\n"
+        "    if environ['PATH_INFO'] == '/lost':\n"
+        "        raise FileNotFoundError('lost')\n"
         "    if environ['PATH_INFO'] == '/ended':\n"
         "        raise SystemExit\n"
         "    yield b'y' * 10\n"
     )
     with serving_application("broken:app", "todo_api.serving.worker.PollingWorker", tmp_path) as server:
-        for path in [b"/broken", b"/ended"] * 3:  # there are two threads
+        for path in [b"/broken", b"/lost", b"/ended"] * 3:  # there are two threads
             with connected(server) as client:
                 client.sendall(LIVE.replace(b"/health/live", path))
                 received = read_responses(client)
                 assert b"xxx" not in received, "half a response"
-                assert received.startswith(b"HTTP/1.1 500 ") if path == b"/broken" else not received
+                assert not received if path == b"/ended" else received.startswith(b"HTTP/1.1 500 ")
+        server.program.wait_for("FileNotFoundError: lost")
         with connected(server) as client:
             client.sendall(LIVE)
             assert read_responses(client, holding=b"y").endswith(b"y" * 10)
@@ -480,6 +483,38 @@ def worker_of(server: Server) -> int:
     return int(worker)
 
 
+def test_a_worker_ends_after_the_requests_it_may_serve(start: Start) -> None:
+    server = start("--max-requests", "3")
+    with connected(server) as client:
+        for kept in (True, True, False):
+            client.sendall(LIVE)
+            answered = read_responses(client)
+            assert ALIVE in answered
+            assert (b"Connection: keep-alive" in answered) is kept
+        assert closed(client)
+    server.program.wait_for("Restarting after --max-requests")
+    wait_until(lambda: is_live(server))
+
+
+def is_live(server: Server) -> bool:
+    with suppress(OSError), connected(server) as client:
+        client.sendall(LIVE)
+        return ALIVE in read_responses(client)
+    return False
+
+
+def test_without_keep_alive_each_response_ends_its_connection(start: Start) -> None:
+    with connected(start("--keep-alive", "0")) as client:
+        client.sendall(LIVE)
+        assert b"Connection: close" in read_responses(client)
+        assert closed(client)
+
+
+def test_an_access_log_of_gunicorn_is_refused_with_a_warning(start: Start) -> None:
+    server = start("--access-logfile", "-")
+    server.program.wait_for("No access log is written")
+
+
 def test_a_stop_waits_for_begun_requests_and_closes_idle_connections(start: Start) -> None:
     server = start()
     body = b'{"title": "Begun before the end"}'
@@ -494,7 +529,7 @@ def test_a_stop_waits_for_begun_requests_and_closes_idle_connections(start: Star
         os.kill(server.program.process.pid, signal.SIGTERM)
         server.program.wait_for("Handling signal: term")
         assert closed(idle)
-        assert time.monotonic() - told >= STOP_KEEPALIVE_LINGER  # a client may be sending a request already
+        assert time.monotonic() - told >= LAST_REQUEST_TIMEOUT  # a client may be sending a request already
         with pytest.raises(ConnectionRefusedError), connected(server):
             pass
         begun.sendall(body[5:])

@@ -57,7 +57,7 @@ class Outage:
         self.since = None
 
     def gate(self) -> AbstractContextManager[bool]:
-        """Let a request pass, and yield whether it probes the database. Raises DatabaseUnavailable."""
+        """Return a context that lets a request pass and tells whether it probes. Raises DatabaseUnavailable."""
         since = self.since  # read once: another thread may reset it
         return OPEN_GATE if since is None else self._gate(since)
 

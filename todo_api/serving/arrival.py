@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from gunicorn.http.body import ChunkedReader, LengthReader
-from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.errors import LimitRequestHeaders, NoMoreData, ParseException
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import Unreader
 
@@ -51,21 +51,32 @@ class Parser(RequestParser):
         self.begun: Any = None  # a request whose body has not arrived
         self.wants_continue = False
 
+    def next_request(self) -> Any:
+        """Return the next request, None if no other can follow. Raises ParseException.
+
+        Raises Incomplete if it has not arrived: call again when more has.
+        """
+        try:
+            return next(self)
+        except (StopIteration, NoMoreData):
+            return None
+
     def __next__(self) -> Any:
-        """Return the next request. Raises Incomplete: call again when more has arrived."""
         request = self.begun or self._parse_head()
         if not self._has_body(request):
             self.wants_continue, request._expected_100_continue = request._expected_100_continue, False
             self.begun = request
             raise Incomplete
-        request._expected_100_continue = False
         self.begun = None
         return request
 
     def finish(self) -> bool:
-        """Read what is left of the request's body. Return whether another request can follow."""
-        is_complete = self.finish_body() and not self.received.was_exhausted
-        self.mesg = None  # or gunicorn would do it again before the next request
+        """Skip what is left of the request's body. Return whether another request can follow."""
+        try:
+            is_complete = self.finish_body() and not self.received.was_exhausted
+        except ParseException:  # the request has had its response
+            return False
+        self.mesg = None  # else gunicorn looks for its body again, before the next request
         return is_complete
 
     def _parse_head(self) -> Any:

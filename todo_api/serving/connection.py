@@ -8,7 +8,6 @@ from ssl import SSLSocket
 from typing import Any, Protocol
 from uuid import uuid4
 
-from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.sock import ssl_wrap_socket
 
 from todo_api.serving.arrival import Incomplete, Parser
@@ -37,7 +36,7 @@ class Server(Protocol):
     cfg: Any
     wsgi: Application
 
-    def count_request(self) -> bool:
+    def may_keep_alive(self) -> bool:
         """Count a request. Return whether its connection may wait for another."""
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
@@ -45,7 +44,10 @@ class Server(Protocol):
 
 
 class Connection:
-    """A connection and the requests on it. `until` is when it ends unless more arrives, a time.monotonic()."""
+    """A connection and the requests on it. `until` is when it ends unless more arrives, a time.monotonic().
+
+    With TLS, a client that sends slowly holds a thread: nginx is better at that.
+    """
 
     def __init__(self, server: Server, sock: socket.socket, address: Any) -> None:
         self.until = time.monotonic() + max(server.cfg.keepalive, FIRST_REQUEST_TIMEOUT)
@@ -67,7 +69,7 @@ class Connection:
         if not self._deadline:
             self.until = min(self.until, time.monotonic() + LAST_REQUEST_TIMEOUT)
 
-    def read(self) -> bool:
+    def proceed(self) -> bool:
         """Read what has arrived, and answer it. Return whether to wait for more or for the client to hang up."""
         if self._server.cfg.is_ssl and not isinstance(self._sock, SSLSocket):
             self._sock = ssl_wrap_socket(self._sock, self._server.cfg)
@@ -96,23 +98,19 @@ class Connection:
         """Answer the next request that has arrived. Return whether another can follow. Raises Incomplete."""
         request = None
         try:
-            request = next(self._parser)
-            keep_alive = self._server.count_request() and not request.should_close()
-            respond(self._server.wsgi, request, self._sock, self._address, keep_alive=keep_alive)
-        except (StopIteration, NoMoreData):
-            return False
-        except OSError:
-            raise
+            if not (request := self._parser.next_request()):
+                return False
+            keep_alive = self._server.may_keep_alive() and not request.should_close()
+            parts = respond(self._server.wsgi, request, self._address, keep_alive=keep_alive)
         except Exception as error:
             self._server.handle_error(request, self._sock, self._address, error)
             return False
-        try:
-            return keep_alive and self._parser.finish()
-        except ParseException:  # of the rest of a body whose request has had its response
-            return False
+        for part in parts:
+            self._sock.sendall(part)
+        return keep_alive and self._parser.finish()
 
     def _seconds_for_the_rest(self) -> float:
-        """Return how many seconds are left for a request that has begun to arrive."""
+        """Let a client go on that waits for that. Return how many seconds are left for the rest of its request."""
         now = time.monotonic()
         self._deadline = self._deadline or now + REQUEST_TIMEOUT
         if self._parser.wants_continue:
@@ -131,7 +129,12 @@ class Connection:
         return LINGER
 
     def time_out(self) -> bool:
-        """Say so if a request had begun to arrive. Return whether to wait for the client to hang up."""
+        """End a connection that has waited too long, with 408 if a request had begun to arrive.
+
+        Return whether to wait for the client to hang up, or for more if it has sent something in this moment.
+        """
+        if self.until > time.monotonic():
+            return True
         if not self._deadline:
             return False
         self._sock.setblocking(False)

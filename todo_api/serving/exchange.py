@@ -1,14 +1,14 @@
 """A request and its response between gunicorn's parser and the application, as PEP 3333 describes.
 
-A response leaves as a whole. gunicorn sends head and body apart, checks each header twice and looks up settings.
+This replaces gunicorn/http/wsgi.py, which sends head and body apart. A response is sent only once it is whole.
 """
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from functools import lru_cache
-from socket import socket
 from typing import Any
 
 from gunicorn.util import unquote_to_wsgi_str
@@ -16,7 +16,7 @@ from gunicorn.util import unquote_to_wsgi_str
 MOST_COPIED = 64 * 1024  # bytes of a body that is joined to its head; a longer one is sent by itself
 ALWAYS = {
     "SCRIPT_NAME": "",
-    "SERVER_NAME": "localhost",  # for HTTP/1.0 without a Host header
+    "SERVER_NAME": "invalid",  # for HTTP/1.0 without a Host header
     "SERVER_PORT": "80",
     "wsgi.version": (1, 0),
     "wsgi.errors": sys.stderr,
@@ -25,13 +25,19 @@ ALWAYS = {
     "wsgi.run_once": False,
     "wsgi.input_terminated": True,  # for Werkzeug: a body ends by itself, without a Content-Length too
 }
-NAMES = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}  # of headers without the prefix HTTP_
+WITHOUT_PREFIX = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}  # headers that get no HTTP_
+OF_THE_SERVER = {"connection", "date", "server", "transfer-encoding"}  # headers that an application cannot set
+NO_BODY = ("1", "204", "304")  # how a status without one begins
+HEADERS = re.compile(r"(?:[!#-'*+\-.0-9A-Z^-z|~]+: [\t -~\x80-\xff]*\r\n)*")  # RFC 9110, section 5
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
-def respond(application: Application, request: Any, sock: socket, client: Any, *, keep_alive: bool) -> None:
-    """Let the application answer a request that gunicorn has parsed, and send the response."""
+def respond(application: Application, request: Any, client: Any, *, keep_alive: bool) -> list[bytes]:
+    """Let the application answer a request that gunicorn has parsed. Return what to send, in one part or two.
+
+    `client` is the address that accept() gave. Raises ValueError if the response is not valid.
+    """
     started: list[Any] = []
 
     def start_response(*status_and_headers: Any) -> None:
@@ -44,16 +50,14 @@ def respond(application: Application, request: Any, sock: socket, client: Any, *
         if close := getattr(body, "close", None):
             close()
     status, headers = started[:2]
-    sent = head(request, status, with_length(headers, status, content), keep_alive=keep_alive)
-    if len(content) <= MOST_COPIED:
-        sock.sendall(sent + content)
-    else:
-        sock.sendall(sent)
-        sock.sendall(content)
+    if request.method == "HEAD" or status.startswith(NO_BODY):
+        content = b""
+    sent = head(request, status, framed(headers, status, content), keep_alive=keep_alive)
+    return [sent + content] if len(content) <= MOST_COPIED else [sent, content]
 
 
 def environ(request: Any, client: Any) -> dict[str, Any]:
-    """Return the WSGI environment of a request; `client` is the address that accept() gave."""
+    """Return the WSGI environment of a request."""
     found = {
         **ALWAYS,
         "REQUEST_METHOD": request.method,
@@ -65,32 +69,35 @@ def environ(request: Any, client: Any) -> dict[str, Any]:
         "wsgi.input": request.body,
     }
     for name, value in request.headers:
-        key = NAMES.get(name) or f"HTTP_{name.replace('-', '_')}"
+        key = WITHOUT_PREFIX.get(name) or f"HTTP_{name.replace('-', '_')}"
         found[key] = f"{found[key]},{value}" if key in found else value
     return found
 
 
-def head(request: Any, status: str, headers: list[tuple[str, str]], *, keep_alive: bool) -> bytes:
-    """Return the head of a response. Raises ValueError if a header would begin a line of its own."""
-    lines = [
-        f"{protocol(request)} {status}",
-        "Server: gunicorn",
-        f"Date: {http_date(int(time.time()))}",
-        f"Connection: {'keep-alive' if keep_alive else 'close'}",
-        *[f"{name}: {value}" for name, value in headers],
-        "\r\n",
-    ]
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) or text.count("\r") != len(lines):
-        raise ValueError("a header of the response holds a line break")
-    return text.encode("latin-1")
+def framed(headers: list[tuple[str, str]], status: str, content: bytes) -> str:
+    """Return the application's headers, with a Content-Length where there is none. Raises ValueError."""
+    lines, length = [], None
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "content-length":
+            length = value
+        if lower not in OF_THE_SERVER:
+            lines.append(f"{name}: {value}\r\n")
+    if length is None and not status.startswith(NO_BODY):
+        lines.append(f"Content-Length: {len(content)}\r\n")
+    elif content and length != str(len(content)):
+        raise ValueError("the body of the response has another length than its Content-Length")
+    text = "".join(lines)
+    if not HEADERS.fullmatch(text) or text.count("\n") != len(lines):
+        raise ValueError("a header of the response is not valid")
+    return text
 
 
-def with_length(headers: list[tuple[str, str]], status: str, content: bytes) -> list[tuple[str, str]]:
-    """Return the headers with a Content-Length, unless the application has set it or the status has no body."""
-    if status[:3] in ("204", "304") or any(name.lower() == "content-length" for name, _ in headers):
-        return headers
-    return [*headers, ("Content-Length", str(len(content)))]
+def head(request: Any, status: str, headers: str, *, keep_alive: bool) -> bytes:
+    """Return the status line, the headers and the empty line of a response."""
+    connection, date = "keep-alive" if keep_alive else "close", http_date(int(time.time()))
+    own = f"Server: gunicorn\r\nDate: {date}\r\nConnection: {connection}\r\n"
+    return f"{protocol(request)} {status}\r\n{own}{headers}\r\n".encode("latin-1")
 
 
 def protocol(request: Any) -> str:

@@ -22,16 +22,16 @@ class Slot:
     """One worker's part of the memory. Its last two snapshots are kept, as a worker can be killed while it writes."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self._number = number
 
     @property
     def is_live(self) -> bool:
         """Tell whether the worker that wrote the snapshot still runs."""
-        return bool(MEMORY[self.number])
+        return bool(MEMORY[self._number])
 
     def release(self) -> None:
         """Note that the worker has ended. Its snapshot stays, and the next worker continues it."""
-        MEMORY[self.number] = 0
+        MEMORY[self._number] = 0
 
     def write(self, snapshot: bytes) -> None:
         """Replace the older snapshot. Raises NotKept if the new one is too long."""
@@ -42,7 +42,7 @@ class Slot:
         content = start + HEADER.size
         MEMORY[content : content + len(snapshot)] = snapshot
         MEMORY[start:content] = HEADER.pack(number, len(snapshot), zlib.crc32(snapshot))
-        MEMORY[self.number] = 1
+        MEMORY[self._number] = 1
 
     def read(self) -> bytes:
         """Return the newest snapshot, empty if there is none."""
@@ -64,7 +64,7 @@ class Slot:
         return (found, snapshot) if zlib.crc32(snapshot) == checksum else None
 
     def _start(self, number: int) -> int:
-        return WORKERS + (2 * self.number + number % 2) * SIZE
+        return WORKERS + (2 * self._number + number % 2) * SIZE
 
 
 SLOTS = [Slot(number) for number in range(WORKERS)]

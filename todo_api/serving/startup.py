@@ -1,14 +1,16 @@
-"""Checks that the application starts, before gunicorn starts it and before each reload."""
+"""Checks that the application starts, before gunicorn starts it and before each reload; and where its workers run."""
 
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from todo_api.log_stream import BoundedStream
-from todo_api.serving.snapshots import Slot
 
 # Holds the id of the process that was checked. Its workers do not repeat the warnings of the check.
 CHECKED_BY_VARIABLE = "TODO_API_CHECKED_BY"
@@ -46,15 +48,27 @@ def let_worker_stop(server: Any) -> None:
             sys.exit(0)
 
 
-def keep_on_one_processor(slot: Slot | None, workers: int) -> None:
-    """Keep a worker's threads on one processor, if all processors get the same number of workers.
+def choose_processor(workers: int, taken: Iterable[int | None]) -> int | None:
+    """Return the processor with the fewest workers, if `workers` can share all of them out evenly.
+
+    `taken` are those of the workers that run. Only Linux tells which processors a process may use.
+    """
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(allowed) < 2 or workers % len(allowed):
+        return None
+    counted = Counter(taken)
+    return min(allowed, key=lambda one: counted[one])
+
+
+def stay_on(processor: int | None) -> None:
+    """Keep a worker's threads on one processor.
 
     Only one thread at a time runs Python. On several processors they wake up to wait for each other, which takes 5 to
     10 % of a request's CPU.
     """
-    processors = sorted(os.sched_getaffinity(0))
-    if slot and workers % len(processors) == 0:
-        os.sched_setaffinity(0, {processors[slot.number % len(processors)]})
+    with suppress(OSError):  # whoever starts the service may not allow it
+        if processor is not None:
+            os.sched_setaffinity(0, {processor})
 
 
 def check_before_reload(server: Any) -> None:

@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -47,6 +48,12 @@ def limit_heap() -> None:
 class PollingWorker(Worker):
     """Serves with `threads` threads that poll. The main thread accepts clients and closes idle connections."""
 
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Warn of options of gunicorn that have no effect."""
+        if cfg.accesslog:
+            log.warning("No access log is written: the service's own log has a line for each request.")
+
     def init_process(self) -> None:
         # Each connection needs a file descriptor, so the system's limit is also one of connections.
         _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -58,7 +65,7 @@ class PollingWorker(Worker):
         # Waiting connections by descriptor. The thread that removes one owns it.
         self.waiting: dict[int, Connection] = {}
         limit_heap()
-        self.cfg.set("do_handshake_on_connect", True)
+        self.cfg.set("do_handshake_on_connect", True)  # of TLS, in the thread that serves the client
         # Reading settings as plain attributes saves 8 µs a request.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         super().init_process()
@@ -125,9 +132,9 @@ class PollingWorker(Worker):
         while True:
             for descriptor, _ in self.epoll.poll(maxevents=1):
                 if connection := self.waiting.pop(descriptor, None):
-                    self._go_on(connection, connection.read)
+                    self._go_on(connection, connection.proceed)
 
-    def _go_on(self, connection: Connection, step: Any) -> None:
+    def _go_on(self, connection: Connection, step: Callable[[], bool]) -> None:
         """Do a step of the connection. Then wait until it is readable again, or close it."""
         try:
             if step():
@@ -140,16 +147,17 @@ class PollingWorker(Worker):
         connection.close()
         self.connections.discard(connection)
 
-    def _watch(self, connection: Connection, add: Any) -> None:
+    def _watch(self, connection: Connection, add: Callable[[int, int], None]) -> None:
         """Let any idle thread take the connection when it is readable."""
         descriptor = connection.fileno()
         self.waiting[descriptor] = connection
         add(descriptor, ONE_THREAD)
 
-    def count_request(self) -> bool:
+    def may_keep_alive(self) -> bool:
         """Count a request, and stop after --max-requests. Return whether its connection may wait for another."""
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Restarting after --max-requests")
             self.alive = False
-        return self.alive and len(self.waiting) < self.most_connections - self.cfg.threads
+        has_room = len(self.waiting) < self.most_connections - self.cfg.threads
+        return bool(self.alive and self.cfg.keepalive and has_room)

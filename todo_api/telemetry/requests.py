@@ -16,11 +16,11 @@ from todo_api.database import get_database
 from todo_api.extensions import TaskAPI
 from todo_api.responses import ERROR
 
+TOOL = "todo_api.tool"  # key of the WSGI environment: the tool of the MCP server that is called
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,128}")
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 COMMON_HEADERS = (("Vary", "Authorization, Origin"), ("X-Content-Type-Options", "nosniff"))
-TOOL = "todo_api.tool"  # key of the WSGI environment: the tool of the MCP server that is called
-NOT_STORED = ("Cache-Control", "private, no-cache")
+CACHE_CONTROL = ("Cache-Control", "private, no-cache")
 
 
 class RequestRecord(logging.LogRecord):
@@ -61,7 +61,7 @@ CURRENT: ContextVar[RequestRecord | None] = ContextVar("record of the request", 
 class Recorder:
     """WSGI middleware: adds the common headers to each response, and queues a record for the log and the metrics.
 
-    What it wants to know of a request is in the environment. Hooks of Flask and headers of Werkzeug would take 10 µs.
+    Views leave what it needs in the WSGI environment. Hooks of Flask and headers of Werkzeug would take 10 µs.
     """
 
     def __init__(self, app: TaskAPI) -> None:
@@ -75,7 +75,7 @@ class Recorder:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             headers.append(("X-Request-ID", record.request_id))
             if not any(name == "Cache-Control" for name, _ in headers):
-                headers.append(NOT_STORED)
+                headers.append(CACHE_CONTROL)
             headers += COMMON_HEADERS
             if self._is_development:
                 headers.append(("Server-Timing", server_timing(record, environ)))
