@@ -116,7 +116,7 @@ needs_processors = pytest.mark.skipif(len(PROCESSORS) < 2, reason="use Linux wit
 
 
 @needs_processors
-@pytest.mark.parametrize("each", [1, 2])
+@pytest.mark.parametrize("each", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_processors_share_out_the_workers(settings: dict[str, str], project: Path, each: int) -> None:
     with running(*GUNICORN, cwd=project, env={**settings, "WEB_CONCURRENCY": str(len(PROCESSORS) * each)}) as program:
         master = program.process.pid

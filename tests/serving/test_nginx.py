@@ -334,7 +334,7 @@ def test_a_slash_at_the_end_of_a_path_is_named_as_the_reason(service: Nginx, pat
 def test_the_service_behind_nginx_is_ready(service: Nginx) -> None:
     answer = service.request("GET", "/health")
     assert (answer.status, answer.json) == (200, {"status": "ready"})
-    wait_until(lambda: service.log[-1]["path"] == "/health")  # nginx logs a request after its response
+    wait_until(lambda: service.log[-1:] and service.log[-1]["path"] == "/health")  # nginx logs a request after its response
 
 
 def preflight(service: Nginx, path: str, **headers: str) -> Response:
