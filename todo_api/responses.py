@@ -16,8 +16,8 @@ class Response(flask.Response):
     def get_wsgi_response(self, environ: dict[str, Any]) -> Any:
         """Return a whole body and its headers unchanged: looking for what could be corrected would take 5 µs."""
         environ[ERROR] = self.error
-        is_whole = self.is_sequence and bool(self.response) and self.status_code not in NO_BODY
-        if is_whole and environ["REQUEST_METHOD"] != "HEAD":
+        has_body = environ["REQUEST_METHOD"] != "HEAD" and self.status_code not in NO_BODY
+        if has_body and isinstance(self.response, list) and list(map(type, self.response)) == [bytes]:
             return self.response, self.status, list(self.headers)
         return super().get_wsgi_response(environ)
 

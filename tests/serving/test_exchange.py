@@ -112,6 +112,12 @@ def test_a_header_that_is_not_valid_is_not_sent(header: tuple[str, str]) -> None
         answer(GET, ("200 OK", [header]))
 
 
+@pytest.mark.parametrize("status", ["200 OK\r\nX: y", "200 O\nK", "99 Low", "200", "OK"])
+def test_a_status_that_is_not_valid_is_not_sent(status: str) -> None:
+    with pytest.raises(ValueError, match="status"):
+        answer(GET, (status, []))
+
+
 def test_a_header_may_have_characters_of_latin_1() -> None:
     [sent], _ = answer(GET, ("200 OK", [("X", "\u00e9\t")]))
     assert b"\r\nX: \xe9\t\r\n" in sent
@@ -121,6 +127,8 @@ def test_a_header_may_have_characters_of_latin_1() -> None:
 def test_a_body_of_another_length_than_its_header_says_is_not_sent(length: str) -> None:
     with pytest.raises(ValueError, match="length"):
         answer(GET, ("200 OK", [("Content-Length", length)]))
+    with pytest.raises(ValueError, match="length"):
+        answer(GET, ("200 OK", [("Content-Length", length)]), [])
 
 
 class Body:

@@ -28,6 +28,7 @@ ALWAYS = {
 WITHOUT_PREFIX = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}  # headers that get no HTTP_
 OF_THE_SERVER = {"connection", "date", "server", "transfer-encoding"}  # headers that an application cannot set
 NO_BODY = ("1", "204", "304")  # how a status without one begins
+STATUS = re.compile(r"[1-5]\d\d [ -~]*")
 HEADERS = re.compile(r"(?:[!#-'*+\-.0-9A-Z^-z|~]+: [\t -~\x80-\xff]*\r\n)*")  # RFC 9110, section 5
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -52,7 +53,7 @@ def respond(application: Application, request: Any, client: Any, *, keep_alive: 
     status, headers = started[:2]
     if request.method == "HEAD" or status.startswith(NO_BODY):
         content = b""
-    sent = head(request, status, framed(headers, status, content), keep_alive=keep_alive)
+    sent = head(request, status, framed(request.method, headers, status, content), keep_alive=keep_alive)
     return [sent + content] if len(content) <= MOST_COPIED else [sent, content]
 
 
@@ -74,7 +75,7 @@ def environ(request: Any, client: Any) -> dict[str, Any]:
     return found
 
 
-def framed(headers: list[tuple[str, str]], status: str, content: bytes) -> str:
+def framed(method: str, headers: list[tuple[str, str]], status: str, content: bytes) -> str:
     """Return the application's headers, with a Content-Length where there is none. Raises ValueError."""
     lines, length = [], None
     for name, value in headers:
@@ -83,13 +84,14 @@ def framed(headers: list[tuple[str, str]], status: str, content: bytes) -> str:
             length = value
         if lower not in OF_THE_SERVER:
             lines.append(f"{name}: {value}\r\n")
-    if length is None and not status.startswith(NO_BODY):
+    has_body = not status.startswith(NO_BODY)
+    if has_body and length is None:
         lines.append(f"Content-Length: {len(content)}\r\n")
-    elif content and length != str(len(content)):
+    elif has_body and method != "HEAD" and length != str(len(content)):
         raise ValueError("the body of the response has another length than its Content-Length")
     text = "".join(lines)
-    if not HEADERS.fullmatch(text) or text.count("\n") != len(lines):
-        raise ValueError("a header of the response is not valid")
+    if not (STATUS.fullmatch(status) and HEADERS.fullmatch(text)) or text.count("\n") != len(lines):
+        raise ValueError("the status or a header of the response is not valid")
     return text
 
 
