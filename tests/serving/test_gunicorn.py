@@ -115,8 +115,9 @@ PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
 needs_processors = pytest.mark.skipif(len(PROCESSORS) < 2, reason="use Linux with two processors or more")
 
 
+@pytest.mark.slow
 @needs_processors
-@pytest.mark.parametrize("each", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("each", [1, 2])
 def test_the_processors_share_out_the_workers(settings: dict[str, str], project: Path, each: int) -> None:
     with running(*GUNICORN, cwd=project, env={**settings, "WEB_CONCURRENCY": str(len(PROCESSORS) * each)}) as program:
         master = program.process.pid
@@ -133,6 +134,7 @@ def test_the_processors_share_out_the_workers(settings: dict[str, str], project:
             wait_until(are_shared_out)  # another has taken its place
 
 
+@pytest.mark.slow
 @needs_processors
 def test_workers_that_cannot_be_shared_out_evenly_use_all_processors(settings: dict[str, str], project: Path) -> None:
     workers = str(len(PROCESSORS) + 1)
@@ -154,6 +156,27 @@ def allowed(processes: list[int]) -> list[list[int]]:
         with suppress(ProcessLookupError):
             found.append(sorted(os.sched_getaffinity(process)))
     return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "workers", "taken", "chosen"),
+    [
+        ({4, 6}, 2, [], 4),
+        ({4, 6}, 2, [4], 6),
+        ({4, 6}, 2, [6], 4),
+        ({4, 6}, 2, [4, 6, 6], 4),  # old workers that end count, too
+        ({4, 6}, 4, [4, 6, 4], 6),
+        ({4, 6}, 3, [4], None),
+        ({4, 6}, 1, [], None),
+        ({4}, 2, [], None),
+        ({4, 6}, 2, [None, None], 4),
+    ],
+)
+def test_the_processor_with_the_fewest_workers_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, allowed: set[int], workers: int, taken: list[int | None], chosen: int | None
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: allowed, raising=False)
+    assert startup.choose_processor(workers, taken) == chosen
 
 
 def test_a_service_that_may_not_choose_a_processor_starts(monkeypatch: pytest.MonkeyPatch) -> None:

