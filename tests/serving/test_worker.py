@@ -503,16 +503,14 @@ def is_live(server: Server) -> bool:
     return False
 
 
-def test_without_keep_alive_each_response_ends_its_connection(start: Start) -> None:
-    with connected(start("--keep-alive", "0")) as client:
+def test_without_keep_alive_each_response_ends_its_connection_and_no_access_log_is_written(start: Start) -> None:
+    server = start("--keep-alive", "0", "--access-logfile", "-")
+    server.program.wait_for("No access log is written")
+    with connected(server) as client:
         client.sendall(LIVE)
         assert b"Connection: close" in read_responses(client)
         assert closed(client)
-
-
-def test_an_access_log_of_gunicorn_is_refused_with_a_warning(start: Start) -> None:
-    server = start("--access-logfile", "-")
-    server.program.wait_for("No access log is written")
+    assert "GET /health/live HTTP" not in server.program.output
 
 
 def test_a_stop_waits_for_begun_requests_and_closes_idle_connections(start: Start) -> None:
