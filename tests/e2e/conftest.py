@@ -19,7 +19,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("e2e")
-            item.add_marker(pytest.mark.skipif(not PROGRAM, reason="install chromium to run these tests"))
+            item.add_marker(
+                pytest.mark.skipif(
+                    not PROGRAM, reason="There is no Chromium: install it (Debian, Ubuntu: apt install chromium)"
+                )
+            )
 
 
 @pytest.fixture(scope="session")

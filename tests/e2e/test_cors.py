@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.support.issuers import Key
+from tests.support.nginx import MISSING, gunicorn, nginx
 from tests.support.nginx import PROGRAM as NGINX
-from tests.support.nginx import gunicorn, nginx
 from tests.support.programs import ROOT, production_environment, run, serving
 from tests.support.tokens import token
 
@@ -60,7 +60,7 @@ def service(
 ) -> Iterator[Service]:
     """The service in production, and two pages of which it allows one."""
     if request.param == "nginx" and not NGINX:
-        pytest.skip("install nginx to run these tests")
+        pytest.skip(MISSING)
     folder = tmp_path_factory.mktemp("cors")
     allowed = new_origin()
     env = production_environment(

@@ -26,7 +26,7 @@ WRONG_COUNTS = "SELECT count(*) FROM users WHERE task_count <> (SELECT count(*) 
 SOCKET = "server unix:/run/todo-api/gunicorn.sock"
 
 pytestmark = [
-    pytest.mark.skipif(not nginx.PROGRAM, reason="There is no nginx: install it (Debian, Ubuntu: apt install nginx)"),
+    pytest.mark.skipif(not nginx.PROGRAM, reason=nginx.MISSING),
     pytest.mark.skipif(not has_history(), reason=MISSING),
 ]
 

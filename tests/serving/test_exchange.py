@@ -89,6 +89,12 @@ def test_the_length_that_the_application_gives_is_kept() -> None:
     assert sent.endswith(b"content-length: 5\r\n\r\n")
 
 
+def test_a_head_without_a_length_says_nothing_of_the_body_of_a_get() -> None:
+    [sent], _ = answer(b"HEAD" + GET[3:], ("200 OK", []))
+    assert b"Content-Length" not in sent
+    assert sent.endswith(b"\r\n\r\n")
+
+
 def test_a_client_of_http_1_0_gets_its_version_and_an_end() -> None:
     [sent], _ = answer(b"GET / HTTP/1.0\r\n\r\n", keep_alive=False)
     assert sent.startswith(b"HTTP/1.0 200 OK\r\n")

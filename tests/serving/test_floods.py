@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import MISSING
 from tests.support.load import resident
+from tests.support.nginx import MISSING as NO_NGINX
 from tests.support.nginx import gunicorn_and_nginx
 from tests.support.postgres import children
 from tests.support.programs import Program
@@ -65,7 +66,7 @@ def service(migrated_database: Callable[[str], str], tmp_path_factory: pytest.Te
 @pytest.fixture(params=["gunicorn", "nginx"])
 def port(request: pytest.FixtureRequest, service: Service) -> int:
     if request.param not in service.ports:
-        pytest.skip("install nginx to run these tests")
+        pytest.skip(NO_NGINX)
     return service.ports[request.param]
 
 

@@ -21,6 +21,7 @@ from tests.mcp.agents import META, METADATA_URL, SETTINGS
 from tests.support.issuers import write_certificate
 from tests.support.nginx import (
     DEPLOY,
+    MISSING,
     ORIGIN,
     ORIGINS,
     PROGRAM,
@@ -39,7 +40,7 @@ from tests.support.sockets import many_descriptors
 from tests.support.threads import wait_until
 from tests.support.tokens import token
 
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="install nginx to run these tests")
+pytestmark = pytest.mark.skipif(not PROGRAM, reason=MISSING)
 
 METADATA = "/.well-known/oauth-protected-resource/mcp"
 FOREIGN = "https://evil.example.com"

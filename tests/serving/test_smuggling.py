@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.nginx import gunicorn_and_nginx
+from tests.support.nginx import MISSING, gunicorn_and_nginx
 from tests.support.sockets import exchange, request, statuses
 from tests.support.tokens import token
 
@@ -26,7 +26,7 @@ def ports(
 @pytest.fixture(params=["gunicorn", "nginx"])
 def port(request: pytest.FixtureRequest, ports: dict[str, int]) -> int:
     if request.param not in ports:
-        pytest.skip("install nginx to run these tests")
+        pytest.skip(MISSING)
     return ports[request.param]
 
 

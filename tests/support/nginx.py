@@ -25,6 +25,7 @@ DEPLOY = ROOT / "deploy"
 ORIGIN = "https://app.example.com"
 ORIGINS = f"{ORIGIN},https://other.example.com:8443"
 PROGRAM = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+MISSING = "There is no nginx: install it (Debian, Ubuntu: apt install nginx)"
 MAIN = """
 worker_processes 1;
 worker_rlimit_nofile {files};

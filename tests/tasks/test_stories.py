@@ -302,7 +302,7 @@ class Api(RuleBasedStateMachine):
         return cast(list[Task], answer.json)
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(130, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [20, pytest.param(130, marks=pytest.mark.slow)])
 def test_two_users_get_the_responses_of_the_model(make_app: MakeApp, database_url: str, examples: int) -> None:
     app = make_app(MAX_TASKS_PER_USER=str(LIMIT))
 

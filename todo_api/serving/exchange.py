@@ -51,9 +51,10 @@ def respond(application: Application, request: Any, client: Any, *, keep_alive: 
         if close := getattr(body, "close", None):
             close()
     status, headers = started[:2]
-    if request.method == "HEAD" or status.startswith(NO_BODY):
+    has_body = request.method != "HEAD" and not status.startswith(NO_BODY)
+    if not has_body:
         content = b""
-    sent = head(request, status, framed(request.method, headers, status, content), keep_alive=keep_alive)
+    sent = head(request, status, framed(headers, len(content) if has_body else None), keep_alive=keep_alive)
     return [sent + content] if len(content) <= MOST_COPIED else [sent, content]
 
 
@@ -75,8 +76,8 @@ def environ(request: Any, client: Any) -> dict[str, Any]:
     return found
 
 
-def framed(method: str, headers: list[tuple[str, str]], status: str, content: bytes) -> str:
-    """Return the application's headers, with a Content-Length where there is none. Raises ValueError."""
+def framed(headers: list[tuple[str, str]], size: int | None) -> str:
+    """Return the application's headers, with the size of the body unless there is none. Raises ValueError."""
     lines, length = [], None
     for name, value in headers:
         lower = name.lower()
@@ -84,19 +85,20 @@ def framed(method: str, headers: list[tuple[str, str]], status: str, content: by
             length = value
         if lower not in OF_THE_SERVER:
             lines.append(f"{name}: {value}\r\n")
-    has_body = not status.startswith(NO_BODY)
-    if has_body and length is None:
-        lines.append(f"Content-Length: {len(content)}\r\n")
-    elif has_body and method != "HEAD" and length != str(len(content)):
+    if size is not None and length is None:
+        lines.append(f"Content-Length: {size}\r\n")
+    elif size is not None and length != str(size):
         raise ValueError("the body of the response has another length than its Content-Length")
     text = "".join(lines)
-    if not (STATUS.fullmatch(status) and HEADERS.fullmatch(text)) or text.count("\n") != len(lines):
-        raise ValueError("the status or a header of the response is not valid")
+    if not HEADERS.fullmatch(text) or text.count("\n") != len(lines):
+        raise ValueError("a header of the response is not valid")
     return text
 
 
 def head(request: Any, status: str, headers: str, *, keep_alive: bool) -> bytes:
-    """Return the status line, the headers and the empty line of a response."""
+    """Return the status line, the headers and the empty line of a response. Raises ValueError."""
+    if not STATUS.fullmatch(status):
+        raise ValueError("the status of the response is not valid")
     connection, date = "keep-alive" if keep_alive else "close", http_date(int(time.time()))
     own = f"Server: gunicorn\r\nDate: {date}\r\nConnection: {connection}\r\n"
     return f"{protocol(request)} {status}\r\n{own}{headers}\r\n".encode("latin-1")
