@@ -9,7 +9,7 @@ from todo_api.serving import free_slot, startup
 startup.check()
 
 # Two workers of four threads have the best tail latency of the worker classes measured (p95 of 1000 connections:
-# 400 ms, gevent 3511); more threads gained nothing. A bare route takes 145 µs on the polling worker, 335 on gthread.
+# 400 ms, gevent 3511); more threads gained nothing. A bare route takes 135 µs on the polling worker, 255 on gthread.
 workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
 threads = int(os.environ.get("WEB_THREADS") or 4)
 # Where there is no epoll, as on macOS, gunicorn's own worker serves: for development.
