@@ -13,7 +13,7 @@ from flask import Flask
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from tests.conftest import MISSING_ID, Caller, MakeApp, assert_error, dispose, environ_for
+from tests.conftest import MISSING_ID, Caller, MakeApp, assert_error, dispose, environ_for, in_process
 from tests.support import proxies
 from tests.support.databases import engine_of, rows_of
 from tests.support.pgbouncer import pooled
@@ -88,7 +88,7 @@ def make_app(cutter: CuttingProxy, tmp_path: Path) -> Iterator[MakeApp]:
     made = []
 
     def make(**settings: str) -> Any:
-        made.append(create_app(environ_for(cutter.url, **settings), tmp_path))
+        made.append(in_process(create_app(environ_for(cutter.url, **settings), tmp_path)))
         return made[-1]
 
     yield make

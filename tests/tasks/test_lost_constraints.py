@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Caller, assert_error, dispose, environ_for
+from tests.conftest import Caller, assert_error, dispose, environ_for, in_process
 from tests.support.databases import rows_of
 from tests.support.statements import recorded
 from tests.support.tasks import task_in
@@ -40,7 +40,7 @@ def url(migrated_database: Callable[[str], str]) -> str:
 
 @pytest.fixture(params=["10000", "12"])
 def alice(url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Caller]:
-    app = create_app(environ_for(url, MAX_TASKS_PER_USER=request.param), tmp_path)
+    app = in_process(create_app(environ_for(url, MAX_TASKS_PER_USER=request.param), tmp_path))
     yield Caller(app.test_client(), "alice")
     dispose(app)
 
