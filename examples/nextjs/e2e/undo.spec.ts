@@ -99,6 +99,7 @@ test("what another device has done since is neither cleared nor completed, thoug
   await page.getByRole("checkbox", { name: "Task 1" }).check();
   await sent(page);
   await page.getByRole("button", { name: "Clear completed" }).click();
+  await expect(titles(page)).toHaveText(["Task 3", "Task 2"]);
   const context = page.context();
   await page.close(); // before it was sent
 
