@@ -16,7 +16,7 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     """Make the application from environment variables (the process's own by default). Raises config.ConfigError."""
     # Not above: gunicorn's master process reads this package too, for the log and its worker, and saves 38 MiB.
     from todo_api import auth, cli, config, cors, database, errors, mcp, openapi, tasks, telemetry
-    from todo_api.extensions import TaskAPI, db, migrate
+    from todo_api.extensions import TaskAPI, bind_migrate, db
 
     app = TaskAPI(__name__, instance_path=str(instance.absolute()) if instance else None, static_folder=None)
     app.url_map.merge_slashes = False  # an unknown path is 404, not a redirect
@@ -26,7 +26,7 @@ def create_app(environ: Mapping[str, str] | None = None, instance: Path | None =
     telemetry.init_app(app)
     errors.init_app(app)
     db.init_app(app)
-    migrate.init_app(app)
+    bind_migrate(app)
     auth.init_app(app)
     cors.init_app(app)
     tasks.init_app(app)

@@ -4,17 +4,19 @@ import sqlite3
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask, Request
 from flask_jwt_extended import JWTManager
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, Pool, event
 from sqlalchemy.orm import DeclarativeBase
+from werkzeug.local import LocalProxy
 from werkzeug.routing import MapAdapter
 
 from todo_api.responses import Response
+
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 
 class TaskAPI(Flask):
@@ -48,8 +50,20 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
-migrate = Migrate(db=db, directory=str(Path(__file__).parents[1] / "migrations"), render_as_batch=True)
 jwt = JWTManager()
+
+
+def bind_migrate(app: Flask) -> None:
+    """Bind Flask-Migrate to the application once `flask db` asks for it: its Alembic takes 4 MiB of each worker."""
+
+    def bound() -> Flask:
+        from flask_migrate import Migrate
+
+        Migrate(app, db, MIGRATIONS)  # replaces what is set below
+        return app
+
+    app.extensions["migrate"] = LocalProxy(lambda: bound().extensions["migrate"])
+    app.cli.commands["db"] = cast(Any, LocalProxy(lambda: bound().cli.commands["db"]))
 
 
 @event.listens_for(Pool, "connect")

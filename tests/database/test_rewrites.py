@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic.script import ScriptDirectory
 from flask_migrate import upgrade
 from sqlalchemy import text
 
@@ -22,7 +21,7 @@ from tests.support.databases import engine_of, rows_of
 from tests.support.tasks import path_of
 from tests.support.threads import wait_until
 from todo_api import create_app
-from todo_api.extensions import migrate
+from todo_api.telemetry.health import revisions
 
 FILES = (
     "SELECT relname || ' ' || pg_relation_filenode(oid) FROM pg_class"
@@ -38,12 +37,6 @@ FILL = {  # with the columns that every revision knows, as an older release writ
     " SELECT 'user' || n, now(), gen_random_uuid() FROM generate_series(1, 3) n",
 }
 REWRITE = "ALTER TABLE tasks ADD COLUMN random uuid DEFAULT gen_random_uuid()"
-
-
-def revisions() -> list[str]:
-    """Return all revisions, the oldest first."""
-    scripts = ScriptDirectory(migrate.directory)
-    return [script.revision for script in scripts.walk_revisions()][::-1]
 
 
 def fill(url: str) -> None:

@@ -335,13 +335,6 @@ def test_every_example_is_valid(document: Any) -> None:
 # --- Where it is served ---
 
 
-def test_a_worker_loads_the_parser_of_the_document_only_on_demand(tmp_path: Path) -> None:
-    code = "import sys, todo_api; todo_api.create_app(); print('yaml' in sys.modules)"
-    env = environment(ENVIRONMENT="development", DATABASE_URL=f"sqlite:///{tmp_path / 'todo.db'}", PYTHONPATH=str(ROOT))
-    done = run(sys.executable, "-c", code, cwd=tmp_path, env=env | {"BETTER_AUTH_SECRET": "x" * 32})
-    assert done.stdout == "False\n", done.stderr
-
-
 def test_the_command_writes_it_to_a_file_or_to_the_terminal(app: Flask, nobody: Caller, tmp_path: Path) -> None:
     file = tmp_path / "openapi.json"
     runner = app.test_cli_runner()

@@ -52,6 +52,15 @@ def test_tasks_are_kept_behind_gunicorn(server: Server) -> None:
     assert task["title"] == "Étude 任务"
 
 
+def test_a_worker_loads_neither_alembic_nor_the_parser_of_the_document(settings: dict[str, str], project: Path) -> None:
+    code = (
+        "import sys, todo_api; answer = todo_api.create_app().test_client().get('/health');"
+        " print(answer.status_code, {'alembic', 'yaml'} & {*sys.modules})"
+    )
+    done = run(sys.executable, "-c", code, cwd=project, env=settings)
+    assert done.stdout == "200 set()\n", done.stderr
+
+
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO"])
 def test_no_header_changes_the_path_of_a_request(server: Server, name: str) -> None:
     answer = server.raw(f"GET /api/tasks HTTP/1.1\r\nHost: x\r\n{name}: /api\r\nConnection: close\r\n\r\n")

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import Mock, call
 
 import pytest
+from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import text
 
@@ -20,6 +21,7 @@ from tests.support.issuers import Key, KeyServer, respond_with
 from todo_api import create_app
 from todo_api.auth import keys
 from todo_api.database import connections, get_database
+from todo_api.extensions import MIGRATIONS
 from todo_api.telemetry import health
 
 
@@ -87,6 +89,11 @@ def test_a_schema_that_lacks_a_revision_is_not_ready_and_only_the_log_says_why(
     assert_logged(capfd.readouterr().err, why)
 
 
+def test_the_files_of_the_revisions_are_named_in_the_order_of_alembic() -> None:
+    scripts = ScriptDirectory(str(MIGRATIONS)).walk_revisions()
+    assert health.revisions() == [script.revision for script in scripts][::-1]
+
+
 @pytest.mark.sqlite_only
 def test_a_newer_schema_is_ready_as_migrations_run_before_the_new_code(app: Flask, revision: Any) -> None:
     revision("9999")
@@ -118,8 +125,8 @@ def test_later_checks_ask_only_for_the_revision_and_whether_the_server_writes(
     monkeypatch.setattr(app.extensions["database"], "fetch", fetch)
     with app.app_context():
         assert health.check_database() is None
-        read = Mock(side_effect=AssertionError("the migrations are read again"))
-        monkeypatch.setattr(health, "ScriptDirectory", read)
+        files = Mock(glob=Mock(side_effect=AssertionError("the migrations are read again")))
+        monkeypatch.setattr(health, "MIGRATIONS", files)
         fetch.reset_mock()
         assert health.check_database() is None
     assert fetch.call_args_list == [call(health.REVISIONS, {}), call(health.LOCK, {})]

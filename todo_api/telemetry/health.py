@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from functools import cache, lru_cache
 
-from alembic.script import ScriptDirectory
 from flask import Blueprint, Flask, Response, current_app
 from sqlalchemy import literal_column, select, text
 
 from todo_api.auth import get_key_set
 from todo_api.database import READ_ONLY, Database, DatabaseError, Statement, get_database
 from todo_api.errors import Unavailable
+from todo_api.extensions import MIGRATIONS
 from todo_api.models import User
 from todo_api.responses import JSONResponse
 
@@ -93,8 +93,8 @@ def check_database() -> str | None:
         return f"the encoding of the database is {error}, and must be UTF8"
     except DatabaseError as error:
         return f"the database does not answer, or has no schema yet (flask db upgrade): {error}"
-    known, newest = revisions(current_app.extensions["migrate"].directory)
-    if known.issuperset(found) and newest not in found:
+    known = revisions()
+    if {*known}.issuperset(found) and known[-1] not in found:
         return f"the database is at revision {', '.join(found) or 'none'}, the code needs a later one: flask db upgrade"
     return check_writes(database)
 
@@ -116,10 +116,9 @@ def check_encoding(database: Database) -> None:
 
 
 @cache
-def revisions(directory: str) -> tuple[frozenset[str], str | None]:
-    """Return all revisions of the code, and the newest. They are read once, as that takes a millisecond."""
-    scripts = ScriptDirectory(directory)
-    return frozenset(script.revision for script in scripts.walk_revisions()), scripts.get_current_head()
+def revisions() -> list[str]:
+    """Return all revisions of the code, the oldest first. The names of their files tell: Alembic takes 4 MiB."""
+    return sorted(path.name.partition("_")[0] for path in MIGRATIONS.glob("versions/*.py"))
 
 
 def check_keys() -> str | None:
