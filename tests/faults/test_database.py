@@ -110,13 +110,13 @@ def test_an_exhausted_pool_fails_requests_in_time(service: Start) -> None:
 
 def test_a_statement_timeout_affects_no_other_user(service: Start) -> None:
     with (
-        service(DB_STATEMENT_TIMEOUT="1") as stack,
-        under_load(stack, "One user's rows locked for four seconds, statements limited to one") as load,
+        service() as stack,
+        under_load(stack, "One user's rows locked for eight seconds, statements limited to three") as load,
     ):
         locked = load.users[0]
         with load.fault(), stack.session(f"SELECT 1 FROM tasks WHERE user_id = '{locked.name}' FOR UPDATE"):
             others = {user: user.rounds for user in load.users[1:]}
-            time.sleep(4)
+            time.sleep(8)
             assert all(user.rounds > rounds for user, rounds in others.items())
         assert {attempt.user for attempt in load.failures()} == {locked.name}
         assert load.unavailable(RETRIED_METHODS) == 0
