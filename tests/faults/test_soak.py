@@ -14,7 +14,7 @@ from tests.support.load import Stack, resident
 from tests.support.tokens import token
 
 STEPS, STEP = 10, 10_000
-WARM = 2  # steps until the caches are full and every thread has allocated its memory
+WARM = 2  # steps until every thread has allocated its memory
 CLIENTS = 8
 MEGABYTE = 1 << 20
 MOST_GROWTH = 4 * MEGABYTE  # what 100 bytes kept of each request would come to; measured: 1 to 2.4
