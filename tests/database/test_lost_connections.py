@@ -26,7 +26,7 @@ from todo_api.database import connections, execution
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 CUTS = ("before", "after")
-WINDOW = 0.4
+WINDOW, LONG_WINDOW = 0.4, 1.5  # seconds; a busy machine may take half a second to connect
 LOSSES = 8
 IDLE = connections.IDLE
 Request = Callable[[Caller, dict[str, Any]], TestResponse]
@@ -323,7 +323,7 @@ def test_in_each_outage_the_first_requests_wait_and_later_ones_fail_at_once(
     cutter: CuttingProxy, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed request returns its place in the pool."""
-    monkeypatch.setattr(execution, "RETRY_WINDOW", WINDOW)
+    monkeypatch.setattr(execution, "RETRY_WINDOW", LONG_WINDOW)
     app = make_app(DB_POOL_SIZE="1", DB_MAX_OVERFLOW="1", DB_POOL_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")
     task = alice.create("Kept")
@@ -331,9 +331,9 @@ def test_in_each_outage_the_first_requests_wait_and_later_ones_fail_at_once(
     assert {answer.status_code for answer in at_once([lambda: alice.get("/api/tasks")] * 2)} == {200}
     for _ in range(2):
         cutter.close()
-        assert WINDOW < seconds_to_fail(put, alice, task) < WINDOW + 2
+        assert LONG_WINDOW < seconds_to_fail(put, alice, task) < LONG_WINDOW + 2
         for _ in range(4):
-            assert seconds_to_fail(alice.get, task_at(task)) < WINDOW
+            assert seconds_to_fail(alice.get, task_at(task)) < LONG_WINDOW
         cutter.listen()
         cutter.plan.append("after")  # the request that finds the database back is retried as well
         assert alice.get(task_at(task)).json == task
