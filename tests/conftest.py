@@ -108,7 +108,9 @@ def fresh_database(fresh_role: Callable[[str], str]) -> Iterator[Callable[..., s
         made.append(name)
         with admin.connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-        return server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+        url = server.set(drivername="postgresql", database=name)
+        patient = url.update_query_dict({"connect_timeout": "30"})  # for a busy machine
+        return patient.render_as_string(hide_password=False)
 
     yield make
     with admin.connect() as connection:
