@@ -13,18 +13,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from gunicorn.config import Config
 
 from tests.support.issuers import write_certificate
 from tests.support.programs import ROOT, Server, environment, production_environment, running, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import token
+from todo_api.serving import worker as worker_module
 from todo_api.serving.connection import LAST_REQUEST_TIMEOUT
 
 pytestmark = pytest.mark.skipif(
     not hasattr(select, "epoll"),
-    reason="this worker needs epoll, which only Linux has; elsewhere gunicorn's own worker serves",
+    reason="run these tests on Linux: only there this worker serves, as it needs epoll",
 )
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -95,6 +99,31 @@ def test_a_body_that_breaks_off_after_its_response_gets_no_second_one(server: Se
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert received.count(b"HTTP/1.1 ") == 1
     assert received.endswith(ALIVE)
+
+
+def test_a_worker_leaves_the_next_client_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It pauses after each: if it took a whole burst, the others would be idle."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        worker: Any = worker_module.PollingWorker(1, os.getpid(), [listener], None, 30, Config(), Mock())
+        worker.PIPE, worker.connections, worker.most_connections = os.pipe(), set(), 3
+        done: list[object] = []
+
+        def accept(_listener: socket.socket) -> None:
+            stack.enter_context(listener.accept()[0])
+            done.append("accept")
+            if done.count("accept") == 3:
+                os.write(worker.PIPE[1], b".")  # as a signal does
+
+        monkeypatch.setattr(worker, "_accept", accept)
+        monkeypatch.setattr(worker_module, "time", Mock(monotonic=time.monotonic, sleep=done.append))
+        worker._accept_clients(time.monotonic() + 30)
+        worker.tmp.close()
+        for end in worker.PIPE:
+            os.close(end)
+    assert done == ["accept", worker_module.ACCEPT_PAUSE] * 3
 
 
 def test_workers_share_clients_that_connect_at_once(databases: dict[str, str]) -> None:
