@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support import postgres
-from tests.support.load import ROWS, THREADS, WORKERS, Stack, query
+from tests.support.load import ROWS, THREADS, WORKERS, Stack, needs_proc, query
 from tests.support.programs import GUNICORN, ROOT, Server, production_environment, run, running
 
 Start = Callable[..., Any]
@@ -31,11 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("faults")
-            item.add_marker(
-                pytest.mark.skipif(
-                    not sys.platform.startswith("linux"), reason="these tests read /proc, which only Linux has"
-                )
-            )
+            item.add_marker(needs_proc)
 
 
 @pytest.fixture(scope="session")

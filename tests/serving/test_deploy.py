@@ -21,7 +21,7 @@ from todo_api.config import MAY_COME_FROM_A_FILE
 needs_systemd = pytest.mark.skipif(
     not (shutil.which("systemd-analyze") and shutil.which("systemd-socket-activate"))
     or not (os.getuid() == 0 or Path("/run/systemd").exists()),  # newer versions create that folder, or fail
-    reason="install systemd to run these tests; where it does not run (in a container), be root",
+    reason="There is no systemd: install it (Debian, Ubuntu: apt install systemd); where it does not run, be root",
 )
 
 
@@ -269,7 +269,7 @@ def test_nginx_and_the_api_share_the_socket_and_the_origins() -> None:
 def test_the_nginx_image_and_the_script_make_the_same_of_the_template(tmp_path: Path) -> None:
     """The image runs envsubst for the variables of its environment."""
     if not shutil.which("envsubst"):
-        pytest.skip("install gettext-base to run this test")
+        pytest.skip("There is no envsubst: install it (Debian, Ubuntu: apt install gettext-base)")
     origins = "https://app.example.com,http://localhost:3000"
     (tmp_path / "settings.env").write_text(f"CORS_ORIGINS={origins}\n")
     by_script = run(str(DEPLOY / "cors-origins.sh"), "settings.env", cwd=tmp_path, env=environment())

@@ -15,8 +15,12 @@ import pytest
 
 from tests.support.programs import Program, copy_project, environment, free_port, run, running
 
-pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="install make to run these tests")
-needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="install curl to run these tests")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("make"), reason="There is no make: install it (Debian, Ubuntu: apt install make)"
+)
+needs_curl = pytest.mark.skipif(
+    not shutil.which("curl"), reason="There is no curl: install it (Debian, Ubuntu: apt install curl)"
+)
 
 
 @pytest.fixture

@@ -15,16 +15,14 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import MISSING
-from tests.support.load import resident
+from tests.support.load import needs_proc, resident
 from tests.support.nginx import MISSING as NO_NGINX
 from tests.support.nginx import gunicorn_and_nginx
 from tests.support.postgres import children
 from tests.support.programs import Program
 from tests.support.sockets import TIMEOUT, exchange, request, statuses
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="these tests read /proc, which only Linux has"
-)
+pytestmark = needs_proc
 
 MEGABYTE = 1 << 20
 MOST = 32 * MEGABYTE  # sent at most if the server does not stop it

@@ -121,7 +121,9 @@ def test_an_acknowledged_task_survives_killed_workers(settings: dict[str, str], 
 
 
 PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-needs_processors = pytest.mark.skipif(not PROCESSORS, reason="only Linux lets a process choose its processors")
+needs_processors = pytest.mark.skipif(
+    not PROCESSORS, reason="run this on Linux: processes choose processors only there"
+)
 
 
 @pytest.mark.slow
@@ -277,7 +279,7 @@ CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
 needs_unshare = pytest.mark.skipif(
     not shutil.which("unshare")
     or subprocess.run([*CONTAINER, "true"], check=False, capture_output=True).returncode != 0,
-    reason="install util-linux and be root to run this test: it makes a namespace of processes",
+    reason="install util-linux and be root, in a container with CAP_SYS_ADMIN: this makes a namespace of processes",
 )
 
 

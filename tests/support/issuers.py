@@ -37,7 +37,7 @@ SECRET = "a-Better-Auth-secret-of-the-tests-0123456789-zyxwvu"
 def install(folder: Path = FOLDER) -> None:
     """Run `npm ci` in a folder, once for all test processes."""
     if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("install Node.js 20 or newer, with npm, to run these tests")
+        pytest.skip("There is no Node.js: install version 20 or newer, with npm (https://nodejs.org)")
     wanted, have = folder / "package-lock.json", folder / "node_modules" / "installed"
     with wanted.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

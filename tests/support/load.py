@@ -7,6 +7,7 @@ import http.client
 import json
 import random
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,12 +19,16 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import psycopg2
+import pytest
 
 from tests.support.postgres import ControlledServer, children
 from tests.support.programs import Server
 from tests.support.threads import wait_until
 from tests.support.tokens import token
 
+needs_proc = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="run these tests on Linux, or in a container of it: they read /proc"
+)
 USERS = 16
 WORKERS, THREADS = 2, 4
 PAUSE_SECONDS = 0.05  # before a client retries

@@ -15,7 +15,7 @@ VERSIONS = ROOT / "migrations" / "versions"
 # The last commit before each migration, or before several that came together. A new one needs its line.
 CODE_BEFORE = {("0002",): "2cfc4da^", ("0003", "0004", "0005"): "32b9b93^", ("0006", "0007"): "e3c774e^"}
 PARTS = ("todo_api", "migrations", "wsgi.py", "gunicorn.conf.py")
-MISSING = "run this in a clone with the whole history: it has the code of earlier releases"
+MISSING = "There is no code of earlier releases: clone the whole history, or run git fetch --unshallow"
 
 
 def git(*arguments: str) -> bytes:
