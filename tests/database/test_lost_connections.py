@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
@@ -254,6 +256,7 @@ def test_a_request_is_retried_with_pauses_until_the_window_ends(
     status, send = ALL[name]
     task = alice.create("Kept")
     send(alice, task)  # so that all is prepared
+    monkeypatch.setattr(execution, "RETRY_WINDOW", 30)
     cutter.plan.extend([cut] * LOSSES)
     began = time.monotonic()
     assert send(alice, task).status_code == status
@@ -263,9 +266,22 @@ def test_a_request_is_retried_with_pauses_until_the_window_ends(
     monkeypatch.setattr(execution, "RETRY_WINDOW", WINDOW)
     cutter.plan.extend(["before"] * 1000)
     assert WINDOW < seconds_to_fail(send, alice, task) < WINDOW + 2
-    with ThreadPoolExecutor(4) as threads:  # an outage: one request probes the database
-        seconds = list(threads.map(lambda _: seconds_to_fail(send, alice, task), range(4)))
-    assert sum(took > WINDOW / 2 for took in seconds) == 1
+    pauses, may_go_on = Event(), Event()
+
+    def pause(_: float) -> None:
+        pauses.set()
+        may_go_on.wait(30)
+
+    monkeypatch.setattr(execution, "time", Mock(wraps=time, sleep=pause))
+    with ThreadPoolExecutor(1) as thread:  # an outage: one request probes the database
+        probing = thread.submit(seconds_to_fail, send, alice, task)
+        assert pauses.wait(30)
+        sent = cutter.statements
+        for _ in range(3):
+            seconds_to_fail(send, alice, task)
+        assert cutter.statements == sent
+        may_go_on.set()
+        assert probing.result() > WINDOW
     cutter.plan.clear()
     assert rows() == stored
     assert alice.get(task_at(task)).status_code == 200

@@ -344,9 +344,9 @@ def test_a_connection_over_the_limit_waits_for_another_to_end(start: Start) -> N
 def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
     server = start("--keep-alive", "1")
     with connected(server) as client, connected(server) as silent:
+        began = time.monotonic()
         client.sendall(LIVE)
         assert ALIVE in read_responses(client)
-        began = time.monotonic()
         assert closed(client)
         assert 0.5 < time.monotonic() - began < 4
         silent.sendall(LIVE)  # the first request may take longer

@@ -1,4 +1,4 @@
-"""A clock that tests set, in place of the `time` module that a module imports."""
+"""A clock that stands still unless a test sets it, in place of the `time` module that a module imports."""
 
 import time
 from types import ModuleType
@@ -10,14 +10,15 @@ class Clock:
     perf_counter = staticmethod(time.perf_counter)
 
     def __init__(self) -> None:
+        self._monotonic, self._time = time.monotonic() // 1, time.time() // 1  # whole seconds: sums are exact
         self.ahead = 0.0  # seconds
         self.asleep = 0.0  # seconds that only the time of day has moved, as while a machine sleeps; back if negative
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
+        return self._monotonic + self.ahead
 
     def time(self) -> float:
-        return time.time() + self.ahead + self.asleep
+        return self._time + self.ahead + self.asleep
 
 
 def replace_clock(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> Clock:
