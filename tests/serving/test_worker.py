@@ -348,7 +348,7 @@ def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
         client.sendall(LIVE)
         assert ALIVE in read_responses(client)
         assert closed(client)
-        assert 0.5 < time.monotonic() - began < 4
+        assert 0.5 < time.monotonic() - began < 10
         silent.sendall(LIVE)  # the first request may take longer
         assert ALIVE in read_responses(silent)
 

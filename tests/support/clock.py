@@ -8,6 +8,7 @@ import pytest
 
 class Clock:
     perf_counter = staticmethod(time.perf_counter)
+    sleep = staticmethod(time.sleep)
 
     def __init__(self) -> None:
         self._monotonic, self._time = time.monotonic() // 1, time.time() // 1  # whole seconds: sums are exact
