@@ -19,12 +19,13 @@ from unittest.mock import Mock
 import pytest
 from gunicorn.config import Config
 
+from tests.support.clock import Clock
 from tests.support.issuers import write_certificate
 from tests.support.programs import ROOT, Server, environment, production_environment, running, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import token
 from todo_api.serving import worker as worker_module
-from todo_api.serving.connection import LAST_REQUEST_TIMEOUT
+from todo_api.serving.connection import LAST_REQUEST_TIMEOUT, Connection
 
 pytestmark = pytest.mark.skipif(
     not hasattr(select, "epoll"),
@@ -101,38 +102,53 @@ def test_a_body_that_breaks_off_after_its_response_gets_no_second_one(server: Se
     assert received.endswith(ALIVE)
 
 
-def test_a_worker_leaves_the_next_client_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It pauses after each: if it took a whole burst, the others would be idle."""
+@pytest.mark.parametrize(("pauses_taken", "expected"), [(1, "apapapap"), (2.5, "apaapaap"), (10, "apaaaa")])
+def test_a_worker_leaves_the_next_client_to_another(
+    monkeypatch: pytest.MonkeyPatch, pauses_taken: float, expected: str
+) -> None:
+    """It pauses after each: if it took a whole burst, the others would be idle. It makes up for longer pauses."""
+    clock, done = Clock(), ""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        for _ in range(3):
+        for _ in range(expected.count("a")):
             stack.enter_context(socket.create_connection(listener.getsockname()))
+        listener.setblocking(False)
         worker: Any = worker_module.PollingWorker(1, os.getpid(), [listener], None, 30, Config(), Mock())
-        worker.PIPE, worker.connections, worker.most_connections = os.pipe(), set(), 3
-        done: list[object] = []
+        worker.PIPE, worker.connections, worker.most_connections = os.pipe(), set(), 1000
+        worker.epoll, worker.waiting = stack.enter_context(select.epoll()), {}
+        watch = worker._watch
 
-        def accept(_listener: socket.socket) -> None:
-            stack.enter_context(listener.accept()[0])
-            done.append("accept")
-            if done.count("accept") == 3:
+        def accepted(connection: Connection, add: Any) -> None:
+            nonlocal done
+            done += "a"
+            watch(connection, add)
+            if done.count("a") == expected.count("a"):
                 os.write(worker.PIPE[1], b".")  # as a signal does
 
-        monkeypatch.setattr(worker, "_accept", accept)
-        monkeypatch.setattr(worker_module, "time", Mock(monotonic=time.monotonic, sleep=done.append))
-        worker._accept_clients(time.monotonic() + 30)
+        def pause(seconds: float) -> None:
+            nonlocal done
+            assert seconds == worker_module.ACCEPT_PAUSE
+            done += "p"
+            clock.ahead += seconds * pauses_taken * 1.01
+
+        monkeypatch.setattr(worker, "_watch", accepted)
+        monkeypatch.setattr(clock, "sleep", pause)
+        monkeypatch.setattr(worker_module, "time", clock)
+        worker._accept_clients(clock.monotonic() + 30)
+        for connection in worker.connections:
+            connection.close()
         worker.tmp.close()
         for end in worker.PIPE:
             os.close(end)
-    assert done == ["accept", worker_module.ACCEPT_PAUSE] * 3
+    assert done == expected
 
 
 def test_workers_share_clients_that_connect_at_once(databases: dict[str, str]) -> None:
     """If one worker accepted all of them, the other would be idle."""
     env = production_environment(databases["postgresql"], WEB_CONCURRENCY="2", WEB_THREADS="4")
     with serving(env) as server, ExitStack() as stack:
-        wait_until(lambda: len(server.workers) == 2)
+        server.wait_for_workers(2)
         workers = server.workers
-        wait_until(lambda: all(len(list(Path(f"/proc/{worker}/task").iterdir())) >= 5 for worker in workers))  # serving
         time.sleep(0.5)
         smaller_shares: list[int] = []
         # On a busy machine one worker may run alone for some bursts.
@@ -148,11 +164,14 @@ def test_workers_share_clients_that_connect_at_once(databases: dict[str, str]) -
                 assert ALIVE in read_responses(client)
             shares = [sockets_of(worker) - number for worker, number in zip(workers, before, strict=True)]
             smaller_shares.append(min(shares))
+            if min(shares) < 6:
+                time.sleep(0.25)
     assert sum(share >= 6 for share in smaller_shares) == 6, smaller_shares
 
 
-def test_clients_that_connect_while_all_threads_are_busy_are_served_soon(server: Server) -> None:
+def test_clients_that_connect_while_all_threads_are_busy_are_served_soon(start: Start) -> None:
     """Within 5000 requests of 100 others, who send without a pause."""
+    server = start("--threads", "4")
     answered = 0
     unanswered: set[socket.socket] = set()
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
@@ -224,7 +243,7 @@ def test_half_requests_occupy_no_thread(server: Server, kind: str) -> None:
             stack.enter_context(connected(server)).sendall(HALF_REQUESTS[kind])
         for _ in range(5):
             with connected(server) as other:
-                other.settimeout(1.5)
+                other.settimeout(10)
                 other.sendall(LIVE)
                 assert ALIVE in read_responses(other)
 
@@ -255,10 +274,10 @@ def test_a_request_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes
             client.sendall(LIVE)  # a connection that has been used is no different
             assert ALIVE in read_responses(client)
             client.sendall(part)
-        ended = trickle(clients, 30)
+        ended = trickle(clients, 40)
         assert len(ended) == 4
         for seconds, received in ended.values():
-            assert 19 < seconds < 23
+            assert 19 < seconds < 30
             assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
             head, _, body = received.partition(b"\r\n\r\n")
             assert json.loads(body)["error_code"] == "REQUEST_TIMEOUT"
@@ -314,7 +333,7 @@ def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
         for _ in range(2):  # there are two threads
             stack.enter_context(connected(server)).sendall(LIVE.replace(b"/health/live", b"/large"))
         began = time.monotonic()
-        wait_until(lambda: is_served(server), 35)
+        wait_until(lambda: is_served(server), 60)
         assert time.monotonic() - began > 10, "the clients hold both threads for a while"
 
 
@@ -355,14 +374,13 @@ def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
 
 def test_clients_that_do_not_close_occupy_no_thread(server: Server) -> None:
     with ExitStack() as stack:
-        lingering = [stack.enter_context(connected(server)) for _ in range(8)]
+        lingering = [stack.enter_context(connected(server)) for _ in range(32)]
         for client in lingering:
             client.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         for client in lingering:
             assert ALIVE in read_responses(client)
             assert closed(client)  # the server has closed; the client has not
         with connected(server) as other:
-            other.settimeout(1.5)
             other.sendall(LIVE)
             assert ALIVE in read_responses(other)
 
@@ -473,7 +491,6 @@ def test_a_connection_that_is_not_readable_after_all_occupies_no_thread(tmp_path
         clients = [stack.enter_context(connected(server)) for _ in range(3)]  # there are two threads
         time.sleep(0.5)
         for client in reversed(clients):
-            client.settimeout(2)
             client.sendall(LIVE)
             assert read_responses(client, holding=b"y").endswith(b"y")
 

@@ -104,21 +104,28 @@ class PollingWorker(Worker):
                 return
             for listener in ready:
                 self._accept(listener)
-            if ready:
+                paused = time.monotonic()
                 time.sleep(ACCEPT_PAUSE)
+                # Busy threads hold the GIL for much longer than the pause, once for each system call: catch up.
+                for _ in range(int((time.monotonic() - paused) / ACCEPT_PAUSE) - 1):
+                    if len(self.connections) >= self.most_connections or not self._accept(listener):
+                        break
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept a client, and return whether there was one."""
         if not self.alive:  # it has served --max-requests
-            return
+            return False
         try:
             connection = Connection(self, *listener.accept())
             self.connections.add(connection)
             self._watch(connection, self.epoll.register)
+            return True
         except (BlockingIOError, ConnectionAbortedError):  # another worker was faster, or the client has gone
             pass
         except OSError:  # if the client is not watched, _tick() closes it
             self.log.exception("Error accepting a client")
             time.sleep(ERROR_PAUSE)  # descriptors may have run out
+        return False
 
     def _tick(self) -> None:
         """Tell the master that the worker is alive, and end connections that have waited too long."""
