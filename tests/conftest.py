@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, make_url, text
 from werkzeug.test import TestResponse
 
 from tests.support import citus, pgbouncer, postgres
-from tests.support.databases import as_role, engine_of, grant, rows_of
+from tests.support.databases import PATIENT, as_role, engine_of, grant, rows_of
 from tests.support.pgbouncer import pooled
 from tests.support.response_checker import checked_client
 from tests.support.statements import database_of
@@ -80,10 +80,11 @@ def _push_request_context() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _failed_fetches_of_keys_are_not_repeated() -> Iterator[None]:
+def _keys_are_fetched_for_requests_only() -> Iterator[None]:
     """Keep the threads of applications of finished tests from fetching keys."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keys, "RETRY_INTERVAL", 3600)
+        patch.setattr(keys, "REFRESH_INTERVAL", 3600)
         yield
 
 
@@ -109,7 +110,7 @@ def fresh_database(fresh_role: Callable[[str], str]) -> Iterator[Callable[..., s
         with admin.connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         url = server.set(drivername="postgresql", database=name)
-        patient = url.update_query_dict({"connect_timeout": "30"})  # for a busy machine
+        patient = url.update_query_dict(PATIENT)
         return patient.render_as_string(hide_password=False)
 
     yield make
@@ -172,9 +173,10 @@ def migrate(url: str, instance: Path) -> None:
 
 
 def environ_for(url: str, **settings: str) -> dict[str, str]:
-    """The environment of an application on that database: production, unless it is SQLite."""
+    """The environment of an application on that database: production, unless it is SQLite; patient, unless told."""
+    patience = {"DB_STATEMENT_TIMEOUT": "30", "DB_POOL_TIMEOUT": "30"}
     environment = "development" if url.startswith("sqlite") else "production"
-    return {"ENVIRONMENT": environment, "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, **settings}
+    return {"ENVIRONMENT": environment, "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, **patience, **settings}
 
 
 def in_process(app: Flask) -> Flask:

@@ -198,13 +198,12 @@ def test_database_errors_are_one_line_without_values(app: Flask) -> None:
     assert str(DatabaseError(OSError("no\n  route"))) == "OSError: no route"
 
 
-def test_a_statement_timeout_is_503_and_changes_nothing(make_app: MakeApp, database_url: str) -> None:
-    app = make_app(DB_STATEMENT_TIMEOUT="1")
-    alice = Caller(app.test_client(), "alice")
+def test_a_statement_timeout_is_503_and_changes_nothing(make_app: MakeApp, alice: Caller, database_url: str) -> None:
+    impatient = Caller(make_app(DB_STATEMENT_TIMEOUT="1").test_client(), "alice")
     task = alice.create("Kept")
     with engine_of(database_url) as blocker, blocker.begin() as connection:
         connection.execute(text("UPDATE tasks SET title = title"))
         started = time.monotonic()
-        assert_unavailable(alice.put(f"/api/tasks/{task['id']}", json={"title": "Late"}))
+        assert_unavailable(impatient.put(f"/api/tasks/{task['id']}", json={"title": "Late"}))
         assert time.monotonic() - started < 5  # the default is 10
     assert alice.get("/api/tasks").json == [task]

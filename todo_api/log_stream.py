@@ -6,7 +6,7 @@ import sys
 import threading
 from contextlib import suppress
 
-TIMEOUT = 0.5  # seconds
+TIMEOUT = 2  # seconds; a thread can wait for a processor for one
 
 
 def standard_error() -> io.TextIOWrapper:
@@ -17,7 +17,7 @@ def standard_error() -> io.TextIOWrapper:
 
 
 class BoundedStream(io.TextIOBase):
-    """Writes to standard error, but waits for a reader half a second at most. Until it reads again, text is lost.
+    """Writes to standard error, but waits for a reader two seconds at most. Until it reads again, text is lost.
 
     A thread writes, as a pipe, a socket and a terminal have no timeout in common. It exists only during a write, as
     gunicorn's master forks.

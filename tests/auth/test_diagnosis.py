@@ -10,8 +10,10 @@ import pytest
 from flask import Flask
 
 from tests.conftest import MakeApp
+from tests.support.clock import replace_clock
 from tests.support.issuers import Key, KeyServer, respond_with, segment
 from tests.support.tokens import SECRET, token
+from todo_api.auth import keys
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -174,7 +176,10 @@ def test_keys_that_cannot_be_fetched_are_not_blamed_on_the_token(app: Flask, end
     assert "keys cannot be fetched" in checked.stdout.splitlines()[-1]
 
 
-def test_the_key_set_is_shown_with_its_source_and_age(app: Flask, endpoint: KeyServer) -> None:
+def test_the_key_set_is_shown_with_its_source_and_age(
+    app: Flask, endpoint: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_clock(monkeypatch, keys)
     shown = app.test_cli_runner().invoke(args=["keys"])
     assert shown.exit_code == 0
     assert shown.stdout.splitlines() == [f"{endpoint.url}, fetched 0 s ago", "EdDSA 'one'"]

@@ -22,7 +22,7 @@ from tests.support.clock import Clock, replace_clock
 from tests.support.issuers import Behaviour, Key, KeyServer, hang, reset, respond_with, trickle, write_certificate
 from tests.support.threads import at_once, wait_until
 from todo_api.auth import keys
-from todo_api.auth.keys import FETCH_TIMEOUT, KeySet, KeysUnavailable, UnknownKey
+from todo_api.auth.keys import FETCH_TIMEOUT, REFRESH_INTERVAL, RETRY_INTERVAL, KeySet, KeysUnavailable, UnknownKey
 
 ONE, OTHER = Key("EdDSA", "one"), Key("ES256", "other")
 OCT = {"kty": "oct", "kid": "one", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}
@@ -219,11 +219,14 @@ def test_a_rotated_key_is_found_and_a_removed_key_is_forgotten(
 
 
 @pytest.fixture
-def quick_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+def fetches_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the real intervals, after which the thread looks at once."""
+    monkeypatch.setattr(keys, "REFRESH_INTERVAL", REFRESH_INTERVAL)
+    monkeypatch.setattr(keys, "RETRY_INTERVAL", RETRY_INTERVAL)
     monkeypatch.setattr(keys, "CLOCK_CHECK_INTERVAL", 0.05)
 
 
-@pytest.mark.usefixtures("quick_checks")
+@pytest.mark.usefixtures("fetches_in_the_background")
 def test_the_set_is_refreshed_in_the_background_every_5_minutes(
     key_set: KeySet, endpoint: KeyServer, clock: Clock
 ) -> None:
@@ -298,12 +301,12 @@ def test_an_endpoint_that_recovers_is_used_again(key_set: KeySet, endpoint: KeyS
     assert outcome(key_set, "one") == "EdDSA"
 
 
-@pytest.mark.usefixtures("quick_checks")
+@pytest.mark.usefixtures("fetches_in_the_background")
 def test_a_failed_refresh_is_retried_in_the_background(key_set: KeySet, endpoint: KeyServer, clock: Clock) -> None:
     endpoint.behaviour = FAILURES["500"]
     assert outcome(key_set, "one") == "KeysUnavailable"
     endpoint.serve(ONE.jwk)
-    clock.ahead += keys.RETRY_INTERVAL
+    clock.ahead += RETRY_INTERVAL
     wait_until(lambda: list(key_set.keys) == ["one"])
 
 
@@ -327,7 +330,7 @@ def test_a_clock_that_is_set_back_makes_no_key_younger(key_set: KeySet, endpoint
     assert outcome(key_set, "one") == "KeysUnavailable"
 
 
-@pytest.mark.usefixtures("quick_checks")
+@pytest.mark.usefixtures("fetches_in_the_background")
 def test_a_machine_that_wakes_up_refreshes_the_set_soon(key_set: KeySet, endpoint: KeyServer, clock: Clock) -> None:
     assert outcome(key_set, "one") == "EdDSA"
     endpoint.serve(OTHER.jwk)

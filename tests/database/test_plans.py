@@ -15,6 +15,7 @@ from tests.support.databases import engine_of
 from tests.support.statements import recorded
 from todo_api import create_app
 from todo_api.extensions import db
+from todo_api.tasks import statements as task_statements
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,11 @@ def filled(fresh_database: Callable[[str], str], tmp_path_factory: pytest.TempPa
                 connection.execute(text(statement), {"all": ALL, "alices": ALICES})
     with engine_of(url, isolation_level="AUTOCOMMIT") as engine, engine.connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
-    yield app
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_statements, "MAX_SEARCH_SECONDS", 120)
+        task_statements.page.cache_clear()
+        yield app
+    task_statements.page.cache_clear()
     dispose(app)
 
 

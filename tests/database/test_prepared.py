@@ -12,6 +12,7 @@ from tests.support.databases import engine_of, rows_of
 from tests.support.statements import database_outside_requests
 from todo_api.database import Database, DatabaseError, Statement, execution, prepared
 from todo_api.database.prepared import PreparedStatement
+from todo_api.database.watchdog import Watchdog
 from todo_api.tasks import ownership
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -116,8 +117,11 @@ def test_an_error_in_prepare_is_reported(database: Database) -> None:
     assert database.fetch(Statement(text("SELECT 1")), {}) == [(1,)]
 
 
-def test_the_statement_timeout_covers_prepare_and_execute_only(database: Database, database_url: str) -> None:
+def test_the_statement_timeout_covers_prepare_and_execute_only(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PREPARE, too, waits for a lock on the table."""
+    monkeypatch.setattr(execution, "Watchdog", lambda _: Watchdog(60))
     impatient = Database(database.connections, 0.05)
     sleep, count = Statement(text("SELECT pg_sleep(:seconds)")), Statement(text("SELECT count(*) FROM tasks"))
     for _ in range(2):

@@ -15,6 +15,7 @@ from flask import Flask
 from sqlalchemy import text
 
 from tests.conftest import Caller, MakeApp, assert_error, dispose, environ_for, in_process
+from tests.support.clock import replace_clock
 from tests.support.databases import engine_of, rows_of
 from tests.support.proxies import FreezingProxy, SwallowingProxy
 from tests.support.statements import database_of
@@ -47,10 +48,9 @@ def dog(monkeypatch: pytest.MonkeyPatch) -> Watchdog:
     return dog
 
 
-def application(freezer: FreezingProxy, instance: Path) -> Flask:
+def application(freezer: FreezingProxy, instance: Path, **settings: str) -> Flask:
     """Make an application that connects through the freezer."""
-    url = f"{freezer.url}&connect_timeout=30"
-    return create_app(environ_for(url, DB_STATEMENT_TIMEOUT="1", READY_INTERVAL="1"), instance)
+    return create_app(environ_for(freezer.url, READY_INTERVAL="1", **settings), instance)
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ def app(freezer: FreezingProxy, dog: Watchdog, tmp_path: Path) -> Iterator[Flask
 
 
 def test_a_statement_fails_one_second_after_the_servers_own_limit(freezer: FreezingProxy, tmp_path: Path) -> None:
-    app = application(freezer, tmp_path)
+    app = application(freezer, tmp_path, DB_STATEMENT_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")
-    alice.create()
+    wait_until(lambda: alice.get("/api/tasks").status_code == 200)
     freezer.is_open.clear()
     began = time.monotonic()
     assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
-    assert 1.9 < time.monotonic() - began < 4
+    assert 1.9 < time.monotonic() - began < 5
     dispose(app)
 
 
@@ -208,13 +208,15 @@ def test_the_watchdog_survives_a_connection_that_was_closed_already(
 
 def test_the_watchdog_leaves_finished_statements_alone(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "TICK", 0.05)
-    dog = Watchdog(2 * SHORT)
+    clock = replace_clock(monkeypatch, watchdog)
+    dog = Watchdog(LONG)
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         dog.watch(connection)
         with suppress(psycopg2.ProgrammingError):
             cursor.execute("SELECT nothing")
         assert not dog.release(connection)
-        time.sleep(3 * SHORT)
+        clock.ahead = 2 * LONG
+        time.sleep(0.3)
         connection.rollback()
         cursor.execute("SELECT 1")
     # Otherwise the thread would keep commands such as `flask user-delete` from ending.

@@ -224,12 +224,12 @@ def test_a_slow_sender_occupies_no_thread_of_the_service(service: Nginx) -> None
 @pytest.mark.slow
 def test_a_body_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(service: Nginx) -> None:
     with ExitStack() as stack:
-        connection = slow_body(service, stack)
         began = time.monotonic()
+        connection = slow_body(service, stack)
         while not select.select([connection.sock], [], [], 2)[0] and time.monotonic() - began < 30:
             connection.send(b" ")
         answer = connection.getresponse()
-        assert 19 < time.monotonic() - began < 24
+        assert 19 < time.monotonic() - began < 28
         assert (answer.status, json.loads(answer.read())["error_code"]) == (408, "REQUEST_TIMEOUT")
         assert connection.sock.recv(1) == b"", "nginx closes the connection"
 
@@ -237,8 +237,8 @@ def test_a_body_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(se
 @pytest.mark.slow
 def test_a_head_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes(tmp_path: Path) -> None:
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, _), closing(proxy.connect()) as connection:
-        connection.connect()
         began = time.monotonic()
+        connection.connect()
         connection.sock.sendall(b"GET /api/tasks HTTP/1.1\r\nX-Header: ")
         while not select.select([connection.sock], [], [], 1)[0] and time.monotonic() - began < 30:
             connection.sock.sendall(b"x")
@@ -408,8 +408,9 @@ def statuses(proxy: Nginx, count: int, headers: Callable[[int], dict[str, str]],
 
 def test_a_burst_of_a_hundred_requests_passes_but_a_flood_does_not(tmp_path: Path) -> None:
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, _):
-        assert statuses(proxy, 100, lambda _: signed()) == [200] * 100
-        assert set(statuses(proxy, 400, lambda _: signed())) == {200, 429}
+        alice = signed()
+        assert statuses(proxy, 100, lambda _: alice) == [200] * 100
+        assert set(statuses(proxy, 400, lambda _: alice)) == {200, 429}
 
 
 def test_a_token_over_its_rate_gets_429_and_other_tokens_are_served(tmp_path: Path) -> None:
@@ -442,8 +443,9 @@ def test_an_agent_over_its_rate_does_not_use_up_what_its_users_page_may_send(tmp
 
 
 def test_a_hundred_requests_at_once_pass(tmp_path: Path) -> None:
+    alice = signed()
     with nginx_and_fake_gunicorn(tmp_path) as (proxy, _), ThreadPoolExecutor(100) as pool:
-        answers = list(pool.map(lambda _: proxy.request("GET", "/api/tasks", **signed()).status, range(100)))
+        answers = list(pool.map(lambda _: proxy.request("GET", "/api/tasks", **alice).status, range(100)))
     assert answers == [200] * 100
 
 
@@ -479,23 +481,25 @@ def test_preflights_are_counted(tmp_path: Path) -> None:
 def test_the_options_of_a_token_are_counted(tmp_path: Path) -> None:
     changes = [("zone=token:10m rate=20r/s", "zone=token:10m rate=1r/m"), ("burst=100 nodelay", "burst=1 nodelay")]
     with nginx_and_fake_gunicorn(tmp_path, *changes) as (proxy, _):
-        answers = [proxy.request("OPTIONS", "/api/tasks", **signed()).status for _ in range(3)]
+        alice = signed()
+        answers = [proxy.request("OPTIONS", "/api/tasks", **alice).status for _ in range(3)]
         assert answers == [200, 200, 429]
 
 
 def test_a_token_with_too_many_requests_at_once_is_refused_and_others_are_served(tmp_path: Path) -> None:
     fewer = ("limit_conn token_connections 100", "limit_conn token_connections 1")
+    alice = signed()
     with nginx_and_fake_gunicorn(tmp_path, fewer) as (proxy, server), closing(proxy.connect()) as slow:
-        slow.request("GET", "/api/slow", headers={"Authorization": signed()["Authorization"]})
+        slow.request("GET", "/api/slow", headers={"Authorization": alice["Authorization"]})
         assert server.waiting.wait(10)
-        refused = assert_error(proxy.request("GET", "/api/tasks", **signed()), 503, "SERVICE_UNAVAILABLE")
+        refused = assert_error(proxy.request("GET", "/api/tasks", **alice), 503, "SERVICE_UNAVAILABLE")
         assert refused.headers["Retry-After"] == "2"
         assert proxy.request("GET", "/api/tasks", **signed("bob")).status == 200
         assert proxy.request("GET", "/api/tasks").status == 200
         server.released.set()
         assert slow.getresponse().status == 200
         # nginx counts a request until it has logged it.
-        wait_until(lambda: proxy.request("GET", "/api/tasks", **signed()).status == 200)
+        wait_until(lambda: proxy.request("GET", "/api/tasks", **alice).status == 200)
 
 
 def test_a_header_does_not_change_the_address_that_is_limited(tmp_path: Path) -> None:
@@ -621,7 +625,7 @@ def test_clients_without_a_host_header_and_head_requests_get_a_response(service:
 @pytest.mark.parametrize("part", ["GET /api/ta", "POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"])
 def test_the_connection_of_an_unfinished_request_is_closed(tmp_path: Path, part: str) -> None:
     """nginx sends no 408: it closes the connection, and the log has the status."""
-    soon = [(f"client_{name}_timeout 10s", f"client_{name}_timeout 1s") for name in ("header", "body")]
+    soon = [(f"client_{name}_timeout 10s", f"client_{name}_timeout 4s") for name in ("header", "body")]
     with nginx_and_fake_gunicorn(tmp_path, *soon) as (proxy, server):
         assert proxy.raw(part) is None
     assert [path for path, _ in server.received] == (["/api/tasks"] if part.startswith("POST") else [])

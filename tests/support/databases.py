@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, make_url, text
 
 DOCS = Path(__file__).parents[2] / "docs"
+PATIENT = {"connect_timeout": "30"}  # seconds, for a busy machine
 SERVICE, MIGRATIONS = "todo_service", "todo_migrations"  # the roles of docs/deploy.md
 
 

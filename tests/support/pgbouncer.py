@@ -18,6 +18,7 @@ import psycopg2
 from psycopg2.extensions import parse_dsn
 from sqlalchemy import make_url
 
+from tests.support.databases import PATIENT
 from tests.support.postgres import unprivileged
 from tests.support.programs import free_port
 
@@ -106,7 +107,7 @@ def through(url: str, port: int) -> str:
     """Return the URL of the same database through the pooler on a port, as the role that the URL's options name."""
     direct = make_url(url)
     role = re.search(r"-crole=(\w+)", str(direct.query.get("options", "")))
-    pooled = direct.set(host="127.0.0.1", port=port, username=role[1] if role else direct.username, query={})
+    pooled = direct.set(host="127.0.0.1", port=port, username=role[1] if role else direct.username, query=PATIENT)
     return pooled.render_as_string(hide_password=False)
 
 

@@ -13,9 +13,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
+from random import sample
 from typing import Any
 
+from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, lines_with_secrets, token
 
 ROOT = Path(__file__).parents[2]
@@ -26,10 +29,18 @@ NOT_COPIED = shutil.ignore_patterns(
 )
 
 
+# Below those that the system gives to others, so that nobody takes one before a server does; each process has its own.
+FIRST_PORT = 20_000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+PORTS = cycle(sample(range(FIRST_PORT, FIRST_PORT + 500), 500))
+
+
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """Return a port of 127.0.0.1 on which nothing listens."""
+    while True:
+        port = next(PORTS)
+        with suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def copy_project(target: Path) -> Path:
@@ -141,6 +152,11 @@ class Server:
     def workers(self) -> list[int]:
         """The process IDs of all workers started so far, in order."""
         return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.program.output)]
+
+    def wait_for_workers(self, number: int, threads: int = 4) -> None:
+        """Wait until so many workers have started their threads."""
+        wait_until(lambda: len(self.workers) == number)
+        wait_until(lambda: all(len(list(Path(f"/proc/{pid}/task").iterdir())) > threads for pid in self.workers))
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Send a request on a new connection; return the status and the parsed body."""

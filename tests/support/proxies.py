@@ -10,6 +10,9 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from tests.support.databases import PATIENT
+from tests.support.programs import free_port
+
 STATEMENT = re.compile(b"; (EXECUTE|SELECT|WITH|INSERT|UPDATE|DELETE) ")  # prepared or not, after SET LOCAL
 PREPARED_WRITE = re.compile(rb"PREPARE (\w+) AS .*\b(INSERT|UPDATE|DELETE) ", re.DOTALL)
 CALL = re.compile(rb"EXECUTE (\w+)")
@@ -22,17 +25,16 @@ class Proxy:
     def __init__(self, database_url: str) -> None:
         self.database_url = make_url(database_url)
         self.sockets: list[socket.socket] = []  # a client's and the database's in turn
-        self.port = 0
+        self.port = free_port()
         self.listen()
 
     @property
     def url(self) -> str:
-        url = self.database_url.set(host="127.0.0.1", port=self.port, query={"sslmode": "disable"})
+        url = self.database_url.set(host="127.0.0.1", port=self.port, query={"sslmode": "disable", **PATIENT})
         return url.render_as_string(hide_password=False)
 
     def listen(self) -> None:
         self._accept_from(socket.create_server(("127.0.0.1", self.port)))
-        self.port = self.listener.getsockname()[1]
 
     def close(self) -> None:
         """Close all connections and refuse new ones until `listen` is called again."""
@@ -92,7 +94,7 @@ class UnixSocketProxy(Proxy):
 
     @property
     def url(self) -> str:
-        return self.database_url.set(query={"host": str(self.folder)}).render_as_string(hide_password=False)
+        return self.database_url.set(query={"host": str(self.folder), **PATIENT}).render_as_string(hide_password=False)
 
     def listen(self) -> None:
         listener = socket.socket(socket.AF_UNIX)

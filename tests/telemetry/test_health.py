@@ -133,8 +133,11 @@ def test_later_checks_ask_only_for_the_revision_and_whether_the_server_writes(
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_lock_that_is_not_had_is_no_reason_not_to_be_ready(make_app: MakeApp, database_url: str) -> None:
-    app = make_app(DB_STATEMENT_TIMEOUT="1")
+def test_a_lock_that_is_not_had_is_no_reason_not_to_be_ready(
+    make_app: MakeApp, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health.LOCK, "max_seconds", 1)
+    app = make_app()
     with engine_of(database_url) as engine, engine.begin() as other:
         other.execute(text("LOCK TABLE users IN EXCLUSIVE MODE"))
         assert status(app) == 200

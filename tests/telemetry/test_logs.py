@@ -26,6 +26,7 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler
 
 from tests.conftest import MISSING, Caller, MakeApp, environ_for
+from tests.support.load import needs_proc
 from tests.support.programs import GUNICORN, ROOT, environment, free_port, production_environment, run, serving
 from tests.support.threads import wait_until
 from tests.support.tokens import SECRET, token
@@ -461,9 +462,11 @@ def test_without_standard_error_lines_are_dropped_and_no_descriptor_is_left_open
         os.fstat(descriptor)
 
 
+@needs_proc
 @pytest.mark.slow
 def test_the_level_of_the_log_does_not_apply_to_gunicorns_lines(migrated_database: Callable[[str], str]) -> None:
     with serving(production_environment(migrated_database("level"), LOG_LEVEL="WARNING")) as server:
+        server.wait_for_workers(2)
         server.request("GET", "/health/live")
     assert server.program.output.count('"Worker exiting') == 2
     assert '"todo_api.request"' not in server.program.output

@@ -188,6 +188,7 @@ def settings(migrated_database: Callable[[str], str], tmp_path_factory: pytest.T
         migrated_database("metrics"),
         METRICS_TOKEN=METRICS_TOKEN,
         WEB_CONCURRENCY="2",
+        DB_STATEMENT_TIMEOUT="60",
         TMPDIR=str(tmp_path_factory.mktemp("temporary")),
     )
 
