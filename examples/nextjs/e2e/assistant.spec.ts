@@ -201,7 +201,7 @@ test("an assistant that is disconnected before it has its first token gets none"
   await page.goto(String(assistant.asked));
   await page.getByRole("button", { name: "Allow", exact: true }).click();
   await expect(page.getByText("You can close this page.")).toBeVisible();
-  await page.goto("/assistants");
+  await page.goto("/assistants", { waitUntil: "networkidle" });
   await page.getByRole("button", { name: "Disconnect Scripted" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
   await expect(page.getByText("No assistant is connected.")).toBeVisible();
@@ -220,7 +220,7 @@ test("an assistant that is disconnected before it has its first token gets none"
   });
   expect(answer.status).toBe(400);
   expect(await answer.json()).toEqual({ error: "invalid_grant", error_description: "It was disconnected." });
-  const database = new Database(stack.authDatabase);
+  const database = new Database(stack.authDatabase, { timeout: 5 });
   const kept = database.prepare("SELECT * FROM oauthRefreshToken WHERE clientId = ?").all(client_id);
   database.close();
   expect(kept).toEqual([]);
@@ -247,7 +247,7 @@ test("nobody answers or disconnects an assistant on a page of somebody else", as
   await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
   await expect(page.getByText("No assistant is connected.")).toBeVisible(); // hers
   await expect(page.getByText("Disconnected “Scripted”.")).toHaveCount(0);
-  const database = new Database(stack.authDatabase);
+  const database = new Database(stack.authDatabase, { timeout: 5 });
   const { client_id } = assistant.clientInformation() as { client_id: string };
   const kept = database.prepare("SELECT * FROM oauthConsent WHERE clientId = ?").all(client_id);
   database.close();
@@ -261,7 +261,8 @@ for (const place of ["/assistants", "the consent"]) {
     const assistant = new Assistant("Scripted", "http://localhost/callback");
     await assistant.connect(stack);
     const page = await tasks.context().newPage();
-    await page.goto(place === "/assistants" ? place : String(assistant.asked));
+    // Until it has asked for the session, it does not listen to other tabs.
+    await page.goto(place === "/assistants" ? place : String(assistant.asked), { waitUntil: "networkidle" });
     await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
     await expect(tasks.getByText("Nothing to do yet")).toBeVisible();
     await tasks.getByRole("button", { name: "Sign out" }).click();

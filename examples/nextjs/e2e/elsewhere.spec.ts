@@ -67,7 +67,8 @@ test.describe("a task that was changed elsewhere", () => {
     await add(page, "Buy milk");
     await renameElsewhere(page, stack, "Buy milk", "Buy rice");
     await row(page, "milk").getByRole("button", { name: "Delete" }).click();
-    await expect(page.getByText("“Buy rice” was changed elsewhere")).toBeVisible();
+    // The deletion is sent when it can no longer be undone.
+    await expect(page.getByText("“Buy rice” was changed elsewhere")).toBeVisible({ timeout: 20_000 });
     await expect(titles(page)).toHaveText(["Buy rice"]);
     await page.getByRole("button", { name: "Delete it anyway" }).click();
     await sent(page);

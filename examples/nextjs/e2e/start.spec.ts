@@ -21,8 +21,8 @@ test("make start starts it all, and Ctrl+C ends it", async ({ page }) => {
     await expect.poll(() => start.exitCode ?? said, { timeout: 120_000 }).toContain("Sign up at");
     await page.goto(`http://localhost:${ports[0]}`);
     await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible({ timeout: 30_000 });
-    const ready = await fetch(`http://localhost:${ports[1]}/health/ready`);
-    expect(ready.status, said).toBe(200); // the API has the keys of Better Auth
+    const isReady = async () => (await fetch(`http://localhost:${ports[1]}/health/ready`)).status;
+    await expect.poll(isReady, { message: said, timeout: 20_000 }).toBe(200); // the API has the keys of Better Auth
 
     signal(start, "SIGINT");
     if (start.exitCode === null) await once(start, "exit");

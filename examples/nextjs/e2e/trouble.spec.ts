@@ -165,7 +165,7 @@ test("the completed are not deleted when a change before that was not saved", as
   await page.getByRole("button", { name: "Clear completed" }).click();
   await expect(page.getByText("Could not reopen “Buy milk”.")).toBeVisible();
   const refused = page.getByText("Could not delete the completed tasks. An earlier change was not saved.");
-  await expect(refused).toBeVisible();
+  await expect(refused).toBeVisible({ timeout: 20_000 }); // once the deletion can no longer be undone
   await page.unroute(ONE_TASK);
   const reopening = page.getByRole("alert").filter({ hasText: "Could not reopen" });
   await reopening.getByRole("button", { name: "Try again" }).click();
@@ -260,11 +260,12 @@ test("a list that was read before a change does not take it back", async ({ newU
   await expect(page.getByRole("checkbox", { checked: true })).toHaveCount(2);
   await sent(page);
   await expect(page.getByRole("checkbox", { checked: true })).toHaveCount(2);
+  await page.unrouteAll({ behavior: "wait" });
 });
 
 test("a page that cannot be made says so, and can be asked for again", async ({ newBrowser, stack }) => {
   const page = await (await newBrowser()).newPage();
-  const database = new Database(stack.authDatabase);
+  const database = new Database(stack.authDatabase, { timeout: 5 });
   await signUp(page.context(), stack, "Alice");
   try {
     database.exec("ALTER TABLE session RENAME TO lost");
