@@ -22,8 +22,7 @@ from gunicorn.workers.base import Worker
 from todo_api.serving.connection import Connection
 
 OWN_DESCRIPTORS = 256  # for the database, files and everything else except clients
-# Times are in seconds.
-TICK = 1.0
+TICK = 1.0  # seconds, as all times here
 SHORT_TICK = 0.05  # while the worker is full or stops, and waits for connections to end
 ERROR_PAUSE = 0.1
 # After accepting a client, a worker leaves the next one to another. If one takes a whole burst, it is half as fast.
@@ -166,5 +165,4 @@ class PollingWorker(Worker):
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Restarting after --max-requests")
             self.alive = False
-        has_room = len(self.waiting) < self.most_connections - self.cfg.threads
-        return bool(self.alive and self.cfg.keepalive and has_room)
+        return bool(self.alive and self.cfg.keepalive and len(self.waiting) < self.most_connections - self.cfg.threads)
