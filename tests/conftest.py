@@ -173,7 +173,7 @@ def migrate(url: str, instance: Path) -> None:
 
 
 def environ_for(url: str, **settings: str) -> dict[str, str]:
-    """The environment of an application on that database: production, unless it is SQLite; patient, unless told."""
+    """The environment of a patient application on that database: production, unless it is SQLite."""
     patience = {"DB_STATEMENT_TIMEOUT": "30", "DB_POOL_TIMEOUT": "30"}
     environment = "development" if url.startswith("sqlite") else "production"
     return {"ENVIRONMENT": environment, "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, **patience, **settings}

@@ -6,7 +6,7 @@ import sys
 import threading
 from contextlib import suppress
 
-TIMEOUT = 2  # seconds; a thread can wait for a processor for one
+TIMEOUT = 2  # seconds; on a busy machine a thread may wait a second for a processor
 
 
 def standard_error() -> io.TextIOWrapper:

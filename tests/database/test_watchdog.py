@@ -128,7 +128,7 @@ def test_reads_go_on_while_writes_get_no_answer(
     assert change().status_code == 200
     swallower.swallows = True
     with ThreadPoolExecutor(1) as thread:
-        dog.timeout = 4 * SHORT
+        dog.timeout = 10 * SHORT
         waiting = thread.submit(change)
         wait_until(lambda: swallower.swallowed == 1)
         dog.timeout = LONG

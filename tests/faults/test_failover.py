@@ -126,7 +126,7 @@ def test_every_acknowledged_write_is_on_the_new_primary_exactly_once(
 
 
 def test_reads_go_on_while_commits_wait_for_a_standby_that_is_gone(pair: Pair) -> None:
-    fault = "The synchronous standby is away for ten seconds"
+    fault = "The synchronous standby is away for 14 seconds"
     with service_on(pair, None) as stack, under_load(stack, fault) as load, ThreadPoolExecutor(1) as thread:
         with load.fault():
             pair.standby.stop(signal.SIGINT)

@@ -11,7 +11,7 @@ class Clock:
     sleep = staticmethod(time.sleep)
 
     def __init__(self) -> None:
-        self._monotonic, self._time = time.monotonic() // 1, time.time() // 1  # whole seconds: sums are exact
+        self._monotonic, self._time = time.monotonic() // 1, time.time() // 1  # whole seconds: sums with such are exact
         self.ahead = 0.0  # seconds
         self.asleep = 0.0  # seconds that only the time of day has moved, as while a machine sleeps; back if negative
 

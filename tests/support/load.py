@@ -34,7 +34,7 @@ WORKERS, THREADS = 2, 4
 PAUSE_SECONDS = 0.05  # before a client retries
 PATIENCE_SECONDS = 40  # until a client gives up on a request
 CALM_SECONDS = 0.5
-SLOW_SECONDS = 0.3
+SLOW_SECONDS = 0.3  # of a request that is slow already when a fault begins
 ERROR_BODY = {"detail", "error_code", "status_code"}
 STEPS = ("create", "read", "change", "create", "list", "remove", "sweep")
 RETRIED_METHODS = {"GET", "HEAD", "POST"}  # reads and creations, which the service retries
@@ -69,7 +69,7 @@ class User(threading.Thread):
         self.load = load
         self.tasks: dict[str, dict[str, Any]] = {}
         self.unsure: set[str] = set()  # tasks with a change that may still be applied
-        self.lasting: set[str] = set()  # tasks with a creation that may still be applied, if they are deleted
+        self.lasting: set[str] = set()  # tasks that a late first attempt would create again if they were deleted
         self.repeated = False
         self.rounds = 0
         self._connection: http.client.HTTPConnection | None = None

@@ -29,7 +29,7 @@ NOT_COPIED = shutil.ignore_patterns(
 )
 
 
-# Below those that the system gives to others, so that nobody takes one before a server does; each process has its own.
+# Below those that the system gives to others, so that nobody takes one before a server does. Processes share none.
 FIRST_PORT = 20_000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 PORTS = cycle(sample(range(FIRST_PORT, FIRST_PORT + 500), 500))
 

@@ -23,8 +23,7 @@ from todo_api.serving.connection import Connection
 
 OWN_DESCRIPTORS = 256  # for the database, files and everything else except clients
 TICK = 1.0  # seconds, as all times here
-SHORT_TICK = 0.05  # while the worker is full or stops, and waits for connections to end
-ERROR_PAUSE = 0.1
+SHORT_TICK = 0.05  # while the worker cannot accept, is full or stops, and waits for connections to end
 # After accepting a client, a worker leaves the next one to another. If one takes a whole burst, it is half as fast.
 ACCEPT_PAUSE = 0.0003
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
@@ -105,13 +104,14 @@ class PollingWorker(Worker):
                 self._accept(listener)
                 paused = time.monotonic()
                 time.sleep(ACCEPT_PAUSE)
-                # Busy threads hold the GIL for much longer than the pause, once for each system call: catch up.
-                for _ in range(int((time.monotonic() - paused) / ACCEPT_PAUSE) - 1):
-                    if len(self.connections) >= self.most_connections or not self._accept(listener):
+                # While threads are busy, it waits for the GIL, often for longer. Accept those who came meanwhile.
+                late = int((time.monotonic() - paused) / ACCEPT_PAUSE) - 1
+                for _ in range(min(late, self.most_connections - len(self.connections))):
+                    if time.monotonic() >= until or not self._accept(listener):
                         break
 
     def _accept(self, listener: socket.socket) -> bool:
-        """Accept a client, and return whether there was one."""
+        """Accept a client, and return whether that worked."""
         if not self.alive:  # it has served --max-requests
             return False
         try:
@@ -123,7 +123,7 @@ class PollingWorker(Worker):
             pass
         except OSError:  # if the client is not watched, _tick() closes it
             self.log.exception("Error accepting a client")
-            time.sleep(ERROR_PAUSE)  # descriptors may have run out
+            time.sleep(SHORT_TICK)  # descriptors may have run out
         return False
 
     def _tick(self) -> None:

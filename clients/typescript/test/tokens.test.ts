@@ -91,7 +91,7 @@ test("a renewal that gives no token leaves the refusal, and the next call asks a
   }
 });
 
-test("two clients that share a kept token renew it once", async () => {
+test("two clients that share a kept token renew it once", { timeout: 30_000 }, async () => {
   const user = someone();
   const given = [token(user, -60), token(user)];
   let asked = 0;

@@ -220,7 +220,7 @@ test("an assistant that is disconnected before it has its first token gets none"
   });
   expect(answer.status).toBe(400);
   expect(await answer.json()).toEqual({ error: "invalid_grant", error_description: "It was disconnected." });
-  const database = new Database(stack.authDatabase, { timeout: 5 });
+  const database = new Database(stack.authDatabase, { timeout: 5_000 });
   const kept = database.prepare("SELECT * FROM oauthRefreshToken WHERE clientId = ?").all(client_id);
   database.close();
   expect(kept).toEqual([]);
@@ -247,7 +247,7 @@ test("nobody answers or disconnects an assistant on a page of somebody else", as
   await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
   await expect(page.getByText("No assistant is connected.")).toBeVisible(); // hers
   await expect(page.getByText("Disconnected “Scripted”.")).toHaveCount(0);
-  const database = new Database(stack.authDatabase, { timeout: 5 });
+  const database = new Database(stack.authDatabase, { timeout: 5_000 });
   const { client_id } = assistant.clientInformation() as { client_id: string };
   const kept = database.prepare("SELECT * FROM oauthConsent WHERE clientId = ?").all(client_id);
   database.close();

@@ -26,7 +26,8 @@ test("10,000 tasks are scrolled at 60 frames a second, and searched and complete
 
   // What follows is measured again if something else slowed the machine down.
   await expect(async () => {
-    await page.evaluate(() => window.scrollTo(0, 0));
+    await page.reload();
+    await expect(page.getByText("10000 tasks")).toBeVisible();
     const frames = await framesWhileScrolling(page);
     const [median, slow] = [0.5, 0.95].map((share) => frames[Math.floor(frames.length * share)] as number);
     console.log(`  ${frames.length} frames: median ${median?.toFixed(1)} ms, 95 % under ${slow?.toFixed(1)} ms`);
@@ -35,10 +36,15 @@ test("10,000 tasks are scrolled at 60 frames a second, and searched and complete
   }).toPass({ timeout: 20_000 });
 
   await page.evaluate(() => window.scrollTo(0, 0));
-  await page.getByRole("checkbox", { name: "Task 1", exact: true }).click();
-  await expect(page.getByRole("checkbox", { name: "Task 1", exact: true })).toBeChecked({ timeout: 500 });
+  const first = page.getByRole("checkbox", { name: "Task 1", exact: true });
   await expect(async () => {
-    await page.getByLabel("Search").fill("");
+    const checked = !(await first.isChecked());
+    await first.click();
+    await expect(first).toBeChecked({ checked, timeout: 500 });
+  }).toPass({ timeout: 20_000 });
+  await expect(async () => {
+    await page.reload();
+    await expect(page.getByText("10000 tasks")).toBeVisible();
     await page.getByLabel("Search").fill("Task 9999");
     await expect(titles(page)).toHaveText(["Task 9999"], { timeout: 1_500 });
   }).toPass({ timeout: 20_000 });

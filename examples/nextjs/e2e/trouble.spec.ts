@@ -265,7 +265,7 @@ test("a list that was read before a change does not take it back", async ({ newU
 
 test("a page that cannot be made says so, and can be asked for again", async ({ newBrowser, stack }) => {
   const page = await (await newBrowser()).newPage();
-  const database = new Database(stack.authDatabase, { timeout: 5 });
+  const database = new Database(stack.authDatabase, { timeout: 5_000 });
   await signUp(page.context(), stack, "Alice");
   try {
     database.exec("ALTER TABLE session RENAME TO lost");

@@ -11,7 +11,7 @@ import { noteActivity } from "@/lib/activity";
 import { ASSISTANT_TOKEN_SECONDS, mcpUrl } from "@/lib/config";
 
 // Opened when first used, for `next build` loads this file, too.
-const open = async () => new Database(process.env.AUTH_DATABASE ?? "instance/auth.db", { timeout: 5 });
+const open = async () => new Database(process.env.AUTH_DATABASE ?? "instance/auth.db", { timeout: 5_000 }); // ms
 
 export const auth = betterAuth({
   baseURL: process.env.BETTER_AUTH_URL, // must be set: it becomes issuer and audience of the tokens
