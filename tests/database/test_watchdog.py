@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg2
 import pytest
@@ -60,7 +61,11 @@ def app(freezer: FreezingProxy, dog: Watchdog, tmp_path: Path) -> Iterator[Flask
     dispose(app)
 
 
-def test_a_statement_fails_one_second_after_the_servers_own_limit(freezer: FreezingProxy, tmp_path: Path) -> None:
+def test_a_statement_fails_one_second_after_the_servers_own_limit(
+    freezer: FreezingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Mock(side_effect=Watchdog)
+    monkeypatch.setattr(execution, "Watchdog", made)
     app = application(freezer, tmp_path, DB_STATEMENT_TIMEOUT="1")
     alice = Caller(app.test_client(), "alice")
     wait_until(lambda: alice.get("/api/tasks").status_code == 200)
@@ -68,6 +73,7 @@ def test_a_statement_fails_one_second_after_the_servers_own_limit(freezer: Freez
     began = time.monotonic()
     assert_error(alice.get("/api/tasks"), 503, "DATABASE_UNAVAILABLE")
     assert 1.9 < time.monotonic() - began < 5
+    made.assert_called_once_with(2)
     dispose(app)
 
 

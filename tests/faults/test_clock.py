@@ -23,7 +23,7 @@ LIBRARY = Path("vendor", "libfaketime", "src", "libfaketime.so.1")
 CACHED_SECONDS = 1  # until each program has read the clock again
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'todo_api'"
 
-pytestmark = pytest.mark.skipif(not PACKAGE, reason="run this on Linux and x86-64: PyPI has libfaketime for no other")
+pytestmark = pytest.mark.skipif(not PACKAGE, reason="run this on Linux and x86-64: PyPI has libfaketime only for them")
 
 
 class Clock(NamedTuple):

@@ -25,7 +25,7 @@ from tests.support.programs import ROOT, Server, environment, production_environ
 from tests.support.threads import wait_until
 from tests.support.tokens import token
 from todo_api.serving import worker as worker_module
-from todo_api.serving.connection import LAST_REQUEST_TIMEOUT, Connection
+from todo_api.serving.connection import FIRST_REQUEST_TIMEOUT, LAST_REQUEST_TIMEOUT, REQUEST_TIMEOUT, Connection
 
 pytestmark = pytest.mark.skipif(
     not hasattr(select, "epoll"),
@@ -277,6 +277,7 @@ def test_a_request_that_does_not_arrive_in_time_is_ended_however_slowly_it_comes
             client.sendall(LIVE)  # a connection that has been used is no different
             assert ALIVE in read_responses(client)
             client.sendall(part)
+        assert REQUEST_TIMEOUT == 20
         ended = trickle(clients, 40)
         assert len(ended) == 4
         for seconds, received in ended.values():
@@ -370,7 +371,7 @@ def test_a_connection_that_idles_too_long_is_closed(start: Start) -> None:
         client.sendall(LIVE)
         assert ALIVE in read_responses(client)
         assert closed(client)
-        assert 0.5 < time.monotonic() - began < 10
+        assert 0.5 < time.monotonic() - began < FIRST_REQUEST_TIMEOUT
         silent.sendall(LIVE)  # the first request may take longer
         assert ALIVE in read_responses(silent)
 

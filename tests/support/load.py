@@ -22,7 +22,7 @@ import psycopg2
 import pytest
 
 from tests.support.postgres import ControlledServer, children
-from tests.support.programs import Server
+from tests.support.programs import Server, threads_of
 from tests.support.threads import wait_until
 from tests.support.tokens import token
 
@@ -231,7 +231,7 @@ class Stack:
         return Counter(state for (state,) in self.query(states))
 
     def threads(self) -> list[int]:
-        return [len(list(Path(f"/proc/{worker}/task").iterdir())) for worker in self.workers()]
+        return [threads_of(worker) for worker in self.workers()]
 
     def wait(self) -> None:
         """Wait until each worker serves with all its threads."""

@@ -43,6 +43,11 @@ def free_port() -> int:
             return port
 
 
+def threads_of(process: int) -> int:
+    """Return the number of threads of a process, from Linux's /proc."""
+    return len(list(Path(f"/proc/{process}/task").iterdir()))
+
+
 def copy_project(target: Path) -> Path:
     """Copy the project without generated files, as in a fresh clone; keep modification times."""
     shutil.copytree(ROOT, target, ignore=NOT_COPIED, dirs_exist_ok=True)
@@ -156,7 +161,7 @@ class Server:
     def wait_for_workers(self, number: int, threads: int = 4) -> None:
         """Wait until so many workers have started their threads."""
         wait_until(lambda: len(self.workers) == number)
-        wait_until(lambda: all(len(list(Path(f"/proc/{pid}/task").iterdir())) > threads for pid in self.workers))
+        wait_until(lambda: all(threads_of(pid) > threads for pid in self.workers))
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Send a request on a new connection; return the status and the parsed body."""
